@@ -1,0 +1,3 @@
+drop table template_tools;
+drop table template_types;
+drop type openai_tool_type;

@@ -1,0 +1,1 @@
+drop table openai_models;
