@@ -44,8 +44,10 @@ def _protoc(*arguments: str) -> None:
 
 class CustomBuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        del version, build_data
         compile_protos(Path(self.root))
+        if self.target_name == "wheel" and version == "standard":
+            # An editable install reads the folder where it is.
+            build_data["force_include"]["migrations"] = "service/migrations"
 
 
 if __name__ == "__main__":

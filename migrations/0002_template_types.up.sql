@@ -24,6 +24,7 @@ create table template_tools (
   description text not null default '',
   -- Text, not json: the order of the keys and the spelling of the numbers matter to the model.
   schema text,
+  -- One member, by the name of the type that it fits: {"file_search": {...}} or {"code_interpreter": {...}}.
   config jsonb,
   create_time timestamptz not null default clock_timestamp(),
   update_time timestamptz not null default clock_timestamp(),
@@ -36,7 +37,11 @@ create table template_tools (
   constraint template_tools_description_within_bounds check (char_length(description) <= 1024),
   constraint template_tools_only_functions_have_a_schema check ((type = 'function') = (schema is not null)),
   constraint template_tools_schema_within_bounds check (octet_length(schema) <= 65536),
-  constraint template_tools_functions_have_no_config check (type <> 'function' or config is null)
+  constraint template_tools_config_fits_type check (
+    config is null
+    or (type = 'file_search' and config ? 'file_search')
+    or (type = 'code_interpreter' and config ? 'code_interpreter')
+  )
 );
 
 -- The tools of a type, by name.

@@ -1,0 +1,61 @@
+# Needs Python 3.11 or later, nothing else. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOS := $(shell find protos third_party -name '*.proto')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check proto migrate fmt lock clean
+
+help: ## list all targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/installed ## serve on OMNIFLO_LISTEN, with an embedded PostgreSQL unless OMNIFLO_DATABASE_URL is set
+	@exec $(BIN)/python -m service serve --migrate --seed
+
+test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: .venv/installed ## format, lint, types, imports, and breaking changes against the last tag
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint
+	$(BIN)/squawk migrations/*.sql
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null); \
+	if [ -n "$$tag" ]; then $(BIN)/buf breaking --against ".git#ref=refs/tags/$$tag"; \
+	else echo "buf breaking: no tag to compare with yet"; fi
+
+proto: .venv/installed ## compile protos/ into gen/
+	$(BIN)/python hatch_build.py
+
+migrate: .venv/installed ## bring the database up to date: migrations/ that are not applied yet
+	$(BIN)/python -m service migrate up
+
+fmt: .venv/installed ## format Python and protos, and apply ruff's safe fixes
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/buf format -w protos
+
+lock: .venv/installed ## resolve pyproject.toml into requirements.lock anew, to the newest versions
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra embedded --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove everything that was built or installed; the data in .data stays
+	rm -rf .venv gen dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Everything below installs itself: the locked packages, then this project, which compiles the protos.
+.venv/locked: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it: make PYTHON=python3.12")'
+	@test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml hatch_build.py $(PROTOS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

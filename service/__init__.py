@@ -1,0 +1,1 @@
+"""The Omniflo template registry."""

@@ -1,0 +1,165 @@
+"""The command line: serve, migrate, seed, config."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from service import db, embedded, errors, logs, migrate, processes
+from service.actor import SYSTEM
+from service.config import ConfigurationError, Settings, describe
+from service.operations import seed
+
+_log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and answer the exit code; what a person can mend is said in one message."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[Settings, argparse.Namespace], None] = options.run
+    try:
+        settings = Settings.load()
+        logs.configure(settings.log_format, settings.log_level)
+        run(settings, options)
+    except (ConfigurationError, embedded.EmbeddedError, migrate.MigrationError) as error:
+        print(error, file=sys.stderr)
+    except errors.Error as error:
+        print(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="The Omniflo template registry. Settings come from the environment: see `config`.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C", description=_serve.__doc__)
+    command.add_argument("--migrate", action="store_true", help="apply pending migrations first")
+    command.add_argument("--seed", action="store_true", help="add the seed's types, tools and models first")
+    command.set_defaults(run=_serve)
+
+    command = commands.add_parser("migrate", help="change or check the schema", description=_migrate.__doc__)
+    command.add_argument(
+        "action",
+        choices=["up", "down", "status", "verify"],
+        help="up: apply what is pending; down: take back the newest; status: list all; verify: fail unless up to date",
+    )
+    command.add_argument("--to", type=int, metavar="VERSION", help="stop up or down at this version; 0 is empty")
+    command.set_defaults(run=_migrate)
+
+    command = commands.add_parser("seed", help="add the seed's types, tools and models", description=_seed.__doc__)
+    command.set_defaults(run=_seed)
+
+    command = commands.add_parser("config", help="print the effective settings", description=_config.__doc__)
+    command.set_defaults(run=_config)
+    return parser
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> None:
+    """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
+    with processes.signals() as stop, processes.port(settings.listen) as address, _database(settings) as url:
+        if options.migrate:
+            for name in migrate.up(migrate.load()):
+                _log.info("migrated", name=name)
+        else:
+            _require_schema()
+        if options.seed:
+            for added in seed.run(SYSTEM):
+                _log.info("seeded", added=added)
+        db.database.drop()
+        processes.supervise(settings, url, address, stop, lambda: print(_welcome(address), flush=True))
+
+
+def _migrate(settings: Settings, options: argparse.Namespace) -> None:
+    """Apply or take back the files of migrations/, one by one, or say which are applied."""
+    migrations = migrate.load()
+    with _database(settings):
+        if options.action == "up":
+            _print(migrate.up(migrations, to=options.to), "applied {}", "nothing to apply")
+        elif options.action == "down":
+            applied, _ = migrate.status(migrations)
+            to = max(0, len(applied) - 1 if options.to is None else options.to)
+            _print(migrate.down(migrations, to=to), "took back {}", "nothing to take back")
+        else:
+            applied, pending = migrate.status(migrations)
+            _print(applied, "applied {}")
+            _print(pending, "pending {}")
+            if pending and options.action == "verify":
+                raise migrate.MigrationError("the schema is not up to date: run `python -m service migrate up`")
+
+
+def _seed(settings: Settings, options: argparse.Namespace) -> None:
+    """Add what the seed has and the database has not; nothing that is there is changed."""
+    del options
+    with _database(settings):
+        _print(seed.run(SYSTEM), "added {}", "nothing to add")
+
+
+def _config(settings: Settings, options: argparse.Namespace) -> None:
+    """Print every setting, its effective value with secrets masked, and what it may be."""
+    del options
+    print(describe(settings))
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    """Configure the database and answer its URL; an embedded one runs for the time of the block."""
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        db.database.configure(url)
+        yield url
+        return
+    # Enough for every thread of every process, and for people.
+    connections = settings.processes * (settings.threads + 1) + 20
+    with embedded.running(settings.data_dir, ["-c", f"max_connections={connections}"]) as url:
+        db.database.configure(url)
+        yield url
+
+
+def _require_schema() -> None:
+    """Raise when migrations are pending; a database that is away is no reason not to start."""
+    try:
+        _, pending = migrate.status(migrate.load(), allow_newer=True)
+    except errors.Unavailable as error:
+        _log.error("database", is_reachable=False, error=str(error.__cause__).strip())
+        return
+    if pending:
+        raise migrate.MigrationError(
+            f"migrations are pending: run `python -m service migrate up` ({', '.join(pending)})"
+        )
+
+
+def _print(items: Sequence[str], text: str, otherwise: str = "") -> None:
+    for item in items:
+        print(text.format(item))
+    if otherwise and not items:
+        print(otherwise)
+
+
+def _welcome(address: str) -> str:
+    """Three calls to paste, for two clients."""
+    calls = [
+        ("TemplateTypeService/ListTemplateTypes", "{}"),
+        ("UserService/ProvisionUser", '{"clerk_id": "user_1"}'),
+        ("ModelService/GetModel", '{"openai_id": "gpt-5.5"}'),
+    ]
+    package = "omniflo.templates.v1"
+    lines = [f"Serving on {address}. Call it:"]
+    lines += [
+        f"  .venv/bin/buf curl --protocol grpc --http2-prior-knowledge -d '{body}' http://{address}/{package}.{method}"
+        for method, body in calls
+    ]
+    lines.append("or with grpcurl:")
+    lines += [f"  grpcurl -plaintext -d '{body}' {address} {package}.{method}" for method, body in calls]
+    lines.append("Ctrl-C stops it.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

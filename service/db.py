@@ -1,0 +1,273 @@
+"""The database handle: connections, transactions, how long they may take, and what a lost one means."""
+
+import functools
+import itertools
+import re
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import peewee as pw
+import psycopg2
+from psycopg2 import errorcodes, extensions
+
+from service import errors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+LOCK_SECONDS = 5.0
+GRACE_SECONDS = 0.1
+"""How much later than the deadline the connection is cut: the server's own timeout, which spares it, comes first."""
+TRIES = 3
+
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "28", "3D", "58")
+"""SQLSTATE classes of a database that is away, full, shutting down, or that refuses us."""
+
+
+class Call(threading.local):
+    """What the thread is doing: whether an operation is open, and until when it may go on."""
+
+    depth = 0
+    deadline: float | None = None
+    """On the clock of `time.monotonic`; None outside `time_limit`."""
+
+    def __init__(self) -> None:
+        self.prepared: dict[str, str] = {}
+        """The names of the statements that the thread's connection has prepared, by their text."""
+
+    def remaining(self) -> float:
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+
+call = Call()
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Bound everything that this thread does with the database in the block."""
+    outer = call.deadline
+    call.deadline = min(time.monotonic() + seconds, float("inf") if outer is None else outer)
+    try:
+        yield
+    finally:
+        call.deadline = outer
+
+
+def _wait(connection: Any) -> None:
+    """Wait for the server, but never past the deadline of the call.
+
+    psycopg2 calls this wherever libpq would block, also while it connects. An exception makes psycopg2 close the
+    connection, so a database that hangs costs a call its deadline and nothing more.
+    """
+    give_up = time.monotonic() + CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else float("inf")
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = min(call.remaining() + GRACE_SECONDS, give_up - time.monotonic())
+        if left <= 0:
+            raise (
+                errors.deadline_exceeded() if call.remaining() <= 0 else psycopg2.OperationalError("connect timed out")
+            )
+        # A new one each time: libpq opens another socket when it tries another address of the host.
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        poller.poll(None if left == float("inf") else int(left * 1000) + 1)
+
+
+class CommitUnknownError(Exception):
+    """The connection broke after COMMIT was sent."""
+
+
+class Database(pw.PostgresqlDatabase):
+    """Peewee's database, with one connection a thread, queries only inside operations, and bounded waits."""
+
+    def __init__(self) -> None:
+        super().__init__(None, autoconnect=True)
+        # Peewee holds this lock while it connects, so one hung connect would stop all threads; the state it guards is
+        # a thread's own.
+        self._lock = pw._NoopLock()
+        self.prepares = True
+        """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
+
+    def configure(self, url: str) -> None:
+        """Name the server; nothing connects yet."""
+        extensions.set_wait_callback(_wait)
+        self.init(
+            # Peewee takes the other spelling for the name of a database.
+            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url,
+            application_name="omniflo-templates",
+            client_encoding="UTF8",
+            keepalives_idle=30,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+
+    def _initialize_connection(self, conn: Any) -> None:
+        call.prepared = {}
+        # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query
+        # on the server. What is prepared is planned once, whatever the planner hopes to gain from the values.
+        with conn.cursor() as cursor:
+            cursor.execute(
+                f"set lock_timeout = '{LOCK_SECONDS}s'; set statement_timeout = '30s';"
+                "set client_connection_check_interval = '2s'; set plan_cache_mode = force_generic_plan"
+            )
+
+    def execute_sql(self, sql: str, params: Sequence[object] | None = None) -> Any:
+        if not call.depth:
+            raise RuntimeError("a query outside an operation")
+        return super().execute_sql(sql, params)
+
+    def execute_prepared(self, sql: str, params: Sequence[object]) -> Any:
+        """Execute a text that is the same in every call, planned once a connection: planning costs more than running."""
+        if not self.prepares:
+            return self.execute_sql(sql, params)
+        if sql not in call.prepared:
+            name = f"omniflo_{len(call.prepared)}"
+            numbers = itertools.count(1)
+            self.execute_sql(f"prepare {name} as {re.sub('%s', lambda _: f'${next(numbers)}', sql)}")
+            call.prepared[sql] = name
+        return self.execute_sql(f"execute {call.prepared[sql]} ({', '.join(['%s'] * len(params))})", params)
+
+    def begin(self, isolation_level: object = None) -> None:
+        """Begin, with server-side timeouts that end a statement just before the deadline ends the connection."""
+        del isolation_level
+        left = max(0.001, min(call.remaining(), 300.0))
+        super().execute_sql(
+            "begin isolation level read committed;"
+            f"set local lock_timeout = {int(1000 * min(left, LOCK_SECONDS))};"
+            f"set local statement_timeout = {max(1, int(1000 * left))}"
+        )
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except Exception as error:
+            if self.is_lost():
+                raise CommitUnknownError from error
+            raise
+
+    def rollback(self) -> None:
+        # A lost connection has been rolled back by the server.
+        if not self.is_lost():
+            super().rollback()
+
+    def is_lost(self) -> bool:
+        """Whether the thread's connection is gone or useless."""
+        return self._state.conn is None or self._state.conn.closed != 0
+
+    def drop(self) -> None:
+        """Close the thread's connection, whatever its state; the next query opens another."""
+        connection = self._state.conn
+        self._state.reset()
+        if connection is not None and not connection.closed:
+            connection.close()
+
+
+database = Database()
+
+
+def transaction(operation: Callable[P, T]) -> Callable[P, T]:
+    """Run an operation in a transaction of its own, or as a part of the one that is open.
+
+    A deadlock or a serialization failure is tried again, and so is a connection that broke before COMMIT was sent:
+    nothing was written then. What cannot be mended is raised as one of `errors`.
+    """
+
+    @functools.wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if database.in_transaction():
+            return operation(*args, **kwargs)
+        return _attempt(lambda: _commit(lambda: operation(*args, **kwargs)))
+
+    return run
+
+
+def read(operation: Callable[P, T]) -> Callable[P, T]:
+    """Run an operation of single reading statements, without a transaction unless one is open."""
+
+    @functools.wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if call.depth:
+            return operation(*args, **kwargs)
+        return _attempt(lambda: operation(*args, **kwargs))
+
+    return run
+
+
+@contextmanager
+def session() -> Iterator[Any]:
+    """Answer a connection in autocommit for what is no operation, such as migrations, and close it afterwards."""
+    database.drop()
+    try:
+        yield database.connection()
+    except (pw.PeeweeException, psycopg2.OperationalError) as error:
+        raise _translate(error)[0] or error from error
+    finally:
+        database.drop()
+
+
+@contextmanager
+def refused_by(constraint: str, error: Callable[[], errors.Error]) -> Iterator[None]:
+    """Raise `error()` when the block violates the constraint, with the transaction as it was before the block."""
+    try:
+        with database.atomic():
+            yield
+    except pw.IntegrityError as violation:
+        if violation.orig.diag.constraint_name != constraint:
+            raise
+        raise error() from None
+
+
+def _commit(operation: Callable[[], T]) -> T:
+    with database.transaction():
+        return operation()
+
+
+def _attempt(operation: Callable[[], T]) -> T:
+    call.depth += 1
+    try:
+        for tries_left in range(TRIES - 1, -1, -1):
+            if database.is_lost():
+                database.drop()
+            try:
+                return operation()
+            except CommitUnknownError:
+                raise errors.Unavailable(
+                    "COMMIT_UNKNOWN", "the connection to the database broke while the write was being committed"
+                ) from None
+            except (pw.PeeweeException, psycopg2.Error) as error:
+                failure, again = _translate(error)
+                if failure is None:
+                    raise
+                if not (again and tries_left and call.remaining() > 0):
+                    raise failure from error
+        raise AssertionError("unreachable")
+    finally:
+        call.depth -= 1
+
+
+def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error | None, bool]:
+    """Answer what a failure means to a caller, or None when it is a fault of ours, and whether to try again."""
+    cause = getattr(error, "orig", error)
+    code = getattr(cause, "pgcode", None) or ""
+    if database.is_lost() or code.startswith(_UNAVAILABLE_CLASSES) or code == errorcodes.READ_ONLY_SQL_TRANSACTION:
+        if code == errorcodes.QUERY_CANCELED:
+            return errors.deadline_exceeded(), False
+        # Refused or away: a new connection would fail as well. Lost: a new one may well succeed.
+        lost = database._state.conn is not None and database.is_lost()  # noqa: SLF001
+        return errors.Unavailable("DATABASE_UNAVAILABLE", "the database cannot be reached"), lost
+    if code in {errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.DUPLICATE_PREPARED_STATEMENT}:
+        database.prepares = False
+        return errors.Unavailable("DATABASE_UNAVAILABLE", "the database lost a prepared statement"), True
+    if code == errorcodes.FEATURE_NOT_SUPPORTED and call.prepared:
+        # A migration changed what a prepared statement answers.
+        database.drop()
+        return errors.Unavailable("DATABASE_UNAVAILABLE", "the schema of the database has changed"), True
+    if code in {errorcodes.SERIALIZATION_FAILURE, errorcodes.DEADLOCK_DETECTED}:
+        return errors.Aborted("CONFLICT", "other calls kept changing the same rows; nothing was written"), True
+    if code == errorcodes.LOCK_NOT_AVAILABLE:
+        return errors.Aborted("CONFLICT", "other calls held the same rows for too long; nothing was written"), False
+    return errors.CONSTRAINTS.get(getattr(getattr(cause, "diag", None), "constraint_name", None) or ""), False

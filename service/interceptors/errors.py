@@ -1,0 +1,74 @@
+"""Errors to statuses, and bytes that are no message to an error."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from service import errors, statuses
+from service.interceptors import logging
+from service.interceptors.interceptor import Interceptor
+
+_log = structlog.get_logger()
+
+
+class Errors(Interceptor):
+    @contextmanager
+    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        try:
+            yield
+        except errors.Error as error:
+            failure = error
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the caller gets one sentence
+            error_id = secrets.token_hex(4)
+            _log.error("fault", method=method, error_id=error_id, **_described(fault))
+            failure = errors.Internal(
+                "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
+            )
+        else:
+            return
+        logging.add(reason=failure.reason)
+        # Raises, which tells grpcio that the call is over.
+        context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
+
+    def received(self, request: Any) -> None:
+        if isinstance(request, _Malformed):
+            raise errors.InvalidArgument("REQUEST_MALFORMED", "the bytes are not a message of the request's type")
+
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        wrapped = super().wrap(method, handler)
+        return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
+
+
+def _described(fault: Exception) -> dict[str, Any]:
+    """Answer what the log may hold of a fault: where and what, but no message, which may quote a request or a row."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    return {
+        "error": type(fault).__name__,
+        "sqlstate": getattr(getattr(fault, "orig", fault), "pgcode", None),
+        "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+class _Malformed:
+    """What came instead of a message."""
+
+
+def _deserializer(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Answer a parser that never raises: grpcio would answer UNKNOWN with the name of a class."""
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return _Malformed()
+
+    return deserialize

@@ -1,0 +1,78 @@
+"""How an interceptor wraps a method: around the call, and at each message that comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import grpc
+
+PREFIX = "/omniflo."
+"""Health and reflection are grpcio's own, and pass as they are."""
+
+
+class Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] - generic in the stubs alone
+    """Wraps the behaviour of a method, whatever its kind.
+
+    grpcio calls `intercept_service` on the one thread that accepts calls, so nothing is done there but the wrapping.
+    """
+
+    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        """Answer what the whole call runs in."""
+        del method, context
+        return nullcontext()
+
+    def received(self, request: Any) -> None:
+        """Look at a message that came in, before the servicer sees it."""
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(PREFIX):
+            return handler
+        return self.wrap(method, handler)
+
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """Answer a handler of the same kind; one of a kind that cannot be wrapped raises."""
+        make, behaviour = _kind(handler)
+        if getattr(behaviour, "experimental_non_blocking", False):
+            raise TypeError(f"{method} answers through a callback, which cannot be wrapped")
+        incoming = self._each if handler.request_streaming else self._one
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            with self.around(method, context):
+                return behaviour(incoming(request), context)
+
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with self.around(method, context):
+                yield from behaviour(incoming(request), context)
+
+        return make(
+            stream if handler.response_streaming else answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _one(self, request: Any) -> Any:
+        self.received(request)
+        return request
+
+    def _each(self, requests: Iterator[Any]) -> Iterator[Any]:
+        return map(self._one, requests)
+
+
+def _kind(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[Callable[..., Any], Any]:
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        case _:
+            return grpc.stream_stream_rpc_method_handler, handler.stream_stream

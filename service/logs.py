@@ -1,0 +1,25 @@
+"""The log: structured lines on standard error, as JSON or for a terminal."""
+
+import sys
+from typing import Literal
+
+import structlog
+
+Format = Literal["auto", "json", "text"]
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(format: Format, level: str) -> None:
+    """Make every line that the process logs one of the format, from the level on."""
+    as_text = format == "text" or (format == "auto" and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

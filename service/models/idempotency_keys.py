@@ -1,0 +1,20 @@
+"""The answers of writes that carried a request_id."""
+
+import peewee as pw
+
+from service.db import database
+from service.models.row import Text, Timestamp
+
+
+class IdempotencyKey(pw.Model):
+    caller = Text()
+    method = Text()
+    request_id = Text()
+    fingerprint = pw.BlobField()
+    response = pw.BlobField(null=True)
+    create_time = Timestamp()
+
+    class Meta:
+        database = database
+        table_name = "idempotency_keys"
+        primary_key = pw.CompositeKey("caller", "method", "request_id")

@@ -1,0 +1,131 @@
+"""What all rows have in common: ids, times, versions, and how they are read and changed."""
+
+import functools
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, Self
+
+import peewee as pw
+from cuid2 import Cuid
+
+from service import errors
+from service.db import database
+
+new_id = Cuid().generate
+
+
+class Text(pw.TextField):
+    """Text that sorts and compares by bytes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(collation="C", **kwargs)
+
+
+class Timestamp(pw.DateTimeField):
+    """A moment in UTC, to the microsecond, set by the database's clock."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def __init__(self) -> None:
+        super().__init__(constraints=[pw.SQL("default clock_timestamp()")])
+
+
+class Enum(pw.TextField):
+    """One of the values of an enum type of the database."""
+
+    def __init__(self, field_type: str, **kwargs: Any) -> None:
+        self.field_type = field_type
+        super().__init__(**kwargs)
+
+
+class Row(pw.Model):
+    """A row with an id and its times."""
+
+    id = Text(primary_key=True)
+    create_time = Timestamp()
+    update_time = Timestamp()
+
+    class Meta:
+        database = database
+
+    @classmethod
+    @functools.cache
+    def names(cls) -> tuple[str, ...]:
+        """Answer the names of the columns, in the order of `of`."""
+        return tuple(field.column_name for field in cls._meta.sorted_fields)
+
+    @classmethod
+    @functools.cache
+    def _fields(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in cls._meta.sorted_fields)
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> Self:
+        """Make a row of values in the order of `names`, as a query has answered them."""
+        row = cls(__no_default__=1)
+        row.__data__.update(zip(cls._fields(), values, strict=True))
+        return row
+
+    @classmethod
+    def columns(cls, alias: str) -> str:
+        """Answer the columns for a select list, each behind the alias of the table."""
+        return ", ".join(f"{alias}.{column}" for column in cls.names())
+
+    @classmethod
+    def fetch(cls, tail: str, parameters: Sequence[object] = ()) -> list[Self]:
+        """Answer the rows of the table `t` that the tail of a select chooses.
+
+        The text is fixed, so it costs a third of what a query costs that is built anew for each call.
+        """
+        sql = f"select {cls.columns('t')} from {cls._meta.table_name} t {tail}"
+        return [cls.of(values) for values in database.execute_prepared(sql, parameters).fetchall()]
+
+    @classmethod
+    def add(cls, **values: object) -> Self:
+        """Insert a row with an id of its own and answer it as the database has it."""
+        return cls.insert(id=new_id(), **values).returning(cls).execute()[0]
+
+    @classmethod
+    def lock(cls, *conditions: object, mode: str = "FOR NO KEY UPDATE") -> list[Self]:
+        """Lock the rows that meet the conditions, in the order of their ids, and answer them."""
+        return list(cls.select().where(*conditions).order_by(cls.id).for_update(mode))
+
+
+class Versioned(Row):
+    """A row that changes, and counts how often it did."""
+
+    version = pw.BigIntegerField(constraints=[pw.SQL("default 1")])
+
+    @property
+    def etag(self) -> str:
+        # The id keeps a row that was deleted and made again apart from the old one.
+        digest = blake2b(f"{self.id}:{self.version}".encode(), digest_size=9).digest()
+        return urlsafe_b64encode(digest).decode()
+
+    def require_etag(self, etag: str) -> None:
+        """Raise Aborted, with the current etag, unless `etag` is empty or current."""
+        if etag not in {"", self.etag}:
+            raise errors.Aborted(
+                "ETAG_MISMATCH", "the resource has changed since its etag was read", {"etag": self.etag}
+            )
+
+    def change(self, **values: object) -> Self:
+        """Write what differs, as a new version, and answer the row; nothing differs, nothing is written."""
+        values = {name: value for name, value in values.items() if self.__data__[name] != value}
+        return self.touch(**values) if values else self
+
+    def touch(self, **values: object) -> Self:
+        """Write the values as a new version and answer the row."""
+        cls = type(self)
+        return (
+            cls.update(version=cls.version + 1, update_time=later(cls), **values)
+            .where(cls.id == self.id)
+            .returning(cls)
+            .execute()[0]
+        )
+
+
+def later(row: type[Row]) -> pw.Function:
+    """Answer the expression for a new update_time, which never goes back."""
+    return pw.fn.greatest(pw.fn.clock_timestamp(), row.update_time)

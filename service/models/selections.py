@@ -1,0 +1,41 @@
+"""Which template a user picked for each type."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import peewee as pw
+
+from service.db import database
+from service.models.row import Versioned
+from service.models.template_types import TemplateType
+from service.models.templates import Template, View, joined, selected
+from service.models.users import User
+
+
+class Selection(Versioned):
+    user = pw.ForeignKeyField(User, lazy_load=False, on_delete="CASCADE")
+    template_type = pw.ForeignKeyField(TemplateType, lazy_load=False)
+    template = pw.ForeignKeyField(Template, lazy_load=False, on_delete="CASCADE")
+
+    class Meta:
+        table_name = "user_template_selections"
+
+    selected: Template
+    """The template that was picked."""
+
+    @classmethod
+    def of_view(cls, view: View, values: Sequence[Any]) -> Self:
+        """Make a selection of its columns and its template's `selected(view)`."""
+        end = len(cls.names())
+        selection = cls.of(values[:end])
+        selection.selected = Template.of_view(view, values[end:])
+        return selection
+
+    @classmethod
+    def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
+        """Answer the selections `s` that the tail chooses, each with its template `t`, in one query."""
+        sql = (
+            f"select {cls.columns('s')}, {selected(view)}"
+            f" from {joined(view)} join user_template_selections s on s.template_id = t.id {tail}"
+        )
+        return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]

@@ -1,0 +1,111 @@
+"""The templates, and what is read together with them."""
+
+import functools
+from collections.abc import Sequence
+from enum import Enum as PyEnum
+from typing import Any, NamedTuple, Self
+
+import peewee as pw
+
+from service.db import database
+from service.models.models import Model
+from service.models.row import Enum, Text, Versioned
+from service.models.template_types import TemplateType, octets_of_tools, tools_of
+from service.models.users import User
+
+
+class View(PyEnum):
+    """How much of a template is read."""
+
+    BASIC = 0
+    """The template with its instructions."""
+    SUMMARY = 1
+    """Without them."""
+    FULL = 2
+    """With them and with what the template refers to."""
+
+
+class Details(NamedTuple):
+    author: User
+    template_type: TemplateType
+    model: Model
+
+
+class Template(Versioned):
+    title = pw.TextField()
+    description = pw.TextField(default="")
+    instructions = pw.TextField()
+    user = pw.ForeignKeyField(User, lazy_load=False)
+    template_type = pw.ForeignKeyField(TemplateType, lazy_load=False)
+    is_default = pw.BooleanField(default=False)
+    model = pw.ForeignKeyField(Model, lazy_load=False)
+    temperature = pw.DoubleField(null=True)
+    reasoning_effort = Enum("reasoning_effort", null=True)
+    assistant_id = pw.TextField(null=True)
+
+    class Meta:
+        table_name = "templates"
+
+    type_name: str
+    """The name of the type."""
+    openai_id: str
+    """The model's."""
+    details: Details | None = None
+    """In the FULL view alone."""
+
+    @classmethod
+    def of_view(cls, view: View, values: Sequence[Any]) -> Self:
+        """Make a template of values in the order of `selected(view)`."""
+        end = len(cls.names())
+        template = cls.of(values[:end])
+        template.type_name, template.openai_id = values[end : end + 2]
+        if view is View.FULL:
+            rest = iter(values[end + 2 :])
+            template.details = Details(
+                User.of(next(rest) for _ in User.names()),
+                TemplateType.of_joined([next(rest) for _ in ("tools", *TemplateType.names())]),
+                Model.of(rest),
+            )
+        return template
+
+    @classmethod
+    def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
+        """Answer the templates `t` that the tail of a select chooses, with all that the view asks for, in one query."""
+        sql = f"select {selected(view)} from {joined(view)} {tail}"
+        return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
+
+
+@functools.cache
+def selected(view: View, *, if_: str = "true") -> str:
+    """Answer the select list of a view, for the tables of `joined(view)`; what may be large is null unless `if_`."""
+    columns = [f"t.{column}" for column in Template.names()]
+    instructions = "''" if view is View.SUMMARY else f"case when {if_} then t.instructions end"
+    columns[Template.names().index("instructions")] = instructions
+    columns += ["tt.name", "m.openai_id"]
+    if view is View.FULL:
+        tools = f"case when {if_} then {tools_of('tt.id')} end"
+        columns += [User.columns("u"), tools, TemplateType.columns("tt"), Model.columns("m")]
+    return ", ".join(columns)
+
+
+def joined(view: View) -> str:
+    """Answer the tables that `selected(view)` needs: the templates `t` and what they refer to."""
+    author = "join users u on u.id = t.user_id" if view is View.FULL else ""
+    return (
+        "templates t join template_types tt on tt.id = t.template_type_id"
+        f" join openai_models m on m.id = t.model_id {author}"
+    )
+
+
+def octets(view: View) -> str:
+    """Answer the expression for the size of the template `t`, no smaller than its message."""
+    size = "octet_length(t.title) + octet_length(t.description) + 1000"
+    if view is not View.SUMMARY:
+        size += " + octet_length(t.instructions)"
+    if view is View.FULL:
+        size += (
+            " + 1500 + (select octet_length(description) from template_types where id = t.template_type_id)"
+            " + (select octet_length(name) + octet_length(description) from openai_models where id = t.model_id)"
+            f" + {octets_of_tools('t.template_type_id')}"
+        )
+    return size

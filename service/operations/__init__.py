@@ -1,0 +1,1 @@
+"""What callers may do: rules and transactions, as plain functions."""

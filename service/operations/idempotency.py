@@ -1,0 +1,81 @@
+"""Writes with a request_id: however often they are sent, they have one effect and one answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import peewee as pw
+from psycopg2 import errorcodes
+
+from service import errors
+from service.actor import Actor
+from service.db import call, database, transaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """What tells a retry from another request, and how its answer is kept."""
+
+    method: str
+    request_id: str
+    fingerprint: bytes
+    """A digest of the whole request but its request_id."""
+    encode: Callable[[T], bytes]
+
+
+def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
+    """Run the operation, unless the request has succeeded before; answer its encoded result either way.
+
+    The key is inserted first and in the transaction of the effect, so a retry either waits for the first attempt or
+    finds what it answered. That also settles a commit whose answer was lost.
+    """
+    try:
+        return _attempt(actor, request, operation)
+    except errors.Unavailable as error:
+        if error.reason != "COMMIT_UNKNOWN" or call.remaining() <= 0:
+            raise
+        unknown = error
+    try:
+        return _attempt(actor, request, operation)
+    except (errors.Unavailable, errors.DeadlineExceeded):
+        raise unknown from None
+
+
+@transaction
+def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
+    key = (actor.name, request.method, request.request_id)
+    if not _claim(key, request.fingerprint):
+        fingerprint, response = database.execute_sql(
+            "select fingerprint, response from idempotency_keys where (caller, method, request_id) = %s", (key,)
+        ).fetchone()
+        if bytes(fingerprint) != request.fingerprint:
+            raise errors.InvalidArgument(
+                "REQUEST_ID_REUSED",
+                "the request_id was used for another request of this method",
+                {"request_id": request.request_id},
+            )
+        return bytes(response)
+    response = request.encode(operation())
+    database.execute_sql(
+        "update idempotency_keys set response = %s where (caller, method, request_id) = %s", (response, key)
+    )
+    return response
+
+
+def _claim(key: tuple[str, str, str], fingerprint: bytes) -> bool:
+    """Insert the key, and answer whether it is new; waits for a twin that is still running."""
+    try:
+        claimed = database.execute_sql(
+            "insert into idempotency_keys (caller, method, request_id, fingerprint) values (%s, %s, %s, %s)"
+            " on conflict do nothing",
+            (*key, fingerprint),
+        )
+    except pw.DatabaseError as error:
+        if error.orig.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
+            raise
+        raise errors.Aborted(
+            "REQUEST_IN_PROGRESS", "another call with this request_id is still running", {"request_id": key[2]}
+        ) from None
+    return bool(claimed.rowcount)

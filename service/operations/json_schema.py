@@ -1,0 +1,83 @@
+"""What the schema of a function may be; nothing is fetched, and no pattern of it is ever run."""
+
+import json
+import sys
+from typing import Any
+
+import jsonschema_rs
+
+MAX_LEVELS = 16
+
+_TOO_DEEP = f"must be at most {MAX_LEVELS} levels deep"
+
+_DRAFTS = frozenset(
+    {
+        "http://json-schema.org/draft-04/schema",
+        "http://json-schema.org/draft-06/schema",
+        "http://json-schema.org/draft-07/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+    }
+)
+
+
+def problem(text: str) -> str | None:
+    """Answer what is wrong with the text of a schema, as the end of a sentence about it, or None."""
+    try:
+        return _problem(text)
+    except RecursionError:
+        return _TOO_DEEP
+
+
+def _problem(text: str) -> str | None:
+    try:
+        schema = json.loads(
+            text, parse_float=_finite, parse_int=_finite, parse_constant=_refuse, object_pairs_hook=_object
+        )
+    except ValueError as error:
+        return f"must be JSON: {error}"
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        return "must be a JSON Schema of type object"
+    if _levels(schema) > MAX_LEVELS:
+        return _TOO_DEEP
+    if not _refers_to_itself_only(schema):
+        return "must not refer to other documents: every $ref starts with #"
+    # The library fetches the meta-schemas that it does not have.
+    if "$schema" in schema and str(schema["$schema"]).removesuffix("#") not in _DRAFTS:
+        return "must name a published draft in $schema, or none"
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except jsonschema_rs.ValidationError as error:
+        path = "/".join(str(step) for step in error.instance_path)
+        return f"must be valid against its meta-schema, which /{path[:200]} is not"
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(number: str) -> float:
+    # Only for the check: the text is what is kept, whatever its numbers.
+    return max(-sys.float_info.max, min(sys.float_info.max, float(number)))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return members
+
+
+def _levels(value: Any) -> int:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if members is None else 1 + max(map(_levels, members), default=0)
+
+
+def _refers_to_itself_only(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(
+            not (key in {"$ref", "$dynamicRef", "$recursiveRef"} and isinstance(member, str)) or member.startswith("#")
+            for key, member in value.items()
+        ) and all(map(_refers_to_itself_only, value.values()))
+    return not isinstance(value, list) or all(map(_refers_to_itself_only, value))

@@ -1,0 +1,78 @@
+"""Pages of rows: by keyset, and never larger than a client with default limits can read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from service.db import database
+
+T = TypeVar("T")
+
+MAX_OCTETS = 3 * 1024 * 1024
+"""The most that the messages of one answer may take; gRPC clients refuse 4 MiB by default."""
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    rows: list[T]
+    next: Key | None
+    """The key of the last row, where rows follow it."""
+
+
+@dataclass(frozen=True)
+class Source(Generic[T]):
+    """How the rows of one list are found, measured, read and told apart."""
+
+    keys: str
+    """The tables in which rows are filtered and put in order."""
+    id: str
+    """The id of a row there."""
+    order: tuple[str, ...]
+    """What rows are in order of there: unique together, and with an index."""
+    octets: str
+    """The size of a row there, no smaller than its message."""
+    rows: str
+    """The tables that a row is read from, `page.id` being its id."""
+    select: str
+    """What is read there."""
+    of: Callable[[Sequence[Any]], T]
+    """Makes a row of what was read."""
+    key: Callable[[T], Key]
+    """Answers the values of `order` for a row."""
+    descending: bool = False
+
+    def page(
+        self, *, after: Key | None, size: int, where: Sequence[str] = (), parameters: Sequence[object] = ()
+    ) -> Page[T]:
+        """Answer the first `size` rows that come after the key, or fewer when they would be too large together."""
+        conditions = list(where)
+        values = list(parameters)
+        if after is not None:
+            # A comparison of rows; spelled out with OR it does not use the index.
+            conditions.append(f"({', '.join(self.order)}) {'<' if self.descending else '>'} %s")
+            values.append(after)
+        direction = "desc" if self.descending else "asc"
+        order = ", ".join(f"k{number} {direction}" for number, _ in enumerate(self.order))
+        named = ", ".join(f"{expression} as k{number}" for number, expression in enumerate(self.order))
+        sql = f"""
+            select page.is_last, {self.select}
+            from (
+                select *, sum(octets) over (order by {order}) as total, lead(id) over (order by {order}) is null as is_last
+                from (
+                    select {self.id} as id, {named}, {self.octets} as octets
+                    from {self.keys}
+                    {"where " + " and ".join(conditions) if conditions else ""}
+                    order by {order}
+                    limit %s
+                ) candidate
+            ) page
+            join {self.rows}
+            where page.total <= %s or page.total = page.octets
+            order by {order}
+            limit %s
+        """  # noqa: S608 - text of ours; values are parameters
+        found = database.execute_sql(sql, [*values, size + 1, MAX_OCTETS, size]).fetchall()
+        rows = [self.of(columns[1:]) for columns in found]
+        return Page(rows, self.key(rows[-1]) if found and not found[-1][0] else None)

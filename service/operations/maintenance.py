@@ -1,0 +1,30 @@
+"""What the service does for itself: asks whether the database is there, and forgets old request ids."""
+
+from service.actor import Actor
+from service.db import database, read, transaction
+
+KEEP_HOURS = 48
+BATCH = 1000
+
+
+@read
+def ping(actor: Actor) -> None:
+    """Ask the database for an answer."""
+    database.execute_sql("select 1").fetchone()
+
+
+@transaction
+def purge_batch(actor: Actor) -> int:
+    """Delete up to 1,000 request ids that are older than 48 hours by the database's clock; answer how many."""
+    deleted = database.execute_sql(
+        """
+        delete from idempotency_keys where (caller, method, request_id) in (
+            select caller, method, request_id from idempotency_keys
+            where create_time < clock_timestamp() - make_interval(hours => %s)
+            order by create_time limit %s
+            for update skip locked
+        )
+        """,
+        (KEEP_HOURS, BATCH),
+    )
+    return int(deleted.rowcount)

@@ -1,0 +1,213 @@
+"""The templates: what a model is told to do."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service import errors
+from service.actor import Actor
+from service.db import database, read, refused_by, transaction
+from service.models.selections import Selection
+from service.models.template_types import TemplateType
+from service.models.templates import Template, View, joined, octets, selected
+from service.operations import models, selections, template_types, users
+from service.operations.listing import MAX_OCTETS, Key, Page, Source
+
+WRITABLE = frozenset(
+    {
+        "title",
+        "description",
+        "instructions",
+        "template_type",
+        "is_default",
+        "model",
+        "temperature",
+        "reasoning_effort",
+    }
+)
+
+_MAX_NAMED = 20
+_WORDS = "to_tsvector('simple', t.title || ' ' || t.description)"
+
+
+@transaction
+def create(actor: Actor, values: Mapping[str, Any], *, user_id: str, select: bool, view: View) -> Template:
+    """Add a template; make it the default of its type, or its author's selection, where asked."""
+    is_default = values.get("is_default", False)
+    users.hold(user_id)
+    owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")
+    model = models.hold(values["model"])
+    if is_default:
+        _clear_default(Template.lock(Template.template_type == owner.id, Template.is_default))
+    template = Template.add(**{**values, "template_type": owner.id, "model": model.id, "user": user_id})
+    if select:
+        selections.point(user_id, owner.id, template.id)
+    return _get(template.id, view)
+
+
+@read
+def get(actor: Actor, id: str, *, view: View) -> Template:
+    """Answer one template."""
+    return _get(id, view)
+
+
+@read
+def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]:
+    """Answer a template for each id, in their order, or raise for all of them."""
+    # Only what fits is read, however large the rest is.
+    total = f"sum({octets(view)}) over (order by ask.n)"
+    found = database.execute_prepared(
+        f"""
+        select {total}, {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
+        from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
+        order by ask.n
+        """,  # noqa: S608 - text of ours; values are parameters
+        [list(ids)],
+    ).fetchall()
+    missing = [id for id, (_, known, *_) in zip(ids, found, strict=True) if known is None]
+    if missing:
+        raise errors.NotFound(
+            "TEMPLATE_NOT_FOUND",
+            f"{len(missing)} of the templates do not exist",
+            {"ids": ",".join(missing[:_MAX_NAMED])},
+        )
+    fitting = sum(size <= MAX_OCTETS for size, *_ in found)
+    if fitting < len(found):
+        raise selections.too_large(fitting)
+    return [Template.of_view(view, values) for _, *values in found]
+
+
+@read
+def page(
+    actor: Actor,
+    *,
+    template_type: str = "",
+    model: str = "",
+    user_id: str = "",
+    is_default: bool | None = None,
+    query: str = "",
+    view: View,
+    after: Key | None,
+    size: int,
+) -> Page[Template]:
+    """Answer the templates that meet all filters, newest first; empty and None filter nothing."""
+    filters: list[tuple[str, object]] = []
+    if template_type:
+        filters.append(("t.template_type_id = (select id from template_types where name = %s)", template_type))
+    if model:
+        filters.append(("t.model_id = (select id from openai_models where openai_id = %s)", model))
+    if user_id:
+        filters.append(("t.user_id = %s", user_id))
+    if is_default is not None:
+        filters.append(("t.is_default = %s", is_default))
+    if query.strip():
+        filters.append((f"{_WORDS} @@ to_tsquery('simple', %s)", _prefixes(query)))
+    return Source(
+        keys="templates t",
+        id="t.id",
+        order=("t.create_time", "t.id"),
+        descending=True,
+        octets=octets(view),
+        rows=f"{joined(view)} on t.id = page.id",
+        select=selected(view),
+        of=lambda values: Template.of_view(view, values),
+        key=lambda template: (template.create_time, template.id),
+    ).page(
+        where=[condition for condition, _ in filters],
+        parameters=[value for _, value in filters],
+        after=after,
+        size=size,
+    )
+
+
+@transaction
+def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view: View) -> Template:
+    """Write `changes`, unless `etag` is given and no longer current."""
+    values = dict(changes)
+    wants_default = values.get("is_default", False)
+    owner = None
+    if wants_default or "template_type" in values:
+        owner = _lock_types(id, values.get("template_type"))
+    if "model" in values:
+        values["model"] = models.hold(values["model"]).id
+    # The template, and the default that it replaces, in the order of their ids.
+    rows = Template.lock(
+        (Template.id == id) | (Template.template_type == owner.id) & Template.is_default
+        if owner is not None and wants_default
+        else Template.id == id
+    )
+    template = next((row for row in rows if row.id == id), None)
+    if template is None:
+        raise errors.not_found("TEMPLATE", id=id)
+    template.require_etag(etag)
+    if owner is not None and "template_type" in values:
+        values["template_type"] = owner.id
+        if template.template_type_id != owner.id and not wants_default:
+            values["is_default"] = False
+    if wants_default:
+        _clear_default([row for row in rows if row.id != id])
+    _change(template, values)
+    return _get(id, view)
+
+
+@transaction
+def delete(actor: Actor, id: str, *, etag: str) -> None:
+    """Delete a template and all selections of it."""
+    for template in Template.lock(Template.id == id, mode="FOR UPDATE"):
+        template.require_etag(etag)
+        template.delete_instance()
+        return
+    raise errors.not_found("TEMPLATE", id=id)
+
+
+def _get(id: str, view: View) -> Template:
+    found = Template.in_view(view, "where t.id = %s", [id])
+    if not found:
+        raise errors.not_found("TEMPLATE", id=id)
+    return found[0]
+
+
+def _lock_types(id: str, name: str | None) -> TemplateType:
+    """Lock the template's type, and the type of that name that it is to have, by id; answer the one it will have."""
+    current = Template.fetch("where t.id = %s", [id])
+    if not current:
+        raise errors.not_found("TEMPLATE", id=id)
+    is_target = TemplateType.name == name if name is not None else TemplateType.id == current[0].template_type_id
+    locked = TemplateType.lock((TemplateType.id == current[0].template_type_id) | is_target)
+    # It may have moved while this waited.
+    again = Template.fetch("where t.id = %s", [id])
+    if not again:
+        raise errors.not_found("TEMPLATE", id=id)
+    if again[0].template_type_id != current[0].template_type_id:
+        raise errors.Aborted("CONFLICT", "another call moved the template to another type; nothing was written")
+    for template_type in locked:
+        if template_type.name == name or (name is None and template_type.id == current[0].template_type_id):
+            return template_type
+    raise errors.not_found("TEMPLATE_TYPE", name=name or "")
+
+
+def _clear_default(templates: Sequence[Template]) -> None:
+    """Take the default away from templates that are locked, as their type is."""
+    for template in templates:
+        template.touch(is_default=False)
+
+
+def _change(template: Template, values: Mapping[str, Any]) -> None:
+    if values.get("template_type", template.template_type_id) == template.template_type_id:
+        template.change(**values)
+        return
+    with refused_by(
+        "user_template_selections_are_of_a_template_of_their_type",
+        lambda: errors.FailedPrecondition(
+            "TEMPLATE_SELECTED",
+            "users have selected the template, so its type cannot change",
+            {"selections": str(Selection.select().where(Selection.template == template.id).count())},
+        ),
+    ):
+        template.change(**values)
+
+
+def _prefixes(query: str) -> str:
+    """Answer the tsquery that wants every word as a prefix; quoted, so that no character of a word is an operator."""
+    words = re.sub(r"(['\\])", r"\1\1", query).split()
+    return " & ".join(f"'{word}':*" for word in words)

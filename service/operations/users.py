@@ -1,0 +1,74 @@
+"""The users that templates and selections belong to."""
+
+from service import errors
+from service.actor import Actor
+from service.db import read, refused_by, transaction
+from service.models.row import new_id
+from service.models.templates import Template
+from service.models.users import User
+from service.operations.listing import Key, Page, Source
+
+_SOURCE = Source(
+    keys="users t",
+    id="t.id",
+    order=("t.create_time", "t.id"),
+    descending=True,
+    octets="500",
+    rows="users t on t.id = page.id",
+    select=User.columns("t"),
+    of=User.of,
+    key=lambda user: (user.create_time, user.id),
+)
+
+
+@transaction
+def provision(actor: Actor, clerk_id: str) -> User:
+    """Answer the user of a Clerk identifier, created if there is none."""
+    found = User.fetch("where t.clerk_id = %s", [clerk_id])
+    if found:
+        return found[0]
+    # Somebody may have been faster: the update changes nothing, but answers the row.
+    return (
+        User.insert(id=new_id(), clerk_id=clerk_id)
+        .on_conflict(conflict_target=[User.clerk_id], preserve=[User.clerk_id])
+        .returning(User)
+        .execute()[0]
+    )
+
+
+@read
+def get(actor: Actor, **key: str) -> User:
+    """Answer the user of an `id` or a `clerk_id`."""
+    ((column, value),) = key.items()
+    found = User.fetch(f"where t.{column} = %s", [value])
+    if not found:
+        raise errors.not_found("USER", **key)
+    return found[0]
+
+
+@read
+def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
+    """Answer the users, newest first."""
+    return _SOURCE.page(after=after, size=size)
+
+
+@transaction
+def delete(actor: Actor, id: str) -> None:
+    """Delete a user and the user's selections, unless there are templates of the user's."""
+    with refused_by(
+        "templates_have_an_author",
+        lambda: errors.FailedPrecondition(
+            "USER_IN_USE",
+            "the user is the author of templates",
+            {"templates": str(Template.select().where(Template.user == id).count())},
+        ),
+    ):
+        if not User.delete().where(User.id == id).execute():
+            raise errors.not_found("USER", id=id)
+
+
+def hold(id: str) -> User:
+    """Answer the user, whom nobody can delete until the transaction ends."""
+    for user in User.lock(User.id == id, mode="FOR KEY SHARE"):
+        return user
+    raise errors.not_found("USER", id=id)

@@ -1,0 +1,164 @@
+"""The processes of `serve`: one parent that supervises, and servers that share its port."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from pathlib import Path
+
+import structlog
+
+from service import logs
+from service.config import ConfigurationError, Settings, split_address, variable
+
+RESTART_SECONDS = 1.0
+START_SECONDS = 30.0
+KILL_SECONDS = 5.0
+"""How long a process may take to end after its drain."""
+
+_log = structlog.get_logger()
+
+
+@contextmanager
+def port(listen: str) -> Iterator[str]:
+    """Hold the port of `host:port` for the time of the block, and answer the address with its number.
+
+    grpcio shares a port with whoever else asks for sharing, so two services started by mistake would answer by turns.
+    """
+    host, number = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = ConfigurationError(
+        f"{variable('listen')}={listen}: the port is taken, by another service or by this one; stop it, or set"
+        f" {variable('listen')} to another, such as 127.0.0.1:{number + 1}"
+    )
+    lock = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{number}.lock")
+    with lock.open("w") as locked, socket.socket(family) as holder:
+        try:
+            if number:
+                # Two that start at the same moment: one gets the lock.
+                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Others, whether they share or not: binding without sharing fails.
+                with socket.socket(family) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((host, number))
+            # Bound but never listening: it keeps the number for the servers and gets no connection itself.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind((host, number))
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or error.errno in _TAKEN:
+                raise taken from None
+            raise ConfigurationError(f"{variable('listen')}={listen}: {error.strerror}") from None
+        number = holder.getsockname()[1]
+        yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
+
+
+@contextmanager
+def signals() -> Iterator[int]:
+    """Answer a file descriptor that becomes readable when SIGTERM or SIGINT asks the process to end."""
+    reader, writer = os.pipe()
+    before = {number: signal.signal(number, lambda *_: os.write(writer, b"\0")) for number in _STOP}
+    try:
+        yield reader
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def supervise(settings: Settings, url: str, address: str, stop: int, started: Callable[[], None]) -> None:
+    """Serve until `stop` is readable, then drain; a server that dies is replaced.
+
+    `started` is called when all servers accept calls. ConfigurationError when one cannot.
+    """
+    servers: list[_Process] = []
+    try:
+        servers += [_Process(settings, url, address) for _ in range(settings.processes)]
+        for server in servers:
+            server.wait_until_ready()
+        started()
+        while stop not in (ended := wait([stop, *(server.sentinel for server in servers)])):
+            for index, server in enumerate(servers):
+                if server.sentinel in ended:
+                    _log.error("server died", exit_code=server.exit_code)
+                    # Bounds how often one that cannot live is tried again.
+                    wait([stop], RESTART_SECONDS)
+                    servers[index] = _Process(settings, url, address)
+    finally:
+        _end(servers, settings.drain_seconds)
+
+
+class _Process:
+    """One server process, as the parent sees it."""
+
+    def __init__(self, settings: Settings, url: str, address: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ready, says_ready = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(settings, url, address, says_ready))
+        self._process.start()
+        says_ready.close()
+        self._address = address
+
+    @property
+    def sentinel(self) -> int:
+        """Becomes readable when the process has ended."""
+        return self._process.sentinel
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.exitcode
+
+    def wait_until_ready(self) -> None:
+        try:
+            if not self._ready.poll(START_SECONDS):
+                raise EOFError
+            self._ready.recv()
+        except EOFError:
+            raise ConfigurationError(f"a server could not start on {self._address}; its log is above") from None
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """Wait for the end, and force it when it does not come in time."""
+        self._process.join(max(0.0, seconds))
+        if self._process.is_alive():
+            _log.error("server did not drain in time")
+            self._process.kill()
+            self._process.join()
+
+
+def _serve(settings: Settings, url: str, address: str, says_ready: Connection) -> None:
+    """Be one of the servers: until asked to end, or until the parent is gone."""
+    from service import server  # noqa: PLC0415 - the parent does without grpcio
+
+    with signals() as stop:
+        logs.configure(settings.log_format, settings.log_level)
+        running = server.build(settings, url)
+        running.start(address)
+        says_ready.send(None)
+        says_ready.close()
+        parent = parent_process()
+        wait([stop, parent.sentinel] if parent else [stop])
+        running.drain()
+
+
+def _end(servers: list[_Process], drain_seconds: float) -> None:
+    for server in servers:
+        server.terminate()
+    give_up = time.monotonic() + drain_seconds + KILL_SECONDS
+    for server in servers:
+        server.end(give_up - time.monotonic())
+
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_TAKEN = {errno.EADDRINUSE, errno.EACCES}

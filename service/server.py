@@ -1,0 +1,161 @@
+"""The server of one process: the one place where things are constructed and wired."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from omniflo.templates.v1 import (
+    model_service_pb2,
+    model_service_pb2_grpc,
+    selection_service_pb2,
+    selection_service_pb2_grpc,
+    template_service_pb2,
+    template_service_pb2_grpc,
+    template_type_service_pb2,
+    template_type_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
+)
+from service import errors
+from service.actor import SYSTEM
+from service.config import Settings
+from service.db import database, time_limit
+from service.interceptors.deadlines import Deadlines
+from service.interceptors.errors import Errors
+from service.interceptors.logging import Logging
+from service.interceptors.validation import Validation
+from service.operations import maintenance
+from service.servicers.models import ModelServicer
+from service.servicers.selections import SelectionServicer
+from service.servicers.template_types import TemplateTypeServicer
+from service.servicers.templates import TemplateServicer
+from service.servicers.users import UserServicer
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (user_service_pb2, "UserService"),
+        (template_type_service_pb2, "TemplateTypeService"),
+        (model_service_pb2, "ModelService"),
+        (template_service_pb2, "TemplateService"),
+        (selection_service_pb2, "SelectionService"),
+    )
+)
+"""The full names of the services of this project."""
+
+MAX_MESSAGE_OCTETS = 4 * 1024 * 1024
+MAX_METADATA_OCTETS = 8 * 1024
+PROBE_SECONDS = 1.0
+PURGE_SECONDS = 600.0
+
+_OPTIONS = {
+    "grpc.so_reuseport": 1,
+    "grpc.max_receive_message_length": MAX_MESSAGE_OCTETS,
+    "grpc.max_metadata_size": MAX_METADATA_OCTETS,
+    "grpc.absolute_max_metadata_size": MAX_METADATA_OCTETS,
+    # What one connection may ask for at once, and how long it may say nothing, or live.
+    "grpc.max_concurrent_streams": 100,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_connection_idle_ms": 5 * 60_000,
+    "grpc.max_connection_age_ms": 30 * 60_000,
+    "grpc.max_connection_age_grace_ms": 60_000,
+    # A peer that vanished without a word is noticed; one that pings more often than this is sent away.
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+}
+
+_log = structlog.get_logger()
+
+
+class Server:
+    """A gRPC server with its health, in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._health = HealthServicer()
+        # Probes are answered also while all other threads wait for the database.
+        HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")  # type: ignore[attr-defined]
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.threads, "call"),
+            interceptors=[Logging(), Errors(), Deadlines(settings.deadline_seconds), Validation()],
+            options=list(_OPTIONS.items()),
+            maximum_concurrent_rpcs=settings.queue,
+        )
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(), self._server)
+        template_type_service_pb2_grpc.add_TemplateTypeServiceServicer_to_server(TemplateTypeServicer(), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(), self._server)
+        template_service_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(), self._server)
+        selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection([*SERVICES, health, reflection.SERVICE_NAME], self._server)
+        self._set_health(is_serving=False)
+
+    def start(self, address: str) -> int:
+        """Serve on `host:port` and answer the port; health follows the database."""
+        port = self._server.add_insecure_port(address)
+        self._server.start()
+        self._keeper.start()
+        return port
+
+    def drain(self) -> None:
+        """Say NOT_SERVING, accept nothing more, and end when running calls have, or when their time is up."""
+        self._stopped.set()
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self._settings.drain_seconds).wait()
+        self._keeper.join()
+
+    def _keep(self) -> None:
+        """Ask for the database every second, and forget old request ids every ten minutes."""
+        next_purge = time.monotonic()
+        was_reachable = None
+        while True:
+            is_reachable = _is_reachable()
+            if is_reachable != was_reachable:
+                _log.log(20 if is_reachable else 40, "database", is_reachable=is_reachable)
+                self._set_health(is_serving=is_reachable)
+                was_reachable = is_reachable
+            if is_reachable and time.monotonic() >= next_purge:
+                next_purge = time.monotonic() + PURGE_SECONDS
+                _purge()
+            if self._stopped.wait(PROBE_SECONDS):
+                database.drop()
+                return
+
+    def _set_health(self, *, is_serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        for service in (OVERALL_HEALTH, *SERVICES):
+            self._health.set(service, status.SERVING if is_serving else status.NOT_SERVING)
+
+
+def build(settings: Settings, url: str) -> Server:
+    """Wire a server to the database of that URL; nothing listens and nothing connects yet."""
+    database.configure(url)
+    return Server(settings)
+
+
+def _is_reachable() -> bool:
+    try:
+        with time_limit(PROBE_SECONDS):
+            maintenance.ping(SYSTEM)
+    except errors.Error:
+        return False
+    return True
+
+
+def _purge() -> None:
+    try:
+        with time_limit(60):
+            while (deleted := maintenance.purge_batch(SYSTEM)) == maintenance.BATCH:
+                _log.info("purge", deleted=deleted)
+    except errors.Error as error:
+        _log.warning("purge", reason=error.reason)

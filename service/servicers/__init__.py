@@ -1,0 +1,1 @@
+"""One class for each proto service: decode, call one operation, encode."""

@@ -1,0 +1,121 @@
+"""Messages to the values that operations take. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.type.date_pb2 import Date
+
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
+from omniflo.templates.v1.template_type_pb2 import (
+    CodeInterpreterConfig,
+    FileSearchConfig,
+    OpenAIToolType,
+    TemplateTool,
+)
+from service import errors
+from service.models.templates import View
+
+_REQUIRED = {"title", "instructions", "template_type", "model", "name", "type"}
+"""The writable fields that no resource may be without."""
+
+
+def changes(resource: Message, mask: FieldMask, writable: Iterable[str]) -> dict[str, Any]:
+    """Answer what an update writes: the fields of the mask, or the populated ones when there is none.
+
+    A path that is unknown, output only or immutable, and a required field that would be emptied, are FIELD_INVALID.
+    """
+    writable = set(writable)
+    paths = list(mask.paths)
+    if not paths:
+        paths = [field.name for field, _ in resource.ListFields() if field.name in writable]
+    elif paths == ["*"]:
+        paths = sorted(writable)
+    body = _name(resource)
+    violations = [
+        (
+            f"update_mask.paths[{index}]",
+            f"must be a writable field, one of {', '.join(sorted(writable))}, not {_quoted(path)}",
+        )
+        for index, path in enumerate(paths)
+        if path not in writable
+    ] or [(f"{body}.{path}", "is required") for path in paths if path in _REQUIRED and not getattr(resource, path)]
+    if violations:
+        raise errors.field_invalid(*violations)
+    return {path: _value(resource, path) for path in paths}
+
+
+def values(resource: Message, writable: Iterable[str]) -> dict[str, Any]:
+    """Answer what a create writes: every writable field that is populated."""
+    return {field.name: _value(resource, field.name) for field, _ in resource.ListFields() if field.name in writable}
+
+
+def key(request: Message) -> dict[str, str]:
+    """Answer the member of the oneof `key` by its name."""
+    name = request.WhichOneof("key")
+    return {name: getattr(request, name)} if name else {}
+
+
+def view(request: Any) -> View:
+    return View(request.view)
+
+
+def _name(resource: Message) -> str:
+    """Answer the name of the request's field that holds the resource, such as template_type."""
+    words = resource.DESCRIPTOR.name
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in words).lstrip("_")
+
+
+def _quoted(path: str) -> str:
+    return repr(path[:64])
+
+
+def _value(resource: Message, path: str) -> Any:
+    """Answer what an operation takes for a field: None for one that is unset and can be."""
+    field = resource.DESCRIPTOR.fields_by_name[path]
+    if field.has_presence and not resource.HasField(path):
+        return None
+    convert = _CONVERT.get((resource.DESCRIPTOR.name, path))
+    value = getattr(resource, path)
+    return value if convert is None else convert(value)
+
+
+def _date(value: Date) -> date:
+    try:
+        return date(value.year, value.month, value.day)
+    except ValueError:
+        raise errors.field_invalid(("model.shutdown_date", "must be a day of the calendar")) from None
+
+
+def _file_search(value: FileSearchConfig) -> dict[str, Any]:
+    config: dict[str, Any] = {"vector_store_ids": list(value.vector_store_ids)}
+    if value.HasField("max_num_results"):
+        config["max_num_results"] = value.max_num_results
+    return config
+
+
+def _code_interpreter(value: CodeInterpreterConfig) -> dict[str, Any]:
+    config: dict[str, Any] = {"file_ids": list(value.file_ids)}
+    if value.memory_limit:
+        config["memory_limit"] = value.memory_limit
+    return config
+
+
+def _reasoning_effort(value: ReasoningEffort.ValueType) -> str | None:
+    return ReasoningEffort.Name(value).removeprefix("REASONING_EFFORT_").lower() if value else None
+
+
+def _tool_type(value: OpenAIToolType.ValueType) -> str:
+    return OpenAIToolType.Name(value).removeprefix("OPEN_AI_TOOL_TYPE_").lower()
+
+
+_CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
+    ("Model", "shutdown_date"): _date,
+    (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
+    (TemplateTool.DESCRIPTOR.name, "type"): _tool_type,
+    (TemplateTool.DESCRIPTOR.name, "schema"): lambda text: text or None,
+    (TemplateTool.DESCRIPTOR.name, "file_search"): _file_search,
+    (TemplateTool.DESCRIPTOR.name, "code_interpreter"): _code_interpreter,
+}

@@ -1,0 +1,84 @@
+"""TemplateTypeService: types and their tools."""
+
+from functools import partial
+
+from google.protobuf.empty_pb2 import Empty
+from grpc import ServicerContext
+
+from omniflo.templates.v1.template_type_pb2 import TemplateTool, TemplateType
+from omniflo.templates.v1.template_type_service_pb2 import (
+    CreateTemplateToolRequest,
+    CreateTemplateTypeRequest,
+    DeleteTemplateToolRequest,
+    DeleteTemplateTypeRequest,
+    GetTemplateToolRequest,
+    GetTemplateTypeRequest,
+    ListTemplateToolsRequest,
+    ListTemplateToolsResponse,
+    ListTemplateTypesRequest,
+    ListTemplateTypesResponse,
+    UpdateTemplateToolRequest,
+    UpdateTemplateTypeRequest,
+)
+from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServiceServicer
+from service import actor
+from service.operations import template_tools, template_types
+from service.servicers import decode, encode, pages
+from service.servicers.writes import write
+
+
+class TemplateTypeServicer(TemplateTypeServiceServicer):
+    def CreateTemplateType(self, request: CreateTemplateTypeRequest, context: ServicerContext) -> TemplateType:
+        values = decode.values(request.template_type, {"name", *template_types.WRITABLE})
+        create = partial(template_types.create, actor.current(), **values)
+        return write(request, TemplateType, encode.template_type, create)
+
+    def GetTemplateType(self, request: GetTemplateTypeRequest, context: ServicerContext) -> TemplateType:
+        return encode.template_type(template_types.get(actor.current(), **decode.key(request)))
+
+    def ListTemplateTypes(
+        self, request: ListTemplateTypesRequest, context: ServicerContext
+    ) -> ListTemplateTypesResponse:
+        page = template_types.page(actor.current(), after=pages.after(request), size=pages.size(request))
+        return ListTemplateTypesResponse(
+            template_types=map(encode.template_type, page.rows), next_page_token=pages.token(request, page)
+        )
+
+    def UpdateTemplateType(self, request: UpdateTemplateTypeRequest, context: ServicerContext) -> TemplateType:
+        body = request.template_type
+        changes = decode.changes(body, request.update_mask, template_types.WRITABLE)
+        update = partial(template_types.update, actor.current(), body.id, changes, etag=body.etag)
+        return write(request, TemplateType, encode.template_type, update)
+
+    def DeleteTemplateType(self, request: DeleteTemplateTypeRequest, context: ServicerContext) -> Empty:
+        delete = partial(template_types.delete, actor.current(), request.id, etag=request.etag)
+        return write(request, Empty, encode.empty, delete)
+
+    def CreateTemplateTool(self, request: CreateTemplateToolRequest, context: ServicerContext) -> TemplateTool:
+        body = request.template_tool
+        values = decode.values(body, template_tools.WRITABLE)
+        create = partial(template_tools.create, actor.current(), body.template_type, values)
+        return write(request, TemplateTool, encode.template_tool, create)
+
+    def GetTemplateTool(self, request: GetTemplateToolRequest, context: ServicerContext) -> TemplateTool:
+        return encode.template_tool(template_tools.get(actor.current(), request.id))
+
+    def ListTemplateTools(
+        self, request: ListTemplateToolsRequest, context: ServicerContext
+    ) -> ListTemplateToolsResponse:
+        page = template_tools.page(
+            actor.current(), request.template_type, after=pages.after(request), size=pages.size(request)
+        )
+        return ListTemplateToolsResponse(
+            template_tools=map(encode.template_tool, page.rows), next_page_token=pages.token(request, page)
+        )
+
+    def UpdateTemplateTool(self, request: UpdateTemplateToolRequest, context: ServicerContext) -> TemplateTool:
+        body = request.template_tool
+        changes = decode.changes(body, request.update_mask, template_tools.WRITABLE)
+        update = partial(template_tools.update, actor.current(), body.id, changes, etag=body.etag)
+        return write(request, TemplateTool, encode.template_tool, update)
+
+    def DeleteTemplateTool(self, request: DeleteTemplateToolRequest, context: ServicerContext) -> Empty:
+        delete = partial(template_tools.delete, actor.current(), request.id, etag=request.etag)
+        return write(request, Empty, encode.empty, delete)

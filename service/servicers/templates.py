@@ -1,0 +1,76 @@
+"""TemplateService."""
+
+from functools import partial
+
+from google.protobuf.empty_pb2 import Empty
+from grpc import ServicerContext
+
+from omniflo.templates.v1.template_pb2 import Template
+from omniflo.templates.v1.template_service_pb2 import (
+    BatchGetTemplatesRequest,
+    BatchGetTemplatesResponse,
+    CreateTemplateRequest,
+    DeleteTemplateRequest,
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    ListTemplatesResponse,
+    UpdateTemplateRequest,
+)
+from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceServicer
+from service import actor
+from service.operations import templates
+from service.servicers import decode, encode, pages
+from service.servicers.writes import write
+
+
+class TemplateServicer(TemplateServiceServicer):
+    def CreateTemplate(self, request: CreateTemplateRequest, context: ServicerContext) -> Template:
+        create = partial(
+            templates.create,
+            actor.current(),
+            decode.values(request.template, templates.WRITABLE),
+            user_id=request.template.user_id,
+            select=request.select,
+            view=decode.view(request),
+        )
+        return write(request, Template, encode.template, create)
+
+    def GetTemplate(self, request: GetTemplateRequest, context: ServicerContext) -> Template:
+        return encode.template(templates.get(actor.current(), request.id, view=decode.view(request)))
+
+    def BatchGetTemplates(
+        self, request: BatchGetTemplatesRequest, context: ServicerContext
+    ) -> BatchGetTemplatesResponse:
+        found = templates.batch_get(actor.current(), request.ids, view=decode.view(request))
+        return BatchGetTemplatesResponse(templates=map(encode.template, found))
+
+    def ListTemplates(self, request: ListTemplatesRequest, context: ServicerContext) -> ListTemplatesResponse:
+        page = templates.page(
+            actor.current(),
+            template_type=request.template_type,
+            model=request.model,
+            user_id=request.user_id,
+            is_default=request.is_default if request.HasField("is_default") else None,
+            query=request.query,
+            view=decode.view(request),
+            after=pages.after(request),
+            size=pages.size(request),
+        )
+        return ListTemplatesResponse(
+            templates=map(encode.template, page.rows), next_page_token=pages.token(request, page)
+        )
+
+    def UpdateTemplate(self, request: UpdateTemplateRequest, context: ServicerContext) -> Template:
+        update = partial(
+            templates.update,
+            actor.current(),
+            request.template.id,
+            decode.changes(request.template, request.update_mask, templates.WRITABLE),
+            etag=request.template.etag,
+            view=decode.view(request),
+        )
+        return write(request, Template, encode.template, update)
+
+    def DeleteTemplate(self, request: DeleteTemplateRequest, context: ServicerContext) -> Empty:
+        delete = partial(templates.delete, actor.current(), request.id, etag=request.etag)
+        return write(request, Empty, encode.empty, delete)

@@ -1,0 +1,35 @@
+"""UserService."""
+
+from functools import partial
+
+from google.protobuf.empty_pb2 import Empty
+from grpc import ServicerContext
+
+from omniflo.templates.v1.user_pb2 import User
+from omniflo.templates.v1.user_service_pb2 import (
+    DeleteUserRequest,
+    GetUserRequest,
+    ListUsersRequest,
+    ListUsersResponse,
+    ProvisionUserRequest,
+)
+from omniflo.templates.v1.user_service_pb2_grpc import UserServiceServicer
+from service import actor
+from service.operations import users
+from service.servicers import decode, encode, pages
+from service.servicers.writes import write
+
+
+class UserServicer(UserServiceServicer):
+    def ProvisionUser(self, request: ProvisionUserRequest, context: ServicerContext) -> User:
+        return write(request, User, encode.user, partial(users.provision, actor.current(), request.clerk_id))
+
+    def GetUser(self, request: GetUserRequest, context: ServicerContext) -> User:
+        return encode.user(users.get(actor.current(), **decode.key(request)))
+
+    def ListUsers(self, request: ListUsersRequest, context: ServicerContext) -> ListUsersResponse:
+        page = users.page(actor.current(), after=pages.after(request), size=pages.size(request))
+        return ListUsersResponse(users=map(encode.user, page.rows), next_page_token=pages.token(request, page))
+
+    def DeleteUser(self, request: DeleteUserRequest, context: ServicerContext) -> Empty:
+        return write(request, Empty, encode.empty, partial(users.delete, actor.current(), request.id))

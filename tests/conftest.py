@@ -1,0 +1,187 @@
+"""What every test may use: an embedded PostgreSQL, databases in it, a server on a free port, and its stubs."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg2
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+from omniflo.templates.v1.model_pb2 import Model
+from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
+from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
+from omniflo.templates.v1.selection_pb2 import Selection
+from omniflo.templates.v1.selection_service_pb2 import GetSelectionRequest, SetSelectionRequest
+from omniflo.templates.v1.selection_service_pb2_grpc import SelectionServiceStub
+from omniflo.templates.v1.template_pb2 import Template
+from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest
+from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
+from omniflo.templates.v1.template_type_pb2 import TemplateType
+from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateTypeRequest
+from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServiceStub
+from omniflo.templates.v1.user_pb2 import User
+from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
+from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
+from service import db, embedded, migrate, server
+from service.config import Settings
+
+TABLES = "user_template_selections, templates, template_tools, template_types, openai_models, users, idempotency_keys"
+
+
+class Api:
+    """The stubs of all services on one channel, and what tests start from."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.users = UserServiceStub(channel)
+        self.types = TemplateTypeServiceStub(channel)
+        self.models = ModelServiceStub(channel)
+        self.templates = TemplateServiceStub(channel)
+        self.selections = SelectionServiceStub(channel)
+        self._numbers = itertools.count(1)
+
+    def user(self) -> User:
+        return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))
+
+    def type(self) -> TemplateType:
+        body = TemplateType(name=f"type-{next(self._numbers)}")
+        return self.types.CreateTemplateType(CreateTemplateTypeRequest(template_type=body))
+
+    def model(self) -> Model:
+        name = f"model-{next(self._numbers)}"
+        return self.models.CreateModel(CreateModelRequest(model=Model(openai_id=name, name=name)))
+
+    def template(self, *, select: bool = False, **fields: Any) -> Template:
+        """Create a template; what it refers to and is not given is made anew."""
+        body = Template(title="A title", instructions="Do it.", **fields)
+        body.user_id = body.user_id or self.user().id
+        body.template_type = body.template_type or self.type().name
+        body.model = body.model or self.model().openai_id
+        return self.templates.CreateTemplate(CreateTemplateRequest(template=body, select=select))
+
+    def select(self, user: User, template: Template) -> Selection:
+        return self.selections.SetSelection(
+            SetSelectionRequest(user_id=user.id, template_type=template.template_type, template_id=template.id)
+        )
+
+    def selected(self, user: User, template_type: str) -> str:
+        """Answer the id of the template that the user has selected for the type."""
+        request = GetSelectionRequest(user_id=user.id, template_type=template_type)
+        return self.selections.GetSelection(request).template_id
+
+
+class Failure:
+    """A refused call: its code, its one ErrorInfo, and what else it carries."""
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        self.code: grpc.StatusCode = error.code()  # type: ignore[attr-defined] - the stubs do not know it is a Call
+        status = rpc_status.from_call(error)
+        assert status is not None, f"no details: {error}"
+        self.message = status.message
+        info, bad_request, retry = ErrorInfo(), BadRequest(), RetryInfo()
+        unpacked = [[detail.Unpack(kind) for detail in status.details] for kind in (info, bad_request, retry)]
+        assert sum(unpacked[0]) == 1, "exactly one ErrorInfo"
+        assert info.domain == "templates.omniflo"
+        self.reason = info.reason
+        self.metadata = dict(info.metadata)
+        self.violations = {violation.field: violation.description for violation in bad_request.field_violations}
+        self.retry_seconds = retry.retry_delay.ToSeconds() if any(unpacked[2]) else None
+
+
+def fails(call: Callable[..., object], *arguments: Any, **options: Any) -> Failure:
+    """Make a call that must be refused, and answer how."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments, **options)
+    return Failure(caught.value)
+
+
+class Database:
+    """A database of its own on the embedded PostgreSQL, and a connection to look at it past the service."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = psycopg2.connect(url)
+        self._connection.autocommit = True
+
+    def query(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    # A process that is killed loses nothing without fsync; only a machine that loses power does.
+    running = embedded.Server(tmp_path_factory.mktemp("data dir"), ["-c", "fsync=off", "-c", "max_connections=300"])
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: embedded.Server) -> Callable[[], str]:
+    """Makes an empty database and answers its URL."""
+    numbers = itertools.count(1)
+
+    def make() -> str:
+        name = f"test_{next(numbers)}"
+        admin = Database(postgres.url)
+        admin.query(f"create database {name}")
+        admin.close()
+        return postgres.url.replace("/postgres?", f"/{name}?")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def url(new_database: Callable[[], str]) -> str:
+    """The URL of the migrated database that the server of this process works on."""
+    url = new_database()
+    db.database.configure(url)
+    migrate.up(migrate.load())
+    return url
+
+
+@pytest.fixture(scope="session")
+def address(url: str) -> Iterator[str]:
+    """The address of a server in this process."""
+    running = server.build(Settings(drain_seconds=5, threads=16), url)
+    yield f"127.0.0.1:{running.start('127.0.0.1:0')}"
+    running.drain()
+
+
+@pytest.fixture(scope="session")
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def database_session(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def database(database_session: Database) -> Database:
+    """The server's database, without a row."""
+    database_session.query(f"truncate {TABLES}")
+    return database_session
+
+
+@pytest.fixture
+def api(channel: grpc.Channel, database: Database) -> Api:
+    """The stubs of a server whose database has no rows."""
+    del database
+    return Api(channel)
+
+
+ROOT = Path(__file__).parent.parent
