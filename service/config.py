@@ -48,11 +48,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     database_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
-        None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
+        default=None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
     )
-    data_dir: Path = Field(Path(".data"), description="where the embedded PostgreSQL keeps its data")
+    data_dir: Path = Field(default=Path(".data"), description="where the embedded PostgreSQL keeps its data")
     listen: Annotated[str, AfterValidator(_listen)] = Field(
-        "127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one"
+        default="127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one"
     )
     processes: int = Field(
         default_factory=lambda: min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1),
@@ -61,24 +61,32 @@ class Settings(BaseSettings):
         description="server processes that share the port, 1 to 256; by default one a core, 8 at most",
     )
     threads: int = Field(
-        8, ge=1, le=64, description="threads of each process, 1 to 64; each keeps one connection to the database"
+        default=8,
+        ge=1,
+        le=64,
+        description="threads of each process, 1 to 64; each keeps one connection to the database",
     )
     queue: int = Field(
-        256, ge=1, le=10_000, description="calls a process holds, running and waiting, before it refuses, 1 to 10000"
+        default=256,
+        ge=1,
+        le=10_000,
+        description="calls a process holds, running and waiting, before it refuses, 1 to 10000",
     )
     deadline_seconds: float = Field(
-        30,
+        default=30,
         ge=0.1,
         le=300,
         description="the longest a call may take, and the deadline of one that sets none, 0.1 to 300",
     )
     drain_seconds: float = Field(
-        20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"
+        default=20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"
     )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="json, text, or auto: text on a terminal and json elsewhere"
+        default="auto", description="json, text, or auto: text on a terminal and json elsewhere"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
 
     @classmethod
     def load(cls, **overrides: Any) -> "Settings":

@@ -1,5 +1,6 @@
 """The database handle: connections, transactions, how long they may take, and what a lost one means."""
 
+import contextlib
 import functools
 import itertools
 import re
@@ -84,11 +85,14 @@ class CommitUnknownError(Exception):
 class Database(pw.PostgresqlDatabase):
     """Peewee's database, with one connection a thread, queries only inside operations, and bounded waits."""
 
+    _state: Any
+    """Peewee's state of the thread."""
+
     def __init__(self) -> None:
-        super().__init__(None, autoconnect=True)
+        super().__init__(None)
         # Peewee holds this lock while it connects, so one hung connect would stop all threads; the state it guards is
         # a thread's own.
-        self._lock = pw._NoopLock()
+        self._lock = contextlib.nullcontext()
         self.prepares = True
         """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
 
@@ -121,7 +125,7 @@ class Database(pw.PostgresqlDatabase):
         return super().execute_sql(sql, params)
 
     def execute_prepared(self, sql: str, params: Sequence[object]) -> Any:
-        """Execute a text that is the same in every call, planned once a connection: planning costs more than running."""
+        """Execute a text that never changes, planned once a connection: planning costs more than running."""
         if not self.prepares:
             return self.execute_sql(sql, params)
         if sql not in call.prepared:
@@ -157,6 +161,10 @@ class Database(pw.PostgresqlDatabase):
     def is_lost(self) -> bool:
         """Whether the thread's connection is gone or useless."""
         return self._state.conn is None or self._state.conn.closed != 0
+
+    def was_lost(self) -> bool:
+        """Whether the thread had a connection, and it is gone."""
+        return self._state.conn is not None and self._state.conn.closed != 0
 
     def drop(self) -> None:
         """Close the thread's connection, whatever its state; the next query opens another."""
@@ -216,7 +224,7 @@ def refused_by(constraint: str, error: Callable[[], errors.Error]) -> Iterator[N
         with database.atomic():
             yield
     except pw.IntegrityError as violation:
-        if violation.orig.diag.constraint_name != constraint:
+        if _constraint(violation) != constraint:
             raise
         raise error() from None
 
@@ -251,14 +259,12 @@ def _attempt(operation: Callable[[], T]) -> T:
 
 def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error | None, bool]:
     """Answer what a failure means to a caller, or None when it is a fault of ours, and whether to try again."""
-    cause = getattr(error, "orig", error)
-    code = getattr(cause, "pgcode", None) or ""
+    code = sqlstate(error) or ""
     if database.is_lost() or code.startswith(_UNAVAILABLE_CLASSES) or code == errorcodes.READ_ONLY_SQL_TRANSACTION:
         if code == errorcodes.QUERY_CANCELED:
             return errors.deadline_exceeded(), False
-        # Refused or away: a new connection would fail as well. Lost: a new one may well succeed.
-        lost = database._state.conn is not None and database.is_lost()  # noqa: SLF001
-        return errors.Unavailable("DATABASE_UNAVAILABLE", "the database cannot be reached"), lost
+        # Lost: a new connection may well succeed. Refused, or away: it would fail as well.
+        return errors.Unavailable("DATABASE_UNAVAILABLE", "the database cannot be reached"), database.was_lost()
     if code in {errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.DUPLICATE_PREPARED_STATEMENT}:
         database.prepares = False
         return errors.Unavailable("DATABASE_UNAVAILABLE", "the database lost a prepared statement"), True
@@ -270,4 +276,14 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
         return errors.Aborted("CONFLICT", "other calls kept changing the same rows; nothing was written"), True
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return errors.Aborted("CONFLICT", "other calls held the same rows for too long; nothing was written"), False
-    return errors.CONSTRAINTS.get(getattr(getattr(cause, "diag", None), "constraint_name", None) or ""), False
+    return errors.CONSTRAINTS.get(_constraint(error) or ""), False
+
+
+def sqlstate(error: Exception) -> str | None:
+    """Answer PostgreSQL's code of an error, where it is one of PostgreSQL's."""
+    return getattr(getattr(error, "orig", error), "pgcode", None)
+
+
+def _constraint(error: Exception) -> str | None:
+    """Answer the name of the constraint that was violated."""
+    return getattr(getattr(getattr(error, "orig", error), "diag", None), "constraint_name", None)

@@ -118,12 +118,13 @@ class _Process:
         return self._process.exitcode
 
     def wait_until_ready(self) -> None:
+        failed = ConfigurationError(f"a server could not start on {self._address}; its log is above")
+        if not self._ready.poll(START_SECONDS):
+            raise failed
         try:
-            if not self._ready.poll(START_SECONDS):
-                raise EOFError
             self._ready.recv()
         except EOFError:
-            raise ConfigurationError(f"a server could not start on {self._address}; its log is above") from None
+            raise failed from None
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -81,7 +81,7 @@ class Server:
         self._settings = settings
         self._health = HealthServicer()
         # Probes are answered also while all other threads wait for the database.
-        HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")  # type: ignore[attr-defined]
+        HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._server = grpc.server(

@@ -78,7 +78,7 @@ class Failure:
     """A refused call: its code, its one ErrorInfo, and what else it carries."""
 
     def __init__(self, error: grpc.RpcError) -> None:
-        self.code: grpc.StatusCode = error.code()  # type: ignore[attr-defined] - the stubs do not know it is a Call
+        self.code: grpc.StatusCode = error.code()
         status = rpc_status.from_call(error)
         assert status is not None, f"no details: {error}"
         self.message = status.message

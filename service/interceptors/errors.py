@@ -1,7 +1,5 @@
 """Errors to statuses, and bytes that are no message to an error."""
 
-from __future__ import annotations
-
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import errors, statuses
+from service.db import sqlstate
 from service.interceptors import logging
 from service.interceptors.interceptor import Interceptor
 
@@ -43,8 +42,8 @@ class Errors(Interceptor):
         if isinstance(request, _Malformed):
             raise errors.InvalidArgument("REQUEST_MALFORMED", "the bytes are not a message of the request's type")
 
-    def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        wrapped = super().wrap(method, handler)
+    def wrap(self, method: str, handler: Any) -> Any:
+        wrapped: Any = super().wrap(method, handler)
         return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
 
 
@@ -53,7 +52,7 @@ def _described(fault: Exception) -> dict[str, Any]:
     frames = traceback.extract_tb(fault.__traceback__)
     return {
         "error": type(fault).__name__,
-        "sqlstate": getattr(getattr(fault, "orig", fault), "pgcode", None),
+        "sqlstate": sqlstate(fault),
         "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     }
 

@@ -1,7 +1,5 @@
 """How an interceptor wraps a method: around the call, and at each message that comes in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,7 +10,7 @@ PREFIX = "/omniflo."
 """Health and reflection are grpcio's own, and pass as they are."""
 
 
-class Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] - generic in the stubs alone
+class Interceptor(grpc.ServerInterceptor):
     """Wraps the behaviour of a method, whatever its kind.
 
     grpcio calls `intercept_service` on the one thread that accepts calls, so nothing is done there but the wrapping.
@@ -28,16 +26,16 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] - generic i
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Any:
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(PREFIX):
             return handler
         return self.wrap(method, handler)
 
-    def wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, method: str, handler: Any) -> Any:
         """Answer a handler of the same kind; one of a kind that cannot be wrapped raises."""
         make, behaviour = _kind(handler)
         if getattr(behaviour, "experimental_non_blocking", False):
@@ -66,7 +64,7 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] - generic i
         return map(self._one, requests)
 
 
-def _kind(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[Callable[..., Any], Any]:
+def _kind(handler: Any) -> tuple[Callable[..., Any], Any]:
     match handler.request_streaming, handler.response_streaming:
         case False, False:
             return grpc.unary_unary_rpc_method_handler, handler.unary_unary

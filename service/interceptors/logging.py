@@ -24,7 +24,7 @@ def add(**fields: Any) -> None:
 
 class Logging(Interceptor):
     @contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+    def around(self, method: str, context: Any) -> Iterator[None]:
         start = time.perf_counter()
         fields: dict[str, Any] = {}
         reset = _fields.set(fields)

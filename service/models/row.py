@@ -31,14 +31,6 @@ class Timestamp(pw.DateTimeField):
         super().__init__(constraints=[pw.SQL("default clock_timestamp()")])
 
 
-class Enum(pw.TextField):
-    """One of the values of an enum type of the database."""
-
-    def __init__(self, field_type: str, **kwargs: Any) -> None:
-        self.field_type = field_type
-        super().__init__(**kwargs)
-
-
 class Row(pw.Model):
     """A row with an id and its times."""
 
@@ -84,10 +76,11 @@ class Row(pw.Model):
     @classmethod
     def add(cls, **values: object) -> Self:
         """Insert a row with an id of its own and answer it as the database has it."""
-        return cls.insert(id=new_id(), **values).returning(cls).execute()[0]
+        row: Self = cls.insert(id=new_id(), **values).returning(cls).execute()[0]
+        return row
 
     @classmethod
-    def lock(cls, *conditions: object, mode: str = "FOR NO KEY UPDATE") -> list[Self]:
+    def lock(cls, *conditions: object, mode: Any = "FOR NO KEY UPDATE") -> list[Self]:
         """Lock the rows that meet the conditions, in the order of their ids, and answer them."""
         return list(cls.select().where(*conditions).order_by(cls.id).for_update(mode))
 
@@ -118,14 +111,11 @@ class Versioned(Row):
     def touch(self, **values: object) -> Self:
         """Write the values as a new version and answer the row."""
         cls = type(self)
-        return (
-            cls.update(version=cls.version + 1, update_time=later(cls), **values)
-            .where(cls.id == self.id)
-            .returning(cls)
-            .execute()[0]
-        )
+        update = cls.update(version=cls.version + 1, update_time=_later(cls), **values).where(cls.id == self.id)
+        row: Self = update.returning(cls).execute()[0]
+        return row
 
 
-def later(row: type[Row]) -> pw.Function:
+def _later(row: type[Row]) -> pw.Function:
     """Answer the expression for a new update_time, which never goes back."""
     return pw.fn.greatest(pw.fn.clock_timestamp(), row.update_time)

@@ -20,6 +20,9 @@ class Selection(Versioned):
     class Meta:
         table_name = "user_template_selections"
 
+    user_id: str
+    template_type_id: str
+    template_id: str
     selected: Template
     """The template that was picked."""
 

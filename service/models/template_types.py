@@ -7,7 +7,7 @@ from typing import Any, Self
 import peewee as pw
 
 from service.db import database
-from service.models.row import Enum, Text, Versioned
+from service.models.row import Text, Versioned
 
 
 class TemplateType(Versioned):
@@ -34,10 +34,14 @@ class TemplateType(Versioned):
         return template_type
 
 
+class ToolType(pw.TextField):
+    field_type = "openai_tool_type"
+
+
 class TemplateTool(Versioned):
     template_type = pw.ForeignKeyField(TemplateType, lazy_load=False, on_delete="CASCADE")
     name = Text()
-    type = Enum("openai_tool_type")
+    type = ToolType()
     description = pw.TextField(default="")
     schema = pw.TextField(null=True)
     config = pw.JSONField(null=True)
@@ -45,6 +49,7 @@ class TemplateTool(Versioned):
     class Meta:
         table_name = "template_tools"
 
+    template_type_id: str
     type_name: str
     """The name of the template type; only where a query was asked for it."""
 

@@ -2,19 +2,19 @@
 
 import functools
 from collections.abc import Sequence
-from enum import Enum as PyEnum
+from enum import Enum
 from typing import Any, NamedTuple, Self
 
 import peewee as pw
 
 from service.db import database
 from service.models.models import Model
-from service.models.row import Enum, Text, Versioned
+from service.models.row import Versioned
 from service.models.template_types import TemplateType, octets_of_tools, tools_of
 from service.models.users import User
 
 
-class View(PyEnum):
+class View(Enum):
     """How much of a template is read."""
 
     BASIC = 0
@@ -31,6 +31,10 @@ class Details(NamedTuple):
     model: Model
 
 
+class ReasoningEffort(pw.TextField):
+    field_type = "reasoning_effort"
+
+
 class Template(Versioned):
     title = pw.TextField()
     description = pw.TextField(default="")
@@ -40,12 +44,15 @@ class Template(Versioned):
     is_default = pw.BooleanField(default=False)
     model = pw.ForeignKeyField(Model, lazy_load=False)
     temperature = pw.DoubleField(null=True)
-    reasoning_effort = Enum("reasoning_effort", null=True)
+    reasoning_effort = ReasoningEffort(null=True)
     assistant_id = pw.TextField(null=True)
 
     class Meta:
         table_name = "templates"
 
+    user_id: str
+    template_type_id: str
+    model_id: str
     type_name: str
     """The name of the type."""
     openai_id: str

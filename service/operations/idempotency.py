@@ -9,7 +9,7 @@ from psycopg2 import errorcodes
 
 from service import errors
 from service.actor import Actor
-from service.db import call, database, transaction
+from service.db import call, database, sqlstate, transaction
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def _claim(key: tuple[str, str, str], fingerprint: bytes) -> bool:
             (*key, fingerprint),
         )
     except pw.DatabaseError as error:
-        if error.orig.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
+        if sqlstate(error) != errorcodes.LOCK_NOT_AVAILABLE:
             raise
         raise errors.Aborted(
             "REQUEST_IN_PROGRESS", "another call with this request_id is still running", {"request_id": key[2]}

@@ -59,7 +59,9 @@ class Source(Generic[T]):
         sql = f"""
             select page.is_last, {self.select}
             from (
-                select *, sum(octets) over (order by {order}) as total, lead(id) over (order by {order}) is null as is_last
+                select *,
+                  sum(octets) over (order by {order}) as total,
+                  lead(id) over (order by {order}) is null as is_last
                 from (
                     select {self.id} as id, {named}, {self.octets} as octets
                     from {self.keys}
@@ -72,7 +74,7 @@ class Source(Generic[T]):
             where page.total <= %s or page.total = page.octets
             order by {order}
             limit %s
-        """  # noqa: S608 - text of ours; values are parameters
+        """
         found = database.execute_sql(sql, [*values, size + 1, MAX_OCTETS, size]).fetchall()
         rows = [self.of(columns[1:]) for columns in found]
         return Page(rows, self.key(rows[-1]) if found and not found[-1][0] else None)

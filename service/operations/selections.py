@@ -149,7 +149,7 @@ def _resolve(user_id: str, names: Sequence[str], view: View) -> Iterator[Resolut
         left join templates fallback on fallback.template_type_id = asked.id and fallback.is_default
         left join ({joined(view)}) on t.id = coalesce(picked.template_id, fallback.id)
         order by ask.n
-        """,  # noqa: S608 - text of ours; values are parameters
+        """,
         [list(names), user_id],
     ).fetchall()
     if not found[0][0]:

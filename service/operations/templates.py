@@ -61,7 +61,7 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
         select {total}, {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
         from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
         order by ask.n
-        """,  # noqa: S608 - text of ours; values are parameters
+        """,
         [list(ids)],
     ).fetchall()
     missing = [id for id, (_, known, *_) in zip(ids, found, strict=True) if known is None]

@@ -28,12 +28,10 @@ def provision(actor: Actor, clerk_id: str) -> User:
     if found:
         return found[0]
     # Somebody may have been faster: the update changes nothing, but answers the row.
-    return (
-        User.insert(id=new_id(), clerk_id=clerk_id)
-        .on_conflict(conflict_target=[User.clerk_id], preserve=[User.clerk_id])
-        .returning(User)
-        .execute()[0]
-    )
+    insert = User.insert(id=new_id(), clerk_id=clerk_id)
+    upsert = insert.on_conflict(conflict_target=[User.clerk_id], preserve=[User.clerk_id])
+    user: User = upsert.returning(User).execute()[0]
+    return user
 
 
 @read
