@@ -242,6 +242,9 @@ def _attempt(operation: Callable[[], T]) -> T:
                 database.drop()
             try:
                 return operation()
+            except errors.Aborted as conflict:
+                if conflict.reason != "CONFLICT" or not tries_left or call.remaining() <= 0:
+                    raise
             except CommitUnknownError:
                 raise errors.Unavailable(
                     "COMMIT_UNKNOWN", "the connection to the database broke while the write was being committed"
@@ -276,7 +279,7 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
         return errors.Aborted("CONFLICT", "other calls kept changing the same rows; nothing was written"), True
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return errors.Aborted("CONFLICT", "other calls held the same rows for too long; nothing was written"), False
-    return errors.CONSTRAINTS.get(_constraint(error) or ""), False
+    return errors.violated(_constraint(error)), False
 
 
 def sqlstate(error: Exception) -> str | None:

@@ -113,6 +113,13 @@ def field_invalid(*violations: tuple[str, str]) -> InvalidArgument:
     return InvalidArgument("FIELD_INVALID", "a field of the request breaks its rule", violations=violations)
 
 
+def violated(constraint: str | None) -> Error | None:
+    """Answer the error of a violated constraint, or None when there is none by that name."""
+    error = CONSTRAINTS.get(constraint or "")
+    # A new one for each call that raises it: an exception carries its own traceback.
+    return error and type(error)(error.reason, error.message, error.metadata, violations=error.violations)
+
+
 def deadline_exceeded() -> DeadlineExceeded:
     return DeadlineExceeded("DEADLINE_EXCEEDED", "the deadline of the call ran out")
 

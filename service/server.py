@@ -80,8 +80,11 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._health = HealthServicer()
-        # Probes are answered also while all other threads wait for the database.
+        # Probes are answered while all other threads wait for the database, and a reflection stream, which holds its
+        # thread for as long as it is open, holds none of those that calls need.
         HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")
+        streams = reflection.ReflectionServicer.ServerReflectionInfo
+        streams.experimental_thread_pool = ThreadPoolExecutor(2, "reflection")
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._server = grpc.server(
@@ -112,7 +115,7 @@ class Server:
         self._stopped.set()
         self._health.enter_graceful_shutdown()
         self._server.stop(self._settings.drain_seconds).wait()
-        self._keeper.join()
+        self._keeper.join(2 * PROBE_SECONDS)
 
     def _keep(self) -> None:
         """Ask for the database every second, and forget old request ids every ten minutes."""
@@ -126,10 +129,21 @@ class Server:
                 was_reachable = is_reachable
             if is_reachable and time.monotonic() >= next_purge:
                 next_purge = time.monotonic() + PURGE_SECONDS
-                _purge()
+                self._purge()
             if self._stopped.wait(PROBE_SECONDS):
                 database.drop()
                 return
+
+    def _purge(self) -> None:
+        purged = 0
+        try:
+            with time_limit(PURGE_SECONDS):
+                while not self._stopped.is_set() and (deleted := maintenance.purge_batch(SYSTEM)):
+                    purged += deleted
+        except errors.Error as error:
+            _log.warning("purge", purged=purged, reason=error.reason)
+        else:
+            _log.info("purge", purged=purged)
 
     def _set_health(self, *, is_serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.ServingStatus
@@ -150,12 +164,3 @@ def _is_reachable() -> bool:
     except errors.Error:
         return False
     return True
-
-
-def _purge() -> None:
-    try:
-        with time_limit(60):
-            while (deleted := maintenance.purge_batch(SYSTEM)) == maintenance.BATCH:
-                _log.info("purge", deleted=deleted)
-    except errors.Error as error:
-        _log.warning("purge", reason=error.reason)
