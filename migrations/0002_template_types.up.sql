@@ -4,8 +4,8 @@ create table template_types (
   id text collate "C" not null,
   name text collate "C" not null,
   description text not null default '',
-  create_time timestamptz not null default clock_timestamp(),
-  update_time timestamptz not null default clock_timestamp(),
+  create_time timestamptz not null default statement_timestamp(),
+  update_time timestamptz not null default statement_timestamp(),
   version bigint not null default 1,
   constraint template_types_pkey primary key (id),
   -- Also the order of ListTemplateTypes.
@@ -26,8 +26,8 @@ create table template_tools (
   schema text,
   -- One member, by the name of the type that it fits: {"file_search": {...}} or {"code_interpreter": {...}}.
   config jsonb,
-  create_time timestamptz not null default clock_timestamp(),
-  update_time timestamptz not null default clock_timestamp(),
+  create_time timestamptz not null default statement_timestamp(),
+  update_time timestamptz not null default statement_timestamp(),
   version bigint not null default 1,
   constraint template_tools_pkey primary key (id),
   constraint template_tools_name_and_type_are_unique unique (name, type),
@@ -39,8 +39,8 @@ create table template_tools (
   constraint template_tools_schema_within_bounds check (octet_length(schema) <= 65536),
   constraint template_tools_config_fits_type check (
     config is null
-    or (type = 'file_search' and config ? 'file_search')
-    or (type = 'code_interpreter' and config ? 'code_interpreter')
+    or (type = 'file_search' and jsonb_typeof(config -> 'file_search') is not distinct from 'object')
+    or (type = 'code_interpreter' and jsonb_typeof(config -> 'code_interpreter') is not distinct from 'object')
   )
 );
 

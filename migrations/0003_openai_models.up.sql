@@ -5,8 +5,8 @@ create table openai_models (
   description text not null default '',
   -- The day from which OpenAI refuses the model, null when unknown.
   shutdown_date date,
-  create_time timestamptz not null default clock_timestamp(),
-  update_time timestamptz not null default clock_timestamp(),
+  create_time timestamptz not null default statement_timestamp(),
+  update_time timestamptz not null default statement_timestamp(),
   version bigint not null default 1,
   constraint openai_models_pkey primary key (id),
   constraint openai_models_openai_id_is_unique unique (openai_id),

@@ -1,5 +1,14 @@
 create type reasoning_effort as enum ('none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max');
 
+-- The words of a template for full-text search. Punctuation parts words: PostgreSQL's parser would take an address or a
+-- tag for one word, or for none, and a query for the beginning of a word in it would find nothing.
+create function template_words(title text, description text) returns tsvector
+language sql immutable parallel safe
+return to_tsvector(
+  'simple',
+  translate(title || ' ' || description, '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', repeat(' ', 32))
+);
+
 create table templates (
   id text collate "C" not null,
   title text not null,
@@ -13,8 +22,8 @@ create table templates (
   temperature double precision,
   reasoning_effort reasoning_effort,
   assistant_id text,
-  create_time timestamptz not null default clock_timestamp(),
-  update_time timestamptz not null default clock_timestamp(),
+  create_time timestamptz not null default statement_timestamp(),
+  update_time timestamptz not null default statement_timestamp(),
   version bigint not null default 1,
   constraint templates_pkey primary key (id),
   -- What a selection refers to, so that it can only be of a template of its own type.
@@ -37,4 +46,4 @@ create index templates_by_create_time on templates (create_time, id);
 create index templates_by_template_type on templates (template_type_id, create_time, id);
 create index templates_by_model on templates (model_id, create_time, id);
 create index templates_by_user on templates (user_id, create_time, id);
-create index templates_by_words on templates using gin (to_tsvector('simple', title || ' ' || description));
+create index templates_by_words on templates using gin (template_words(title, description));

@@ -6,7 +6,7 @@ create table idempotency_keys (
   fingerprint bytea not null,
   -- Null only inside the transaction that is making it.
   response bytea,
-  create_time timestamptz not null default clock_timestamp(),
+  create_time timestamptz not null default statement_timestamp(),
   constraint idempotency_keys_pkey primary key (caller, method, request_id)
 );
 

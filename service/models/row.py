@@ -28,7 +28,7 @@ class Timestamp(pw.DateTimeField):
     field_type = "TIMESTAMPTZ"
 
     def __init__(self) -> None:
-        super().__init__(constraints=[pw.SQL("default clock_timestamp()")])
+        super().__init__(constraints=[pw.SQL("default statement_timestamp()")])
 
 
 class Row(pw.Model):

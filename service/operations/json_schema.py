@@ -1,6 +1,7 @@
 """What the schema of a function may be; nothing is fetched, and no pattern of it is ever run."""
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -8,6 +9,7 @@ import jsonschema_rs
 
 MAX_LEVELS = 16
 
+_DIGITS = 300
 _TOO_DEEP = f"must be at most {MAX_LEVELS} levels deep"
 
 _DRAFTS = frozenset(
@@ -32,7 +34,7 @@ def problem(text: str) -> str | None:
 def _problem(text: str) -> str | None:
     try:
         schema = json.loads(
-            text, parse_float=_finite, parse_int=_finite, parse_constant=_refuse, object_pairs_hook=_object
+            text, parse_float=_finite, parse_int=_number, parse_constant=_refuse, object_pairs_hook=_object
         )
     except ValueError as error:
         return f"must be JSON: {error}"
@@ -46,15 +48,29 @@ def _problem(text: str) -> str | None:
     if "$schema" in schema and str(schema["$schema"]).removesuffix("#") not in _DRAFTS:
         return "must name a published draft in $schema, or none"
     try:
-        jsonschema_rs.meta.validate(schema)
+        _validate(schema)
     except jsonschema_rs.ValidationError as error:
         path = "/".join(str(step) for step in error.instance_path)
         return f"must be valid against its meta-schema, which /{path[:200]} is not"
     return None
 
 
+def _validate(schema: Any) -> None:
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON may escape and UTF-8 has no bytes for.
+        whole = re.sub(r"\\ud[89a-f][0-9a-f]{2}", "?", json.dumps(schema))
+        jsonschema_rs.meta.validate(json.loads(whole))
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
+
+
+def _number(number: str) -> int:
+    # An old draft takes 2 for a length, and not 2.0.
+    return int(number) if len(number) < _DIGITS else int(_finite(number))
 
 
 def _finite(number: str) -> float:

@@ -90,7 +90,7 @@ def delete(actor: Actor, *, user_id: str, template_type: str, etag: str) -> None
 @read
 def resolve(actor: Actor, *, user_id: str, template_type: str, view: View) -> Resolution:
     """Answer the user's selection for the type, else the type's default."""
-    (outcome,) = _resolve(user_id, [template_type], view)
+    (outcome,) = _resolve(user_id, [template_type], view, "0")
     if isinstance(outcome, errors.Error):
         raise outcome
     return outcome
@@ -101,7 +101,7 @@ def batch_resolve(
     actor: Actor, *, user_id: str, template_types: Sequence[str], view: View
 ) -> list[Resolution | errors.Error]:
     """Resolve each type for a user: a resolution, or the error that `resolve` would raise."""
-    return list(_resolve(user_id, template_types, view))
+    return list(_resolve(user_id, template_types, view, f"sum({octets(view)}) over (order by ask.n)"))
 
 
 def point(user_id: str, type_id: str, template_id: str) -> str:
@@ -135,9 +135,8 @@ def _get(id: str, view: View) -> Selection:
     return Selection.in_view(view, "where s.id = %s", [id])[0]
 
 
-def _resolve(user_id: str, names: Sequence[str], view: View) -> Iterator[Resolution | errors.Error]:
-    """Answer an outcome for each type, in one query; only what fits into one answer is read."""
-    total = f"sum({octets(view)}) over (order by ask.n)" if len(names) > 1 else "0"
+def _resolve(user_id: str, names: Sequence[str], view: View, total: str) -> Iterator[Resolution | errors.Error]:
+    """Answer an outcome for each type, in one query, where `total` measures the answer so far; what fits is read."""
     found = database.execute_prepared(
         f"""
         select caller.id is not null, {total}, asked.id is not null, picked.id is not null,

@@ -1,6 +1,7 @@
 """The templates: what a model is told to do."""
 
-import re
+import itertools
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ WRITABLE = frozenset(
 )
 
 _MAX_NAMED = 20
-_WORDS = "to_tsvector('simple', t.title || ' ' || t.description)"
+_MAX_NAMED_OCTETS = 2000
+_PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
 @transaction
@@ -66,10 +68,10 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
     ).fetchall()
     missing = [id for id, (_, known, *_) in zip(ids, found, strict=True) if known is None]
     if missing:
+        octets_so_far = itertools.accumulate(len(id.encode()) + 1 for id in missing)
+        named = [id for id, total in zip(missing, octets_so_far, strict=True) if total <= _MAX_NAMED_OCTETS]
         raise errors.NotFound(
-            "TEMPLATE_NOT_FOUND",
-            f"{len(missing)} of the templates do not exist",
-            {"ids": ",".join(missing[:_MAX_NAMED])},
+            "TEMPLATE_NOT_FOUND", f"{len(missing)} of the templates do not exist", {"ids": ",".join(named[:_MAX_NAMED])}
         )
     fitting = sum(size <= MAX_OCTETS for size, *_ in found)
     if fitting < len(found):
@@ -101,7 +103,7 @@ def page(
     if is_default is not None:
         filters.append(("t.is_default = %s", is_default))
     if query.strip():
-        filters.append((f"{_WORDS} @@ to_tsquery('simple', %s)", _prefixes(query)))
+        filters.append(("template_words(t.title, t.description) @@ to_tsquery('simple', %s)", _prefixes(query)))
     return Source(
         keys="templates t",
         id="t.id",
@@ -208,6 +210,6 @@ def _change(template: Template, values: Mapping[str, Any]) -> None:
 
 
 def _prefixes(query: str) -> str:
-    """Answer the tsquery that wants every word as a prefix; quoted, so that no character of a word is an operator."""
-    words = re.sub(r"(['\\])", r"\1\1", query).split()
+    """Answer the tsquery that wants every word as a prefix; punctuation parts words, as in template_words."""
+    words = query.translate(_PUNCTUATION).split()
     return " & ".join(f"'{word}':*" for word in words)
