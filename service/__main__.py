@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["up", "down", "status", "verify"],
         help="up: apply what is pending; down: take back the newest; status: list all; verify: fail unless up to date",
     )
-    command.add_argument("--to", type=int, metavar="VERSION", help="stop up or down at this version; 0 is empty")
+    command.add_argument("--to", type=_version, metavar="VERSION", help="stop up or down at this version; 0 is empty")
     command.set_defaults(run=_migrate)
 
     command = commands.add_parser("seed", help="add the seed's types, tools and models", description=_seed.__doc__)
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("config", help="print the effective settings", description=_config.__doc__)
     command.set_defaults(run=_config)
     return parser
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be the number of a migration, or 0")
+    return int(text)
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -98,6 +104,7 @@ def _seed(settings: Settings, options: argparse.Namespace) -> None:
     """Add what the seed has and the database has not; nothing that is there is changed."""
     del options
     with _database(settings):
+        _require_schema()
         _print(seed.run(SYSTEM), "added {}", "nothing to add")
 
 

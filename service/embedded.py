@@ -76,8 +76,14 @@ class Server:
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     def _prepare(self) -> None:
-        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedError(
+                f"the embedded PostgreSQL cannot have its data folder {self.data_dir}: {error.strerror};"
+                " set OMNIFLO_DATA_DIR to another, or OMNIFLO_DATABASE_URL to a server"
+            ) from None
         # PostgreSQL refuses to run as root: then it runs as the owner of its data, or as nobody.
         uid = self.data_dir.stat().st_uid or pwd.getpwnam("nobody").pw_uid
         self._owner = pwd.getpwuid(uid).pw_name
@@ -166,7 +172,7 @@ def _pid_file(folder: Path) -> _PidFile | None:
     try:
         # Pid, data folder, start time, port, socket's folder, address, shared memory, status.
         pid, _, _, _, socket_dir, _, _, status = (folder / "postmaster.pid").read_text().splitlines()
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return _PidFile(int(pid), Path(socket_dir), status.strip() == "ready")
 

@@ -40,7 +40,9 @@ def port(listen: str) -> Iterator[str]:
         f" {variable('listen')} to another, such as 127.0.0.1:{number + 1}"
     )
     lock = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{number}.lock")
-    with lock.open("w") as locked, socket.socket(family) as holder:
+    # Others may have put a link there.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(lock, flags, 0o600), "rb") as locked, socket.socket(family) as holder:
         try:
             if number:
                 # Two that start at the same moment: one gets the lock.
@@ -65,12 +67,17 @@ def port(listen: str) -> Iterator[str]:
 def signals() -> Iterator[int]:
     """Answer a file descriptor that becomes readable when SIGTERM or SIGINT asks the process to end."""
     reader, writer = os.pipe()
-    before = {number: signal.signal(number, lambda *_: os.write(writer, b"\0")) for number in _STOP}
+    os.set_blocking(writer, False)
+    # Written by the C handler, on whichever thread the signal lands; a Python handler would wait for the main thread,
+    # which waits for the pipe.
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in _STOP}
     try:
         yield reader
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
         os.close(reader)
         os.close(writer)
 
@@ -115,6 +122,8 @@ class _Process:
 
     @property
     def exit_code(self) -> int | None:
+        # The sentinel is readable a moment before the process can be asked.
+        self._process.join(1)
         return self._process.exitcode
 
     def wait_until_ready(self) -> None:

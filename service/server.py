@@ -2,7 +2,9 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import structlog
@@ -57,8 +59,9 @@ PURGE_SECONDS = 600.0
 _OPTIONS = {
     "grpc.so_reuseport": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_OCTETS,
-    "grpc.max_metadata_size": MAX_METADATA_OCTETS,
-    "grpc.absolute_max_metadata_size": MAX_METADATA_OCTETS,
+    # The first that is refused.
+    "grpc.max_metadata_size": MAX_METADATA_OCTETS + 1,
+    "grpc.absolute_max_metadata_size": MAX_METADATA_OCTETS + 1,
     # What one connection may ask for at once, and how long it may say nothing, or live.
     "grpc.max_concurrent_streams": 100,
     "grpc.server_handshake_timeout_ms": 10_000,
@@ -74,12 +77,29 @@ _OPTIONS = {
 _log = structlog.get_logger()
 
 
+class Health(HealthServicer):  # type: ignore[misc]  # It comes without types.
+    """grpcio's own health, whose watches can be ended: a drain would wait for them as it does for calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[Callable[[Any], None]] = set()
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802 - the proto's
+        self._watches.add(send_response_callback)
+        context.add_callback(lambda: self._watches.discard(send_response_callback))
+        return super().Watch(request, context, send_response_callback)
+
+    def end_watches(self) -> None:
+        for send_response in list(self._watches):
+            send_response(None)
+
+
 class Server:
     """A gRPC server with its health, in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._health = HealthServicer()
+        self._health = Health()
         # Probes are answered while all other threads wait for the database, and a reflection stream, which holds its
         # thread for as long as it is open, holds none of those that calls need.
         HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")
@@ -114,6 +134,7 @@ class Server:
         """Say NOT_SERVING, accept nothing more, and end when running calls have, or when their time is up."""
         self._stopped.set()
         self._health.enter_graceful_shutdown()
+        self._health.end_watches()
         self._server.stop(self._settings.drain_seconds).wait()
         self._keeper.join(2 * PROBE_SECONDS)
 

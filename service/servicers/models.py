@@ -30,7 +30,7 @@ class ModelServicer(ModelServiceServicer):
         return encode.model(models.get(actor.current(), **decode.key(request)))
 
     def ListModels(self, request: ListModelsRequest, context: ServicerContext) -> ListModelsResponse:
-        page = models.page(actor.current(), after=pages.after(request), size=pages.size(request))
+        page = models.page(actor.current(), after=pages.after(request, str, str), size=pages.size(request))
         return ListModelsResponse(models=map(encode.model, page.rows), next_page_token=pages.token(request, page))
 
     def UpdateModel(self, request: UpdateModelRequest, context: ServicerContext) -> Model:

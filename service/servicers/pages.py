@@ -23,8 +23,8 @@ def size(request: Any) -> int:
     return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
 
 
-def after(request: Any) -> Key | None:
-    """Answer the key that the request's token holds, or None for the first page."""
+def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
+    """Answer the key that the request's token holds, with parts of these kinds, or None for the first page."""
     if not request.page_token:
         return None
     try:
@@ -33,15 +33,22 @@ def after(request: Any) -> Key | None:
         # Several texts decode to the same bytes; only the one that was given counts.
         if digest != _digest(request, key) or urlsafe_b64encode(token).decode() != request.page_token:
             raise ValueError  # noqa: TRY301 - one answer for all that can be wrong
-        return tuple(
-            _EPOCH + timedelta(microseconds=part) if isinstance(part, int) else part for part in json.loads(key)
-        )
-    except ValueError:
+        return tuple(_part(part, kind) for part, kind in zip(json.loads(key), kinds, strict=True))
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise errors.InvalidArgument(
             "PAGE_TOKEN_INVALID",
             "the page_token is not one of this method with these filters",
             violations=[("page_token", "must be the next_page_token of an answer to the same request")],
         ) from None
+
+
+def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
+    """Check a part of a key: the digest keeps mistakes out, but anybody can make one."""
+    if kind is datetime and type(part) is int:
+        return _EPOCH + timedelta(microseconds=part)
+    if kind is str and isinstance(part, str) and "\0" not in part and part.encode():
+        return part
+    raise ValueError
 
 
 def token(request: Message, page: Page[Any]) -> str:

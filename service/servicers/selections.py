@@ -51,7 +51,7 @@ class SelectionServicer(SelectionServiceServicer):
             actor.current(),
             user_id=request.user_id,
             view=decode.view(request),
-            after=pages.after(request),
+            after=pages.after(request, str),
             size=pages.size(request),
         )
         return ListSelectionsResponse(

@@ -39,7 +39,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
     def ListTemplateTypes(
         self, request: ListTemplateTypesRequest, context: ServicerContext
     ) -> ListTemplateTypesResponse:
-        page = template_types.page(actor.current(), after=pages.after(request), size=pages.size(request))
+        page = template_types.page(actor.current(), after=pages.after(request, str), size=pages.size(request))
         return ListTemplateTypesResponse(
             template_types=map(encode.template_type, page.rows), next_page_token=pages.token(request, page)
         )
@@ -67,7 +67,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
         self, request: ListTemplateToolsRequest, context: ServicerContext
     ) -> ListTemplateToolsResponse:
         page = template_tools.page(
-            actor.current(), request.template_type, after=pages.after(request), size=pages.size(request)
+            actor.current(), request.template_type, after=pages.after(request, str, str), size=pages.size(request)
         )
         return ListTemplateToolsResponse(
             template_tools=map(encode.template_tool, page.rows), next_page_token=pages.token(request, page)

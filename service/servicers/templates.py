@@ -1,5 +1,6 @@
 """TemplateService."""
 
+from datetime import datetime
 from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
@@ -53,7 +54,7 @@ class TemplateServicer(TemplateServiceServicer):
             is_default=request.is_default if request.HasField("is_default") else None,
             query=request.query,
             view=decode.view(request),
-            after=pages.after(request),
+            after=pages.after(request, datetime, str),
             size=pages.size(request),
         )
         return ListTemplatesResponse(

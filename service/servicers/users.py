@@ -1,5 +1,6 @@
 """UserService."""
 
+from datetime import datetime
 from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
@@ -28,7 +29,7 @@ class UserServicer(UserServiceServicer):
         return encode.user(users.get(actor.current(), **decode.key(request)))
 
     def ListUsers(self, request: ListUsersRequest, context: ServicerContext) -> ListUsersResponse:
-        page = users.page(actor.current(), after=pages.after(request), size=pages.size(request))
+        page = users.page(actor.current(), after=pages.after(request, datetime, str), size=pages.size(request))
         return ListUsersResponse(users=map(encode.user, page.rows), next_page_token=pages.token(request, page))
 
     def DeleteUser(self, request: DeleteUserRequest, context: ServicerContext) -> Empty:

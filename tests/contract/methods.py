@@ -1,0 +1,164 @@
+"""The methods of all services and the fields of their requests, as the descriptors have them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.api import field_behavior_pb2  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+from buf.validate import validate_pb2
+from service.server import SERVICES
+from tests.conftest import Api
+
+OUTPUT_ONLY = field_behavior_pb2.FieldBehavior.OUTPUT_ONLY
+IMMUTABLE = field_behavior_pb2.FieldBehavior.IMMUTABLE
+REQUIRED = field_behavior_pb2.FieldBehavior.REQUIRED
+
+_NEW_KEYS = {"request_id", "clerk_id", "openai_id", "assistant_id"}
+"""Named like references, but what they name need not exist."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a request, by the fields that lead to it."""
+
+    way: tuple[FieldDescriptor, ...]
+
+    def __str__(self) -> str:
+        return ".".join(f"{step.name}[0]" if step.is_repeated else step.name for step in self.way)
+
+    @property
+    def last(self) -> FieldDescriptor:
+        return self.way[-1]
+
+    @property
+    def name(self) -> str:
+        return self.last.name
+
+    @property
+    def container(self) -> Any:
+        """The rules of the field itself, of which a repeated one has some."""
+        return self.last.GetOptions().Extensions[validate_pb2.field]
+
+    @property
+    def rules(self) -> Any:
+        """The rules of a value of the field."""
+        return self.container.repeated.items if self.last.is_repeated else self.container
+
+    def put(self, request: Message, *values: Any) -> None:
+        """Set the field of the request to the value, or a repeated one to the values."""
+        message: Any = request
+        for step in self.way[:-1]:
+            message = getattr(message, step.name)
+            if step.is_repeated:
+                message = message[0] if message else message.add()
+        if self.last.is_repeated:
+            message.ClearField(self.name)
+            getattr(message, self.name).extend(values)
+        else:
+            setattr(message, self.name, *values)
+
+
+@dataclass(frozen=True)
+class Method:
+    descriptor: MethodDescriptor
+
+    @property
+    def name(self) -> str:
+        return self.descriptor.name
+
+    @property
+    def path(self) -> str:
+        return f"/{self.descriptor.containing_service.full_name}/{self.name}"
+
+    @property
+    def request(self) -> type[Message]:
+        return message_factory.GetMessageClass(self.descriptor.input_type)
+
+    @property
+    def response(self) -> type[Message]:
+        return message_factory.GetMessageClass(self.descriptor.output_type)
+
+    @property
+    def is_read(self) -> bool:
+        return self.descriptor.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+
+    @property
+    def body(self) -> FieldDescriptor:
+        """The field with the resource that a create or an update is about."""
+        return self.descriptor.input_type.fields[0]
+
+    @property
+    def resource(self) -> Descriptor:
+        """What that field holds."""
+        resource = self.body.message_type
+        assert resource is not None
+        return resource
+
+    def on(self, api: Api) -> Any:
+        """Answer what makes the call."""
+        return self.sends(api, self.request.SerializeToString)
+
+    def sends(self, api: Api, serialize: Callable[[Any], bytes]) -> Any:
+        return api.channel.unary_unary(self.path, serialize, self.response.FromString)
+
+    def fields(self) -> list[Field]:
+        """Answer every field that a caller may fill in; below what is output only there is none."""
+        return [Field(way) for way in _ways(self.descriptor.input_type)]
+
+    def strings(self) -> list[Field]:
+        return [field for field in self.fields() if field.last.type == FieldDescriptor.TYPE_STRING]
+
+    def references(self) -> list[Field]:
+        """Answer the fields that name what must exist for the call to succeed."""
+        return [field for field in self.strings() if self._is_reference(field)]
+
+    def _is_reference(self, field: Field) -> bool:
+        key = field.last.containing_oneof
+        if key is not None and key.name == "key":
+            return True
+        if field.name not in {"id", "ids", "template_type", "template_types", "model"} and (
+            not field.name.endswith("_id") or field.name in _NEW_KEYS
+        ):
+            return False
+        if len(field.way) == 1:
+            return REQUIRED in behaviour(field.last)
+        if self.name.startswith("Update"):
+            return field.name == "id" or IMMUTABLE not in behaviour(field.last)
+        return OUTPUT_ONLY not in behaviour(field.last)
+
+
+def behaviour(field: FieldDescriptor) -> list[int]:
+    """Answer what google.api.field_behavior says of a field."""
+    return list(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
+
+
+def writable(resource: Descriptor) -> list[FieldDescriptor]:
+    """Answer the fields of a resource that an update may write."""
+    return [
+        field
+        for field in resource.fields
+        if not {OUTPUT_ONLY, IMMUTABLE} & set(behaviour(field)) and field.name != "etag"
+    ]
+
+
+def _ways(message: Descriptor) -> Iterator[tuple[FieldDescriptor, ...]]:
+    for field in message.fields:
+        yield (field,)
+        below = field.message_type
+        if below is not None and OUTPUT_ONLY not in behaviour(field) and not below.full_name.startswith("google."):
+            yield from ((field, *way) for way in _ways(below))
+
+
+METHODS = [
+    Method(method) for service in SERVICES for method in descriptor_pool.Default().FindServiceByName(service).methods
+]
+READS = [method for method in METHODS if method.is_read]
+WRITES = [method for method in METHODS if not method.is_read]
+LISTS = [method for method in METHODS if method.name.startswith("List")]
+CREATES = [method for method in METHODS if method.name.startswith("Create")]
+UPDATES = [method for method in METHODS if method.name.startswith("Update")]

@@ -1,0 +1,343 @@
+"""A request of each method that succeeds, with what it needs; and for each list, rows to walk over."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+from google.type.date_pb2 import Date
+
+from omniflo.templates.v1.model_pb2 import Model
+from omniflo.templates.v1.model_service_pb2 import (
+    CreateModelRequest,
+    DeleteModelRequest,
+    GetModelRequest,
+    ListModelsRequest,
+    UpdateModelRequest,
+)
+from omniflo.templates.v1.selection_service_pb2 import (
+    BatchResolveTemplatesRequest,
+    DeleteSelectionRequest,
+    GetSelectionRequest,
+    ListSelectionsRequest,
+    ResolveTemplateRequest,
+    SetSelectionRequest,
+)
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
+from omniflo.templates.v1.template_service_pb2 import (
+    BatchGetTemplatesRequest,
+    CreateTemplateRequest,
+    DeleteTemplateRequest,
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    UpdateTemplateRequest,
+)
+from omniflo.templates.v1.template_type_pb2 import CodeInterpreterConfig, OpenAIToolType, TemplateTool, TemplateType
+from omniflo.templates.v1.template_type_service_pb2 import (
+    CreateTemplateToolRequest,
+    CreateTemplateTypeRequest,
+    DeleteTemplateToolRequest,
+    DeleteTemplateTypeRequest,
+    GetTemplateToolRequest,
+    GetTemplateTypeRequest,
+    ListTemplateToolsRequest,
+    ListTemplateTypesRequest,
+    UpdateTemplateToolRequest,
+    UpdateTemplateTypeRequest,
+)
+from omniflo.templates.v1.user_service_pb2 import (
+    DeleteUserRequest,
+    GetUserRequest,
+    ListUsersRequest,
+    ProvisionUserRequest,
+)
+from tests.conftest import Api
+from tests.contract.methods import Method
+
+INTERPRETER = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
+FUNCTION = OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION
+SCHEMA = '{"type": "object", "properties": {"page": {"type": "integer"}}}'
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Rows:
+    """What a list answers, and how to change it."""
+
+    request: Message
+    add: Callable[[], str]
+    """Adds a row that the request asks for and answers its id."""
+    remove: Callable[[str], object]
+    """Removes the row of an id."""
+    copy: str
+    """SQL that makes 1,001 rows of the one whose id is the parameter, all of which the request asks for."""
+
+
+def of(api: Api, method: Method) -> Message:
+    """Answer a request that succeeds, after creating what it needs."""
+    if method.name in ROWS:
+        rows = ROWS[method.name](api)
+        rows.add()
+        return rows.request
+    return SAMPLES[method.name](api)
+
+
+def new(prefix: str) -> str:
+    """Answer a name that no other sample has."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+def largest_type(api: Api) -> str:
+    """Create a type with as much as a type may have, and answer its name."""
+    name = api.type().name
+    schema = SCHEMA + " " * (65536 - len(SCHEMA))
+    description = "\N{ROCKET}" * 1024
+    for _ in range(16):
+        api.tool(template_type=name, type=FUNCTION, schema=schema, description=description)
+    files = CodeInterpreterConfig(file_ids=["x" * 128] * 50)
+    for _ in range(128 - 16):
+        api.tool(template_type=name, type=INTERPRETER, code_interpreter=files, description=description)
+    return name
+
+
+def _create_tool(api: Api) -> CreateTemplateToolRequest:
+    tool = TemplateTool(template_type=api.type().name, name=new("tool"), type=FUNCTION, schema=SCHEMA)
+    return CreateTemplateToolRequest(template_tool=tool)
+
+
+def _update_tool(api: Api) -> UpdateTemplateToolRequest:
+    tool = TemplateTool(
+        id=api.tool(type=FUNCTION, description="Before.", schema=SCHEMA).id,
+        name=new("tool"),
+        type=FUNCTION,
+        schema='{"type": "object", "title": "After"}',
+        description="After.",
+    )
+    return UpdateTemplateToolRequest(template_tool=tool)
+
+
+def _create_template(api: Api) -> CreateTemplateRequest:
+    return CreateTemplateRequest(
+        template=Template(
+            title="A title",
+            description="A purpose.",
+            instructions="Do it.",
+            user_id=api.user().id,
+            template_type=api.type().name,
+            is_default=True,
+            model=api.model().openai_id,
+            temperature=0.5,
+            reasoning_effort=ReasoningEffort.REASONING_EFFORT_LOW,
+        ),
+        select=True,
+    )
+
+
+def _update_template(api: Api) -> UpdateTemplateRequest:
+    return UpdateTemplateRequest(
+        template=Template(
+            id=api.template(description="Before.").id,
+            title="Another title",
+            description="After.",
+            instructions="Do something else.",
+            template_type=api.type().name,
+            is_default=True,
+            model=api.model().openai_id,
+            temperature=1.5,
+            reasoning_effort=ReasoningEffort.REASONING_EFFORT_HIGH,
+        )
+    )
+
+
+def _set_selection(api: Api) -> SetSelectionRequest:
+    old = api.template(select=True)
+    template = api.template(template_type=old.template_type)
+    return SetSelectionRequest(user_id=old.user_id, template_type=template.template_type, template_id=template.id)
+
+
+def _get_selection(api: Api) -> GetSelectionRequest:
+    template = api.template(select=True)
+    return GetSelectionRequest(user_id=template.user_id, template_type=template.template_type)
+
+
+def _delete_selection(api: Api) -> DeleteSelectionRequest:
+    template = api.template(select=True)
+    return DeleteSelectionRequest(user_id=template.user_id, template_type=template.template_type)
+
+
+def _resolve(api: Api) -> ResolveTemplateRequest:
+    template = api.template(is_default=True)
+    return ResolveTemplateRequest(user_id=template.user_id, template_type=template.template_type)
+
+
+def _batch_resolve(api: Api) -> BatchResolveTemplatesRequest:
+    selected, default = api.template(select=True), api.template(is_default=True)
+    types = [selected.template_type, default.template_type]
+    return BatchResolveTemplatesRequest(user_id=selected.user_id, template_types=types)
+
+
+def _model(api: Api) -> UpdateModelRequest:
+    day = Date(year=2027, month=3, day=31)
+    model = Model(id=api.model().id, name="Another name", description="After.", shutdown_date=day)
+    return UpdateModelRequest(model=model)
+
+
+SAMPLES: dict[str, Callable[[Api], Message]] = {
+    "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
+    "GetUser": lambda api: GetUserRequest(id=api.user().id),
+    "DeleteUser": lambda api: DeleteUserRequest(id=api.user().id),
+    "CreateTemplateType": lambda _: CreateTemplateTypeRequest(
+        template_type=TemplateType(name=new("kind"), description="A purpose.")
+    ),
+    "GetTemplateType": lambda api: GetTemplateTypeRequest(id=api.type().id),
+    "UpdateTemplateType": lambda api: UpdateTemplateTypeRequest(
+        template_type=TemplateType(id=api.type().id, description="Another purpose.")
+    ),
+    "DeleteTemplateType": lambda api: DeleteTemplateTypeRequest(id=api.type().id),
+    "CreateTemplateTool": _create_tool,
+    "GetTemplateTool": lambda api: GetTemplateToolRequest(id=api.tool().id),
+    "UpdateTemplateTool": _update_tool,
+    "DeleteTemplateTool": lambda api: DeleteTemplateToolRequest(id=api.tool().id),
+    "CreateModel": lambda _: CreateModelRequest(
+        model=Model(
+            openai_id=new("gpt"), name="A name", description="Good.", shutdown_date=Date(year=2027, month=1, day=2)
+        )
+    ),
+    "GetModel": lambda api: GetModelRequest(id=api.model().id),
+    "UpdateModel": _model,
+    "DeleteModel": lambda api: DeleteModelRequest(id=api.model().id),
+    "CreateTemplate": _create_template,
+    "GetTemplate": lambda api: GetTemplateRequest(id=api.template().id),
+    "BatchGetTemplates": lambda api: BatchGetTemplatesRequest(ids=[api.template().id, api.template().id]),
+    "UpdateTemplate": _update_template,
+    "DeleteTemplate": lambda api: DeleteTemplateRequest(id=api.template(select=True).id),
+    "SetSelection": _set_selection,
+    "GetSelection": _get_selection,
+    "DeleteSelection": _delete_selection,
+    "ResolveTemplate": _resolve,
+    "BatchResolveTemplates": _batch_resolve,
+}
+
+
+def _users(api: Api) -> Rows:
+    return Rows(
+        request=ListUsersRequest(),
+        add=lambda: api.user().id,
+        remove=lambda row: api.users.DeleteUser(DeleteUserRequest(id=row)),
+        copy="""
+            insert into users (id, clerk_id)
+            select id || n, clerk_id || n from users, generate_series(1, 1001) n where id = %s
+        """,
+    )
+
+
+def _types(api: Api) -> Rows:
+    return Rows(
+        request=ListTemplateTypesRequest(),
+        add=lambda: api.type().id,
+        remove=lambda row: api.types.DeleteTemplateType(DeleteTemplateTypeRequest(id=row)),
+        copy="""
+            insert into template_types (id, name)
+            select id || n, name || '-' || n from template_types, generate_series(1, 1001) n where id = %s
+        """,
+    )
+
+
+def _tools(api: Api) -> Rows:
+    owner = api.type().name
+    api.tool()
+    return Rows(
+        request=ListTemplateToolsRequest(template_type=owner),
+        add=lambda: api.tool(template_type=owner).id,
+        remove=lambda row: api.types.DeleteTemplateTool(DeleteTemplateToolRequest(id=row)),
+        copy="""
+            insert into template_tools (id, template_type_id, name, type)
+            select id || n, template_type_id, name || n, type from template_tools, generate_series(1, 1001) n
+            where id = %s
+        """,
+    )
+
+
+def _models(api: Api) -> Rows:
+    return Rows(
+        request=ListModelsRequest(),
+        add=lambda: api.model().id,
+        remove=lambda row: api.models.DeleteModel(DeleteModelRequest(id=row)),
+        # Of one name: the id tells them apart.
+        copy="""
+            insert into openai_models (id, openai_id, name)
+            select id || n, id || n, name from openai_models, generate_series(1, 1001) n where id = %s
+        """,
+    )
+
+
+def _templates(api: Api) -> Rows:
+    other = api.template(title="report of sales")
+    model = api.model().openai_id
+
+    def add() -> str:
+        return api.template(title="Report", user_id=other.user_id, template_type=other.template_type, model=model).id
+
+    return Rows(
+        request=ListTemplatesRequest(
+            query="report", is_default=False, user_id=other.user_id, template_type=other.template_type, model=model
+        ),
+        add=add,
+        remove=lambda row: api.templates.DeleteTemplate(DeleteTemplateRequest(id=row)),
+        # Of one time: the id tells them apart.
+        copy="""
+            insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time)
+            select id || n, title, instructions, user_id, template_type_id, model_id, create_time
+            from templates, generate_series(1, 1001) n
+            where id = %s
+        """,
+    )
+
+
+def _selections(api: Api) -> Rows:
+    user = api.user()
+    api.template(select=True)
+    types = {}
+
+    def add() -> str:
+        template = api.template()
+        row = api.select(user, template).id
+        types[row] = template.template_type
+        return row
+
+    def remove(row: str) -> None:
+        request = DeleteSelectionRequest(user_id=user.id, template_type=types[row])
+        api.selections.DeleteSelection(request)
+
+    return Rows(
+        request=ListSelectionsRequest(user_id=user.id),
+        add=add,
+        remove=remove,
+        copy="""
+            with first as (
+                select s.id, s.user_id, t.user_id as author, t.model_id, tt.name, n
+                from user_template_selections s
+                join templates t on t.id = s.template_id
+                join template_types tt on tt.id = t.template_type_id, generate_series(1, 1001) n
+                where s.id = %s
+            ), kind as (
+                insert into template_types (id, name) select id || n, name || '-' || n from first
+            ), template as (
+                insert into templates (id, title, instructions, user_id, template_type_id, model_id)
+                select id || n, 'A title', 'Do it.', author, id || n, model_id from first
+            )
+            insert into user_template_selections (id, user_id, template_type_id, template_id)
+            select id || n, user_id, id || n, id || n from first
+        """,
+    )
+
+
+ROWS: dict[str, Callable[[Api], Rows]] = {
+    "ListUsers": _users,
+    "ListTemplateTypes": _types,
+    "ListTemplateTools": _tools,
+    "ListModels": _models,
+    "ListTemplates": _templates,
+    "ListSelections": _selections,
+}

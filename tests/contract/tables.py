@@ -1,0 +1,31 @@
+"""What is in the tables, to see what a call did to them."""
+
+from collections import Counter
+
+from tests.conftest import TABLES, Database
+
+RESOURCES = [table for table in TABLES.split(", ") if table != "idempotency_keys"]
+VERSIONED = [table for table in RESOURCES if table != "users"]
+
+
+def contents(database: Database) -> dict[str, list[str]]:
+    """Answer every row of every table but the saved answers."""
+    return {
+        table: [text for (text,) in database.query(f"select t::text as text from {table} t order by text")]
+        for table in RESOURCES
+    }
+
+
+def totals(database: Database) -> Counter[str]:
+    """Answer how many rows each table has, and how often they were changed."""
+    rows = {table: database.query(f"select count(*) from {table}")[0][0] for table in RESOURCES}
+    changes = {
+        f"{table}.version": database.query(f"select coalesce(sum(version), 0)::bigint from {table}")[0][0]
+        for table in VERSIONED
+    }
+    return Counter(rows | changes)
+
+
+def saved(database: Database) -> int:
+    """Answer how many answers are kept for retries."""
+    return int(database.query("select count(*) from idempotency_keys")[0][0])

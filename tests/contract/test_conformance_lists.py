@@ -1,0 +1,214 @@
+"""What every List promises: pages, in one order, of which none is lost and none comes twice."""
+
+from collections.abc import Iterator
+from itertools import islice
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from grpc import StatusCode
+
+from tests.conftest import Api, Database, Failure, fails
+from tests.contract import samples
+from tests.contract.methods import LISTS, Field, Method
+
+NAME = "{0.name}".format
+NO_FILTERS = {"page_size", "page_token", "view"}
+LARGEST = 2**31 - 1
+ALPHABET = f"{ascii_uppercase}{ascii_lowercase}{digits}-_"
+"""Of URL-safe base64."""
+
+lists = pytest.mark.parametrize("method", LISTS, ids=NAME)
+
+
+def pages(api: Api, method: Method, request: Message, size: int) -> Iterator[list[str]]:
+    """Walk to the end and answer the ids of each page."""
+    request = with_(request, page_size=size)
+    while True:
+        answer = method.on(api)(request)
+        yield [row.id for row in rows_of(answer)]
+        if not answer.next_page_token:
+            return
+        request = with_(request, page_token=answer.next_page_token)
+
+
+def with_(request: Message, **fields: Any) -> Any:
+    changed = type(request)()
+    changed.CopyFrom(request)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def rows_of(answer: Message) -> Any:
+    return getattr(answer, answer.DESCRIPTOR.fields[0].name)
+
+
+def token_of(api: Api, method: Method, rows: samples.Rows) -> str:
+    """Answer the token of a second page."""
+    for _ in range(2):
+        rows.add()
+    token: str = method.on(api)(with_(rows.request, page_size=1)).next_page_token
+    assert token
+    return token
+
+
+def assert_is_no_token(failure: Failure) -> None:
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
+    assert list(failure.violations) == ["page_token"]
+    assert failure.metadata == {}
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@lists
+def test_a_walk_meets_every_row_once(api: Api, method: Method, size: int) -> None:
+    rows = samples.ROWS[method.name](api)
+    ids = {rows.add() for _ in range(14)}
+    walked = [id for page in pages(api, method, rows.request, size) for id in page]
+    assert sorted(walked) == sorted(ids)
+
+
+@lists
+def test_the_order_does_not_depend_on_the_size_of_pages(api: Api, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    for _ in range(7):
+        rows.add()
+    walks = [[id for page in pages(api, method, rows.request, size) for id in page] for size in (1, 3, 1000)]
+    assert walks[0] == walks[1] == walks[2]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@lists
+def test_the_last_page_has_no_token_even_when_it_is_full(api: Api, method: Method, size: int) -> None:
+    rows = samples.ROWS[method.name](api)
+    for _ in range(14):
+        rows.add()
+    assert [len(page) for page in pages(api, method, rows.request, size)] == [size] * (14 // size)
+
+
+@lists
+def test_nothing_to_list_is_one_empty_page(api: Api, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    rows.remove(rows.add())
+    request = rows.request
+    for row in rows_of(method.on(api)(request)):
+        rows.remove(row.id)
+    assert method.on(api)(request) == method.response()
+
+
+@pytest.mark.parametrize(("size", "first"), [(0, 50), (999, 999), (1000, 1000), (1001, 1000), (LARGEST, 1000)])
+@lists
+def test_a_page_has_50_rows_by_default_and_1000_at_most(
+    api: Api, database: Database, method: Method, size: int, first: int
+) -> None:
+    rows = samples.ROWS[method.name](api)
+    database.query(rows.copy, (rows.add(),))
+    walk = list(islice(pages(api, method, rows.request, size), 2))
+    assert len(walk[0]) == first
+    assert walk[1]
+
+
+@lists
+def test_a_walk_of_pages_of_1000_meets_every_row_once(api: Api, database: Database, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    database.query(rows.copy, (rows.add(),))
+    walked = [id for page in pages(api, method, rows.request, 1000) for id in page]
+    assert len(walked) == len(set(walked)) == 1002
+
+
+@pytest.mark.parametrize("size", [-1, -LARGEST - 1])
+@lists
+def test_a_negative_size_is_refused(api: Api, method: Method, size: int) -> None:
+    failure = fails(method.on(api), with_(samples.of(api, method), page_size=size))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert list(failure.violations) == ["page_size"]
+
+
+@lists
+def test_rows_that_stay_are_met_once_while_others_come_and_go(api: Api, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    order = [rows.add() for _ in range(12)]
+    staying, leaving = set(order[::2]), order[1::2]
+    walked = []
+    for page in pages(api, method, rows.request, 2):
+        walked += page
+        # Also the row that the token was made of goes.
+        for id in {id for id in page if id in leaving} or set(leaving[-1:]):
+            rows.remove(id)
+            leaving.remove(id)
+        if len(walked) < 12:
+            rows.add()
+    assert len(walked) == len(set(walked))
+    assert staying <= set(walked)
+    assert not leaving
+
+
+@lists
+def test_a_token_with_any_character_changed_is_refused(api: Api, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    token = token_of(api, method, rows)
+    for index, character in enumerate(token):
+        # The neighbours differ in the lowest bit, which a last character may have to spare.
+        for other in {"A", "B", ALPHABET[ALPHABET.find(character) ^ 1]} - {character}:
+            changed = token[:index] + other + token[index + 1 :]
+            assert_is_no_token(fails(method.on(api), with_(rows.request, page_token=changed)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: token[:-1],
+        lambda token: token[1:],
+        lambda token: token + token,
+        lambda token: token + "!",
+        lambda token: token + "=",
+        lambda token: token[:8] + "\n" + token[8:],
+        lambda token: token.swapcase(),
+        lambda _: "é😀",
+        lambda _: "W10=",
+        lambda _: "x" * 2048,
+    ],
+    ids=["shorter", "headless", "twice", "tail", "padding", "newline", "case", "non-ASCII", "JSON", "long"],
+)
+@lists
+def test_a_token_of_another_shape_is_refused(api: Api, method: Method, change: Any) -> None:
+    rows = samples.ROWS[method.name](api)
+    changed = change(token_of(api, method, rows))
+    assert_is_no_token(fails(method.on(api), with_(rows.request, page_token=changed)))
+
+
+@pytest.mark.parametrize("other", LISTS, ids=NAME)
+@lists
+def test_a_token_is_of_one_method(api: Api, method: Method, other: Method) -> None:
+    token = token_of(api, other, samples.ROWS[other.name](api))
+    request = with_(samples.of(api, method), page_token=token)
+    if other == method and not filters(method):
+        assert method.on(api)(request)
+    else:
+        assert_is_no_token(fails(method.on(api), request))
+
+
+def filters(method: Method) -> list[Field]:
+    return [field for field in method.fields() if field.name not in NO_FILTERS]
+
+
+@pytest.mark.parametrize(
+    ("method", "filter_"),
+    [(method, filter_) for method in LISTS for filter_ in filters(method)],
+    ids=str,
+)
+def test_a_token_is_of_one_set_of_filters(api: Api, method: Method, filter_: Field) -> None:
+    rows = samples.ROWS[method.name](api)
+    token = token_of(api, method, rows)
+    changed = with_(rows.request, page_token=token)
+    filter_.put(changed, True if filter_.last.type == FieldDescriptor.TYPE_BOOL else "other")
+    assert_is_no_token(fails(method.on(api), changed))
+
+
+@lists
+def test_a_token_goes_with_any_size_of_page(api: Api, method: Method) -> None:
+    rows = samples.ROWS[method.name](api)
+    token = token_of(api, method, rows)
+    assert len(rows_of(method.on(api)(with_(rows.request, page_token=token, page_size=3)))) == 1

@@ -1,0 +1,152 @@
+"""What the descriptors of all services promise, and what is true of every method."""
+
+from typing import get_args
+
+import pytest
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
+
+from omniflo.templates.v1.error_reason_pb2 import ErrorReason
+from service import errors
+from tests.conftest import Api, Database, fails
+from tests.contract import samples
+from tests.contract.methods import CREATES, LISTS, METHODS, OUTPUT_ONLY, READS, UPDATES, WRITES, Method, behaviour
+from tests.contract.tables import contents
+
+NAME = "{0.name}".format
+MESSAGES = [message for method in METHODS for message in (method.descriptor.input_type, method.descriptor.output_type)]
+FILES = {message.file.name: message.file for message in MESSAGES}
+ENUMS = [enum for file in FILES.values() for enum in file.enum_types_by_name.values()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAME)
+def test_every_method_has_a_sample_that_succeeds(api: Api, method: Method) -> None:
+    assert method.name in (samples.ROWS if method in LISTS else samples.SAMPLES), "add one to tests/contract/samples.py"
+    request = samples.of(api, method)
+    assert isinstance(request, method.request)
+    assert isinstance(method.on(api)(request), method.response)
+
+
+def test_no_sample_is_of_a_method_that_is_gone() -> None:
+    assert {*samples.ROWS, *samples.SAMPLES} == {method.name for method in METHODS}
+
+
+def test_every_kind_of_method_is_found() -> None:
+    assert len({method.name for method in METHODS}) == len(METHODS)
+    assert all([READS, WRITES, LISTS, CREATES, UPDATES])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAME)
+def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Method) -> None:
+    reads = method.name.startswith(("Get", "List", "BatchGet", "Resolve", "BatchResolve", "Render"))
+    assert method.is_read == reads
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAME)
+def test_only_writes_have_a_request_id(method: Method) -> None:
+    field = method.descriptor.input_type.fields_by_name.get("request_id")
+    assert (field is not None) == (not method.is_read)
+    assert field is None or field.type == FieldDescriptor.TYPE_STRING
+
+
+@pytest.mark.parametrize("method", READS, ids=NAME)
+def test_a_read_changes_nothing(api: Api, database: Database, method: Method) -> None:
+    request = samples.of(api, method)
+    before = contents(database)
+    method.on(api)(request)
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize("method", WRITES, ids=NAME)
+def test_a_write_changes_something(api: Api, database: Database, method: Method) -> None:
+    request = samples.of(api, method)
+    before = contents(database)
+    method.on(api)(request)
+    assert contents(database) != before
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAME)
+def test_requests_and_responses_are_named_after_the_method(method: Method) -> None:
+    assert method.descriptor.input_type.name == f"{method.name}Request"
+    answer = method.descriptor.output_type.name
+    verb = next((verb for verb in ("Get", "Create", "Update", "Provision", "Set") if method.name.startswith(verb)), "")
+    if method.name.startswith("Delete"):
+        assert answer == "Empty"
+    else:
+        assert answer == (method.name.removeprefix(verb) if verb else f"{method.name}Response")
+
+
+@pytest.mark.parametrize("method", LISTS, ids=NAME)
+def test_a_list_takes_and_answers_pages(method: Method) -> None:
+    request, response = method.descriptor.input_type, method.descriptor.output_type
+    assert request.fields_by_name["page_size"].type == FieldDescriptor.TYPE_INT32
+    assert request.fields_by_name["page_token"].type == FieldDescriptor.TYPE_STRING
+    rows, token = response.fields
+    assert rows.number == 1
+    assert rows.is_repeated
+    assert rows.type == FieldDescriptor.TYPE_MESSAGE
+    assert (token.number, token.name, token.type) == (2, "next_page_token", FieldDescriptor.TYPE_STRING)
+
+
+@pytest.mark.parametrize("method", UPDATES, ids=NAME)
+def test_an_update_takes_a_resource_with_an_etag_and_a_mask(method: Method) -> None:
+    assert method.resource == method.descriptor.output_type
+    assert "etag" in method.resource.fields_by_name
+    mask = method.descriptor.input_type.fields_by_name["update_mask"]
+    assert mask.message_type == FieldMask.DESCRIPTOR
+
+
+@pytest.mark.parametrize("enum", ENUMS, ids=NAME)
+def test_an_enum_starts_with_unspecified(enum: EnumDescriptor) -> None:
+    first = enum.values[0]
+    prefix = first.name.removesuffix("UNSPECIFIED")
+    assert (first.number, first.name) == (0, f"{prefix}UNSPECIFIED")
+    assert all(value.name.startswith(prefix) for value in enum.values)
+
+
+def test_the_reasons_in_the_protos_are_those_of_the_service() -> None:
+    reasons = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()]  # noqa: SIM118 - no mapping
+    assert reasons == ["UNSPECIFIED", *get_args(errors.Reason)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAME)
+def test_bytes_that_are_no_message_are_refused(api: Api, method: Method) -> None:
+    failure = fails(method.sends(api, bytes), b"\xff\xff")
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED")
+    assert failure.metadata == {}
+
+
+@pytest.mark.parametrize("method", [*CREATES, *UPDATES], ids=NAME)
+def test_a_write_wants_a_body(api: Api, method: Method) -> None:
+    failure = fails(method.on(api), method.request())
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert method.body.name in failure.violations
+
+
+def _fill(message: Message, field: FieldDescriptor) -> None:
+    """Put something into the field that no answer holds."""
+    value = getattr(message, field.name)
+    if field.is_repeated:
+        value.add(id="mine")
+    elif isinstance(value, Timestamp):
+        value.seconds = 1
+    elif field.message_type is not None:
+        value.id = "mine"
+    else:
+        setattr(message, field.name, field.enum_type.values[-1].number if field.enum_type else "mine")
+
+
+@pytest.mark.parametrize("method", [*CREATES, *UPDATES], ids=NAME)
+def test_what_is_output_only_is_ignored(api: Api, method: Method) -> None:
+    request = samples.of(api, method)
+    body = getattr(request, method.body.name)
+    fields = [field for field in method.resource.fields if OUTPUT_ONLY in behaviour(field)]
+    fields = [field for field in fields if field.name != "id" or method in CREATES]
+    assert fields
+    for field in fields:
+        _fill(body, field)
+    response = method.on(api)(request)
+    assert [field.name for field in fields if getattr(response, field.name) == getattr(body, field.name)] == []

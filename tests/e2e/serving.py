@@ -1,0 +1,86 @@
+"""The service as its own process, for what must not reach the server that the tests share."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.conftest import ROOT
+
+T = TypeVar("T")
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class Service:
+    """A service that runs, and what it logs of its calls."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str, log: Path) -> None:
+        self._process = process
+        self.address = address
+        self._log = log
+
+    def calls(self, since: int = 0) -> list[dict[str, Any]]:
+        """Answer the line of each call that has ended, from position `since` of the log on."""
+        with self._log.open("rb") as log:
+            log.seek(since)
+            # The last line may still be on its way.
+            lines = log.read().split(b"\n")[:-1]
+        return [line for line in map(json.loads, lines) if line["event"] == "call"]
+
+    def position(self) -> int:
+        """Answer where the log ends now."""
+        return self._log.stat().st_size
+
+
+@contextmanager
+def serving(url: str, log: Path, **settings: object) -> Iterator[Service]:
+    """Serve that database, migrated, on a free port for the time of the block."""
+    settings = {"database_url": url, "listen": "127.0.0.1:0", "processes": 1, "log_format": "json", **settings}
+    # The rest is for coverage, which finds its own settings there.
+    environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}  # noqa: TID251
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--migrate"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    # Whatever happens to it, the wait for its first words ends.
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("Serving on "), log.read_text()
+        watchdog.cancel()
+        yield Service(process, first.split()[2].rstrip("."), log)
+    finally:
+        watchdog.cancel()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=STOP_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, log.read_text()
+
+
+def eventually(what: Callable[[], T], *, within: float) -> T:
+    """Ask until the answer is true, and answer it; fail when that takes too long."""
+    give_up = time.monotonic() + within
+    while not (answer := what()):
+        assert time.monotonic() < give_up, f"not within {within} s"
+        time.sleep(0.01)
+    return answer

@@ -1,0 +1,120 @@
+"""Databases that the tests migrate themselves, and what they hold."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import db, migrate
+from tests.conftest import Database
+
+Schema = Mapping[str, list[tuple[Any, ...]]]
+
+ROWS = {
+    "users": "insert into users (id, clerk_id) values ('u1', 'user_1'), ('u2', 'user_2')",
+    "template_types": "insert into template_types (id, name) values ('t1', 'data-export'), ('t2', 'data-processing')",
+    "template_tools": """
+        insert into template_tools (id, template_type_id, name, type, schema, config) values
+          ('o1', 't1', 'search', 'file_search', null, '{"file_search": {"vector_store_ids": ["v"]}}'),
+          ('o2', 't1', 'write', 'function', '{"type": "object"}', null),
+          ('o3', 't2', 'run', 'code_interpreter', null, null)
+    """,
+    "openai_models": """
+        insert into openai_models (id, openai_id, name, shutdown_date) values
+          ('m1', 'gpt-5.5', 'GPT-5.5', null), ('m2', 'gpt-4.1', 'GPT-4.1', '2027-01-14')
+    """,
+    "templates": """
+        insert into templates
+          (id, title, instructions, user_id, template_type_id, is_default, model_id, temperature, reasoning_effort)
+        values
+          ('p1', 'One', 'Do it.', 'u1', 't1', true, 'm1', null, 'high'),
+          ('p2', 'Two', 'Do it well.', 'u1', 't1', false, 'm2', 0.5, null),
+          ('p3', 'Three', 'Do it now.', 'u2', 't2', true, 'm2', 2, 'none')
+    """,
+    "user_template_selections": """
+        insert into user_template_selections (id, user_id, template_type_id, template_id) values
+          ('s1', 'u1', 't1', 'p2'), ('s2', 'u2', 't2', 'p3')
+    """,
+    "idempotency_keys": """
+        insert into idempotency_keys (caller, method, request_id, fingerprint, response)
+        values ('anonymous', 'CreateModel', 'order-17', 'abc', 'def')
+    """,
+}
+"""Some rows for each table, in an order in which what they refer to is there."""
+
+
+def fill(database: Database) -> None:
+    """Put rows into every table that is there."""
+    tables = [table for (table,) in database.query("select relname from pg_stat_user_tables")]
+    for table, sql in ROWS.items():
+        if table in tables:
+            database.query(sql)
+
+
+def schema(database: Database) -> Schema:
+    """Answer all that the database has but rows; the runner's own table aside."""
+    ours = "nspname = 'public' and relname <> 'schema_migrations'"
+    return {
+        "columns": database.query(
+            "select table_name, column_name, ordinal_position, data_type, udt_name, collation_name, is_nullable,"
+            " column_default from information_schema.columns"
+            " where table_schema = 'public' and table_name <> 'schema_migrations' order by 1, 3"
+        ),
+        "indexes": database.query(
+            "select indexname, indexdef from pg_indexes"
+            " where schemaname = 'public' and tablename <> 'schema_migrations' order by 1"
+        ),
+        "constraints": database.query(
+            "select relname, conname, pg_get_constraintdef(c.oid) from pg_constraint c"
+            f" join pg_class on conrelid = pg_class.oid join pg_namespace n on relnamespace = n.oid where {ours}"
+            " order by 1, 2"
+        ),
+        "enums": database.query(
+            "select typname, enumlabel from pg_enum join pg_type on enumtypid = pg_type.oid order by 1, enumsortorder"
+        ),
+    }
+
+
+@contextmanager
+def working_on(there: str, *, afterwards: str) -> Iterator[None]:
+    """Point what this thread does at another database for the time of the block."""
+    db.database.drop()
+    db.database.configure(there)
+    try:
+        yield
+    finally:
+        db.database.drop()
+        db.database.configure(afterwards)
+
+
+@pytest.fixture
+def empty(new_database: Callable[[], str], url: str) -> Iterator[Database]:
+    """A database without a table, which this thread works on."""
+    database = Database(new_database())
+    with working_on(database.url, afterwards=url):
+        yield database
+    database.close()
+
+
+@pytest.fixture
+def migrated(empty: Database) -> Database:
+    """A database with every table and some rows, which this thread works on."""
+    migrate.up(migrate.load())
+    fill(empty)
+    return empty
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[[Mapping[str, str]], list[migrate.Migration]]:
+    """Loads migrations of these files and no others."""
+
+    def files(texts: Mapping[str, str]) -> list[migrate.Migration]:
+        for old in tmp_path.iterdir():
+            old.unlink()
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text)
+        return migrate.load(tmp_path)
+
+    return files

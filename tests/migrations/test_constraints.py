@@ -1,0 +1,243 @@
+"""The constraints: their names, what callers are told, and that each is seen to refuse."""
+
+from collections.abc import Mapping
+
+import psycopg2
+import pytest
+
+from service.errors import CONSTRAINTS
+from tests.conftest import Database
+from tests.migrations.conftest import fill
+
+BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
+    "users_clerk_id_within_bounds": (
+        "update users set clerk_id = {} where id = 'u1'",
+        ["'x'", "repeat('x', 255)", "repeat('é', 255)"],
+        ["''", "repeat('x', 256)"],
+    ),
+    "template_types_name_is_hyphenated_words": (
+        "update template_types set name = {} where id = 't1'",
+        ["'a'", "'a-1-b'", "repeat('a', 64)"],
+        ["''", "'A'", "'é'", "'a_b'", "'a--b'", "'-a'", "'a-'", "E'a\\n'", "repeat('a', 65)"],
+    ),
+    "template_types_description_within_bounds": (
+        "update template_types set description = {}",
+        ["''", "repeat('é', 2000)"],
+        ["repeat('x', 2001)"],
+    ),
+    "template_tools_name_within_bounds": (
+        "update template_tools set name = {} where id = 'o1'",
+        ["'a'", "'A-1_z'", "repeat('a', 64)"],
+        ["''", "'a b'", "'é'", "E'a\\n'", "repeat('a', 65)"],
+    ),
+    "template_tools_description_within_bounds": (
+        "update template_tools set description = {}",
+        ["''", "repeat('é', 1024)"],
+        ["repeat('x', 1025)"],
+    ),
+    "template_tools_schema_within_bounds": (
+        "update template_tools set schema = {} where id = 'o2'",
+        ["repeat('é', 32768)"],
+        ["repeat('é', 32768) || 'x'"],
+    ),
+    "openai_models_openai_id_within_bounds": (
+        "update openai_models set openai_id = {} where id = 'm1'",
+        ["'!'", "repeat('~', 128)"],
+        ["''", "'a b'", "'é'", "E'a\\n'", "repeat('x', 129)"],
+    ),
+    "openai_models_name_within_bounds": (
+        "update openai_models set name = {}",
+        ["'x'", "repeat('é', 256)"],
+        ["''", "repeat('x', 257)"],
+    ),
+    "openai_models_description_within_bounds": (
+        "update openai_models set description = {}",
+        ["''", "repeat('é', 2000)"],
+        ["repeat('x', 2001)"],
+    ),
+    "templates_title_within_bounds": (
+        "update templates set title = {}",
+        ["'x'", "repeat('é', 256)"],
+        ["''", "repeat('x', 257)"],
+    ),
+    "templates_description_within_bounds": (
+        "update templates set description = {}",
+        ["''", "repeat('é', 2000)"],
+        ["repeat('x', 2001)"],
+    ),
+    "templates_instructions_within_bounds": (
+        "update templates set instructions = {}",
+        ["'x'", "repeat('é', 256000)"],
+        ["''", "repeat('x', 256001)"],
+    ),
+    "templates_temperature_within_bounds": (
+        "update templates set temperature = {}",
+        ["null", "0", "2"],
+        ["-0.001", "2.001", "'NaN'", "'Infinity'", "'-Infinity'"],
+    ),
+    "template_tools_only_functions_have_a_schema": (
+        "update template_tools set (type, schema) = ({}) where id = 'o2'",
+        ["'function', '{{}}'", "'file_search', null"],
+        ["'function', null", "'file_search', '{{}}'"],
+    ),
+    "template_tools_config_fits_type": (
+        "update template_tools set config = {} where id = 'o1'",
+        ["null", """'{{"file_search": {{}}}}'"""],
+        ["""'{{"code_interpreter": {{}}}}'""", "'{{}}'", "'[]'", """'["file_search"]'""", """'"file_search"'"""],
+    ),
+    # Two defaults of one type.
+    "templates_one_default_for_each_type": (
+        "update templates set is_default = true where id = {}",
+        ["'p1'", "'p3'"],
+        ["'p2'"],
+    ),
+    # A template of another type than the selection's.
+    "user_template_selections_are_of_a_template_of_their_type": (
+        "update user_template_selections set template_id = {} where id = 's1'",
+        ["'p1'", "'p2'"],
+        ["'p3'", "'nothing'"],
+    ),
+    "user_template_selections_one_for_each_user_and_type": (
+        "insert into user_template_selections (id, user_id, template_type_id, template_id) values ('s3', {})",
+        ["'u1', 't2', 'p3'"],
+        ["'u1', 't1', 'p1'", "'u1', 't1', 'p2'"],
+    ),
+    "users_clerk_id_is_unique": ("insert into users (id, clerk_id) values ('u3', {})", ["'user_3'"], ["'user_1'"]),
+    "template_types_name_is_unique": (
+        "insert into template_types (id, name) values ('t3', {})",
+        ["'other'"],
+        ["'data-export'"],
+    ),
+    # The pair is unique over all types.
+    "template_tools_name_and_type_are_unique": (
+        "insert into template_tools (id, template_type_id, name, type) values ('o4', 't2', {})",
+        ["'search', 'code_interpreter'", "'run', 'file_search'"],
+        ["'search', 'file_search'"],
+    ),
+    "openai_models_openai_id_is_unique": (
+        "insert into openai_models (id, openai_id, name) values ('m3', {}, 'GPT-5.5')",
+        ["'gpt-5.4'", "'GPT-5.5'"],
+        ["'gpt-5.5'"],
+    ),
+    "template_tools_belong_to_a_type": ("update template_tools set template_type_id = {}", ["'t2'"], ["'nothing'"]),
+    "templates_have_an_author": ("update templates set user_id = {}", ["'u2'"], ["'nobody'"]),
+    "templates_are_of_a_type": (
+        "insert into templates (id, title, instructions, user_id, model_id, template_type_id) values ({})",
+        ["'p4', 'Four', 'Do it.', 'u1', 'm1', 't1'"],
+        ["'p4', 'Four', 'Do it.', 'u1', 'm1', 'nothing'"],
+    ),
+    "templates_name_a_model": ("update templates set model_id = {}", ["'m1'"], ["'nothing'"]),
+    "user_template_selections_belong_to_a_user": (
+        "update user_template_selections set user_id = {} where id = 's1'",
+        ["'u2'"],
+        ["'nobody'"],
+    ),
+}
+"""By the name of a constraint: a statement with a gap, what may stand there, and what is refused."""
+
+NEVER_FIRST = {"templates_id_and_type_are_unique"}
+"""Constraints that others always come before: this one is only there to be referred to."""
+
+CASES = [
+    pytest.param(name, sql.format(value.format()), is_refused, id=f"{name}: {value}")
+    for name, (sql, accepted, refused) in BOUNDS.items()
+    for values, is_refused in ((accepted, False), (refused, True))
+    for value in values
+]
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """The server's database with some rows."""
+    fill(database)
+    return database
+
+
+def names_in(database: Database) -> list[str]:
+    """Answer the names of the constraints that a row can break, but primary keys and not null."""
+    return [
+        name
+        for (name,) in database.query(
+            """
+            select conname from pg_constraint
+            where connamespace = 'public'::regnamespace and contype not in ('p', 'n')
+            union all
+            select relname from pg_index join pg_class on pg_class.oid = indexrelid
+            where relnamespace = 'public'::regnamespace and indisunique
+              and not exists (select 1 from pg_constraint where conindid = indexrelid and contype in ('p', 'u'))
+            """
+        )
+    ]
+
+
+def test_every_constraint_has_its_answer_and_every_answer_its_constraint(database: Database) -> None:
+    assert sorted(names_in(database)) == sorted(CONSTRAINTS)
+
+
+def test_every_constraint_is_seen_to_refuse_in_these_tests() -> None:
+    assert BOUNDS.keys() | NEVER_FIRST == CONSTRAINTS.keys()
+    assert all(refused for _, _, refused in BOUNDS.values())
+
+
+def test_every_name_begins_with_its_table_and_says_what_holds(database: Database) -> None:
+    named = database.query(
+        """
+        select conrelid::regclass::text, conname from pg_constraint
+        where connamespace = 'public'::regnamespace and contype not in ('p', 'n')
+        union all
+        select tablename, indexname from pg_indexes where schemaname = 'public' and indexname not like '%_pkey'
+        """
+    )
+    # What PostgreSQL appends where a migration gives no name.
+    generated = ("_key", "_fkey", "_check", "_idx", "_excl", "1")
+    assert [name for table, name in named if not name.startswith(f"{table}_") or name.endswith(generated)] == []
+
+
+@pytest.mark.parametrize(("name", "sql", "is_refused"), CASES)
+def test_plain_sql_is_refused_by_the_constraint_and_no_sooner(
+    filled: Database, name: str, sql: str, is_refused: bool
+) -> None:
+    if not is_refused:
+        filled.query(sql)
+        return
+    with pytest.raises(psycopg2.IntegrityError) as caught:
+        filled.query(sql)
+    assert caught.value.diag.constraint_name == name
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("delete from users where id = 'u2'", "templates_have_an_author"),
+        ("delete from template_types where id = 't1'", "templates_are_of_a_type"),
+        ("delete from openai_models where id = 'm1'", "templates_name_a_model"),
+        (
+            "update templates set template_type_id = 't2', is_default = false where id = 'p2'",
+            "user_template_selections_are_of_a_template_of_their_type",
+        ),
+    ],
+)
+def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> None:
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation) as caught:
+        filled.query(sql)
+    assert caught.value.diag.constraint_name == name
+
+
+@pytest.mark.parametrize(
+    ("sql", "left"),
+    [
+        ("delete from templates where id = 'p2'", {"user_template_selections": ["s2"]}),
+        (
+            "delete from templates where user_id = 'u2'; delete from users where id = 'u2'",
+            {"users": ["u1"], "user_template_selections": ["s1"]},
+        ),
+        (
+            "delete from templates where template_type_id = 't1'; delete from template_types where id = 't1'",
+            {"template_tools": ["o3"], "user_template_selections": ["s2"]},
+        ),
+    ],
+)
+def test_what_belongs_to_a_row_goes_with_it(filled: Database, sql: str, left: Mapping[str, list[str]]) -> None:
+    filled.query(sql)
+    for table, ids in left.items():
+        assert [id for (id,) in filled.query(f"select id from {table} order by id")] == ids

@@ -1,0 +1,194 @@
+"""The indexes: every list finds its rows by one, also on a later page, and no index is there for nothing."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service import db, migrate
+from service.actor import SYSTEM
+from service.models.templates import View
+from service.operations import maintenance, models, selections, template_tools, template_types, templates, users
+from tests.conftest import Database
+from tests.migrations.conftest import working_on
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+MIDDLE = (MOMENT + timedelta(minutes=5000), "p5000")
+
+List = Callable[..., object]
+Node = dict[str, Any]
+Explain = Callable[[Callable[[], object]], list[Node]]
+
+
+def list_templates(**filters: object) -> List:
+    return lambda **page: templates.page(SYSTEM, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
+
+
+LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
+    "ListUsers": (lambda **page: users.page(SYSTEM, **page), (MOMENT, "u10"), "users_by_create_time"),
+    "ListTemplateTypes": (
+        lambda **page: template_types.page(SYSTEM, **page),
+        ("type-10",),
+        "template_types_name_is_unique",
+    ),
+    "ListTemplateTools": (
+        lambda **page: template_tools.page(SYSTEM, "type-10", **page),
+        ("tool_5", "o5"),
+        "template_tools_by_template_type",
+    ),
+    "ListModels": (lambda **page: models.page(SYSTEM, **page), ("Model 10", "m10"), "openai_models_by_name"),
+    "ListTemplates": (list_templates(), MIDDLE, "templates_by_create_time"),
+    "ListTemplates of a type": (
+        list_templates(template_type="type-10"),
+        MIDDLE,
+        "templates_by_template_type",
+    ),
+    "ListTemplates of a model": (list_templates(model="model-10"), MIDDLE, "templates_by_model"),
+    "ListTemplates of a user": (list_templates(user_id="u10"), MIDDLE, "templates_by_user"),
+    "ListSelections": (
+        lambda **page: selections.page(SYSTEM, user_id="u10", view=View.SUMMARY, **page),
+        (),
+        "user_template_selections_one_for_each_user_and_type",
+    ),
+}
+"""What lists rows, a key within them, and the index that they are found by.
+
+The selections of a user are sorted for each page: there are no more than types.
+"""
+
+KEYED = {name: (list_, key, index) for name, (list_, key, index) in LISTS.items() if key}
+
+FILTERS: dict[str, tuple[Callable[[], object], str]] = {
+    "ListTemplates with words": (
+        lambda: list_templates(query="rare")(after=None, size=50),
+        "templates_by_words",
+    ),
+    "ResolveTemplate": (
+        lambda: selections.resolve(SYSTEM, user_id="u10", template_type="type-10", view=View.SUMMARY),
+        "templates_one_default_for_each_type",
+    ),
+    "ListTemplates, all defaults": (
+        lambda: list_templates(is_default=True)(after=None, size=50),
+        "templates_one_default_for_each_type",
+    ),
+    "purge": (lambda: maintenance.purge_batch(SYSTEM), "idempotency_keys_by_create_time"),
+    "the selections of a template": (
+        lambda: db.database.execute_sql(
+            "delete from user_template_selections where (template_id, template_type_id) = ('p10', 't10')"
+        ),
+        "user_template_selections_by_template",
+    ),
+}
+"""What finds rows without walking them in pages."""
+
+
+@pytest.fixture(scope="module")
+def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
+    """A database with so many rows that the planner has a reason to choose."""
+    database = Database(new_database())
+    with working_on(database.url, afterwards=url):
+        migrate.up(migrate.load())
+    for table, columns, values, count in (
+        ("users", "id, clerk_id, create_time", "'u' || i, 'user_' || i, {time}", 500),
+        ("template_types", "id, name", "'t' || i, 'type-' || i", 100),
+        ("template_tools", "id, template_type_id, name, type", "'o' || i, 't' || i % 100, 'tool_' || i, {tool}", 3000),
+        ("openai_models", "id, openai_id, name", "'m' || i, 'model-' || i, 'Model ' || i", 100),
+        (
+            "templates",
+            "id, user_id, template_type_id, model_id, is_default, create_time, title, instructions",
+            "'p' || i, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, i >= 9900, {time}, {title}, 'Do it.'",
+            9999,
+        ),
+        (
+            "user_template_selections",
+            "id, user_id, template_type_id, template_id",
+            "'s' || i, 'u' || i / 20 + 1, 't' || i % 100, 'p' || i",
+            4000,
+        ),
+        (
+            "idempotency_keys",
+            "caller, method, request_id, fingerprint, create_time",
+            "'anonymous', 'm', i, 'f', {time}",
+            5000,
+        ),
+    ):
+        filled_in = values.format(
+            time=f"'{MOMENT}'::timestamptz + make_interval(mins => i)",
+            title="case when i % 1000 = 7 then 'rare' else 'common' end",
+            tool="'code_interpreter'",
+        )
+        database.query(f"insert into {table} ({columns}) select {filled_in} from generate_series(0, {count}) i")
+    database.query("update idempotency_keys set create_time = now() where request_id::int > 100")
+    database.query("analyze")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Explain]:
+    """Answers all nodes of the plans of what an operation executes."""
+    executed: list[str] = []
+    execute = db.Database.execute_sql
+
+    def note(database: db.Database, sql: str, params: Any = None) -> Any:
+        cursor = execute(database, sql, params)
+        executed.append(cursor.mogrify(sql, params or None).decode())
+        return cursor
+
+    def nodes(plan: Node) -> Iterator[Node]:
+        yield plan
+        for below in plan.get("Plans", ()):
+            yield from nodes(below)
+
+    def explain(operation: Callable[[], object]) -> list[Node]:
+        db.transaction(operation)()
+        found: list[Node] = []
+        for sql in executed:
+            if sql.split()[0] in {"select", "delete"}:
+                (((plan,),),) = many_rows.query(f"explain (format json) {sql}")
+                found += nodes(plan["Plan"])
+        return found
+
+    monkeypatch.setattr(db.Database, "execute_sql", note)
+    # A text of its own for each query, which can be explained.
+    monkeypatch.setattr(db.database, "prepares", False)
+    many_rows.query("set enable_seqscan = off")
+    with working_on(many_rows.url, afterwards=url):
+        yield explain
+
+
+def using(index: str, nodes: list[Node]) -> list[Node]:
+    return [node for node in nodes if node.get("Index Name") == index]
+
+
+@pytest.mark.parametrize(("list_", "key", "index"), LISTS.values(), ids=LISTS)
+def test_a_list_finds_its_rows_by_an_index(plans: Explain, list_: List, key: tuple[object, ...], index: str) -> None:
+    del key
+    assert using(index, plans(lambda: list_(after=None, size=50)))
+
+
+@pytest.mark.parametrize(("list_", "key", "index"), KEYED.values(), ids=KEYED)
+def test_a_later_page_begins_at_its_key_and_reads_nothing_before(
+    plans: Explain, list_: List, key: tuple[object, ...], index: str
+) -> None:
+    conditions = " ".join(node.get("Index Cond", "") for node in using(index, plans(lambda: list_(after=key, size=50))))
+    assert str(key[-1]) in conditions
+
+
+@pytest.mark.parametrize(("operation", "index"), FILTERS.values(), ids=FILTERS)
+def test_a_filter_finds_its_rows_by_an_index(plans: Explain, operation: Callable[[], object], index: str) -> None:
+    assert using(index, plans(operation))
+
+
+def test_every_index_is_one_that_these_tests_see_used(many_rows: Database) -> None:
+    # The index of a constraint is there for the constraint.
+    indexes = many_rows.query(
+        """
+        select relname from pg_index join pg_class on pg_class.oid = indexrelid
+        where relnamespace = 'public'::regnamespace
+          and not exists (select 1 from pg_constraint where conindid = indexrelid and contype in ('p', 'u'))
+        """
+    )
+    used = {index for _, _, index in LISTS.values()} | {index for _, index in FILTERS.values()}
+    assert [index for (index,) in indexes if index not in used] == []

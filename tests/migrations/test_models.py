@@ -1,0 +1,108 @@
+"""The Peewee rows of service/models against the schema that the migrations make."""
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import peewee as pw
+import pytest
+
+from service import db, models
+from service.models.row import Row, Versioned
+from tests.conftest import Database
+
+
+def rows_of(base: type[pw.Model]) -> Iterator[type[pw.Model]]:
+    """Answer the classes below the base that stand for a table."""
+    for row in base.__subclasses__():
+        if row not in {Row, Versioned} and row.__module__.startswith("service."):
+            yield row
+        yield from rows_of(row)
+
+
+for module in pkgutil.iter_modules(models.__path__, "service.models."):
+    import_module(module.name)
+MODELS = sorted(rows_of(pw.Model), key=lambda row: row._meta.table_name)
+
+each_model = pytest.mark.parametrize("row", MODELS, ids=lambda row: row._meta.table_name)
+
+
+def table_of(row: type[pw.Model]) -> str:
+    return str(row._meta.table_name)
+
+
+def test_every_table_has_a_model(database: Database) -> None:
+    tables = database.query("select relname from pg_stat_user_tables where relname <> 'schema_migrations'")
+    assert sorted(table for (table,) in tables) == [table_of(row) for row in MODELS]
+
+
+@each_model
+def test_columns_are_the_model_s_in_name_type_nullability_and_collation(
+    database: Database, row: type[pw.Model]
+) -> None:
+    def expected(field: pw.Field) -> tuple[Any, ...]:
+        spelled = field.ddl_datatype(db.database.get_sql_context()).sql
+        # PostgreSQL's own name of the type, whatever Peewee calls it.
+        ((type_,),) = database.query("select %s::regtype::text", (spelled,))
+        # A reference compares as what it refers to.
+        collation = getattr(field, "rel_field", field).collation
+        return field.column_name, type_, not field.null, collation
+
+    assert sorted(
+        database.query(
+            """
+            select attname, format_type(atttypid, atttypmod), attnotnull,
+              case when attcollation = 0 or collname = 'default' then null else collname end
+            from pg_attribute left join pg_collation c on c.oid = attcollation
+            where attrelid = %s::regclass and attnum > 0 and not attisdropped
+            """,
+            (table_of(row),),
+        )
+    ) == sorted(map(expected, row._meta.sorted_fields))
+
+
+@each_model
+def test_primary_key_is_the_model_s(database: Database, row: type[pw.Model]) -> None:
+    key: Any = row._meta.primary_key
+    names = key.field_names if isinstance(key, pw.CompositeKey) else (key.column_name,)
+    assert database.query(
+        "select pg_get_constraintdef(oid) from pg_constraint where contype = 'p' and conrelid = %s::regclass",
+        (table_of(row),),
+    ) == [(f"PRIMARY KEY ({', '.join(names)})",)]
+
+
+@each_model
+def test_defaults_of_the_database_are_the_model_s(database: Database, row: type[pw.Model]) -> None:
+    def of_model(field: pw.Field) -> Any:
+        if field.constraints:
+            (constraint,) = field.constraints
+            return constraint.sql.removeprefix("default ")
+        return None if field.default is None else repr(field.default).lower()
+
+    found = database.query(
+        "select column_name, regexp_replace(column_default, '::.*', '') from information_schema.columns"
+        " where table_schema = 'public' and table_name = %s",
+        (table_of(row),),
+    )
+    assert dict(found) == {field.column_name: of_model(field) for field in row._meta.sorted_fields}
+
+
+@each_model
+def test_references_of_the_model_are_foreign_keys(database: Database, row: type[pw.Model]) -> None:
+    # Of a reference by two columns the model knows the first.
+    found = database.query(
+        """
+        select attname, confrelid::regclass::text, confdeltype = 'c'
+        from pg_constraint join pg_attribute on attrelid = conrelid and attnum = conkey[1]
+        where contype = 'f' and conrelid = %s::regclass
+        """,
+        (table_of(row),),
+    )
+    fields = {
+        (field.column_name, table_of(field.rel_model), field.on_delete == "CASCADE")
+        for field in row._meta.refs
+        # The type of a selection is its template's: they are one reference.
+        if (table_of(row), field.name) != ("user_template_selections", "template_type")
+    }
+    assert set(found) == fields

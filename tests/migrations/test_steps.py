@@ -1,0 +1,66 @@
+"""The files of migrations/: from zero, to zero, and each step there and back."""
+
+from typing import Any
+
+import pytest
+
+from service import migrate
+from tests.conftest import Database
+from tests.migrations.conftest import ROWS, fill, schema
+
+MIGRATIONS = migrate.load()
+
+
+def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Answer all rows of all tables, the runner's own aside."""
+    tables = database.query("select relname from pg_stat_user_tables where relname <> 'schema_migrations'")
+    return {
+        table: [row for (row,) in database.query(f"select to_jsonb(t) from {table} t order by t::text")]
+        for (table,) in tables
+    }
+
+
+def same_columns(rows: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answer the rows without the columns that the others do not have."""
+    return [{name: value for name, value in row.items() if name in other[0]} for row in rows]
+
+
+def test_every_table_has_rows_in_these_tests(migrated: Database) -> None:
+    assert rows(migrated).keys() == ROWS.keys()
+    assert all(rows(migrated).values())
+
+
+def test_up_applies_all_in_order_and_nothing_twice(empty: Database) -> None:
+    names = [migration.name for migration in MIGRATIONS]
+    assert migrate.status(MIGRATIONS) == ([], names)
+    assert migrate.up(MIGRATIONS) == names
+    assert migrate.status(MIGRATIONS) == (names, [])
+    assert migrate.up(MIGRATIONS) == []
+    assert empty.query("select version, name from schema_migrations order by apply_time") == list(
+        enumerate(names, start=1)
+    )
+
+
+def test_down_leaves_nothing_and_up_makes_the_same_schema_again(migrated: Database) -> None:
+    before = schema(migrated)
+    assert migrate.down(MIGRATIONS, to=0) == [migration.name for migration in reversed(MIGRATIONS)]
+    assert not any(schema(migrated).values())
+    migrate.up(MIGRATIONS)
+    assert schema(migrated) == before
+
+
+@pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda migration: migration.name)
+def test_a_step_back_and_forth_spares_the_rows_of_other_tables(empty: Database, migration: migrate.Migration) -> None:
+    migrate.up(MIGRATIONS, to=migration.version)
+    fill(empty)
+    schema_before, before = schema(empty), rows(empty)
+
+    assert migrate.down(MIGRATIONS, to=migration.version - 1) == [migration.name]
+    assert schema(empty) != schema_before
+    without = rows(empty)
+    assert without == {table: same_columns(before[table], kept) for table, kept in without.items()}
+
+    assert migrate.up(MIGRATIONS, to=migration.version) == [migration.name]
+    assert schema(empty) == schema_before
+    again = rows(empty)
+    assert {table: same_columns(again[table], kept) for table, kept in without.items()} == without

@@ -1,0 +1,199 @@
+"""Update masks and bodies to the values that operations take."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.type.date_pb2 import Date
+
+from omniflo.templates.v1.model_pb2 import Model
+from omniflo.templates.v1.model_service_pb2 import GetModelRequest
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView
+from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
+from omniflo.templates.v1.template_type_pb2 import (
+    CodeInterpreterConfig,
+    FileSearchConfig,
+    OpenAIToolType,
+    TemplateTool,
+    TemplateType,
+)
+from service.errors import InvalidArgument
+from service.models.templates import View
+from service.operations import models, template_tools, template_types, templates
+from service.servicers import decode
+
+WRITABLE = {
+    Template: templates.WRITABLE,
+    TemplateType: template_types.WRITABLE,
+    TemplateTool: template_tools.WRITABLE,
+    Model: models.WRITABLE,
+}
+
+FULL = Template(
+    title="T",
+    description="D",
+    instructions="I",
+    template_type="data-export",
+    is_default=True,
+    model="gpt-5.5",
+    temperature=0,
+    reasoning_effort=ReasoningEffort.REASONING_EFFORT_XHIGH,
+)
+FULL_VALUES: dict[str, Any] = {
+    "title": "T",
+    "description": "D",
+    "instructions": "I",
+    "template_type": "data-export",
+    "is_default": True,
+    "model": "gpt-5.5",
+    "temperature": 0.0,
+    "reasoning_effort": "xhigh",
+}
+CONFIGS = {"file_search": None, "code_interpreter": None}
+
+
+def changes(resource: Message, *paths: str) -> dict[str, Any]:
+    return decode.changes(resource, FieldMask(paths=paths), WRITABLE[type(resource)])
+
+
+@pytest.mark.parametrize(
+    ("resource", "paths", "expected"),
+    [
+        # Without a mask, what is populated and writable.
+        (Template(id="x", etag="e", user_id="u", assistant_id="a", title="T"), [], {"title": "T"}),
+        (Template(id="x"), [], {}),
+        (Template(id="x", is_default=False, description=""), [], {}),
+        (Template(id="x", temperature=0), [], {"temperature": 0.0}),
+        (FULL, [], FULL_VALUES),
+        (TemplateType(id="x", name="n", description="D"), [], {"description": "D"}),
+        # With one, its paths, whatever they hold.
+        (FULL, ["title"], {"title": "T"}),
+        (FULL, ["title", "title"], {"title": "T"}),
+        (FULL, ["temperature", "title"], {"temperature": 0.0, "title": "T"}),
+        (Template(id="x"), ["description"], {"description": ""}),
+        (Template(id="x"), ["is_default"], {"is_default": False}),
+        (Template(id="x"), ["temperature"], {"temperature": None}),
+        (Template(id="x"), ["reasoning_effort"], {"reasoning_effort": None}),
+        (Model(id="x"), ["shutdown_date"], {"shutdown_date": None}),
+        (
+            Model(shutdown_date=Date(year=2028, month=2, day=29)),
+            ["shutdown_date"],
+            {"shutdown_date": date(2028, 2, 29)},
+        ),
+        # A star is everything.
+        (FULL, ["*"], FULL_VALUES),
+        (
+            Model(name="N"),
+            ["*"],
+            {"name": "N", "description": "", "shutdown_date": None},
+        ),
+        (
+            TemplateTool(name="n", type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION, schema="{}"),
+            ["*"],
+            {"name": "n", "type": "function", "description": "", "schema": "{}", **CONFIGS},
+        ),
+        # The members of a oneof, and what has no value.
+        (TemplateTool(), ["schema", "file_search"], {"schema": None, "file_search": None}),
+        (
+            TemplateTool(file_search=FileSearchConfig()),
+            ["file_search", "code_interpreter"],
+            {"file_search": {"vector_store_ids": []}, "code_interpreter": None},
+        ),
+        (
+            TemplateTool(file_search=FileSearchConfig(vector_store_ids=["a", "b"], max_num_results=5)),
+            [],
+            {"file_search": {"vector_store_ids": ["a", "b"], "max_num_results": 5}},
+        ),
+        (
+            TemplateTool(code_interpreter=CodeInterpreterConfig(file_ids=["f"], memory_limit="4g")),
+            [],
+            {"code_interpreter": {"file_ids": ["f"], "memory_limit": "4g"}},
+        ),
+        (
+            TemplateTool(code_interpreter=CodeInterpreterConfig()),
+            [],
+            {"code_interpreter": {"file_ids": []}},
+        ),
+    ],
+)
+def test_changes_are_the_fields_of_the_mask(resource: Message, paths: list[str], expected: dict[str, Any]) -> None:
+    assert changes(resource, *paths) == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "paths", "fields"),
+    [
+        # Unknown, nested, output only and immutable.
+        (FULL, ["titel"], ["update_mask.paths[0]"]),
+        (FULL, ["title", ""], ["update_mask.paths[1]"]),
+        (FULL, ["author.id"], ["update_mask.paths[0]"]),
+        (FULL, ["id", "title", "etag"], ["update_mask.paths[0]", "update_mask.paths[2]"]),
+        (FULL, ["create_time", "assistant_id"], ["update_mask.paths[0]", "update_mask.paths[1]"]),
+        (FULL, ["user_id"], ["update_mask.paths[0]"]),
+        (TemplateType(name="n"), ["name", "tools"], ["update_mask.paths[0]", "update_mask.paths[1]"]),
+        (Model(openai_id="o"), ["openai_id"], ["update_mask.paths[0]"]),
+        (TemplateTool(), ["template_type", "config"], ["update_mask.paths[0]", "update_mask.paths[1]"]),
+        # A star stands alone.
+        (FULL, ["*", "title"], ["update_mask.paths[0]"]),
+        # Required, and emptied.
+        (
+            Template(),
+            ["title", "instructions", "template_type", "model"],
+            ["template.title", "template.instructions", "template.template_type", "template.model"],
+        ),
+        (Template(title="T"), ["*"], ["template.instructions", "template.model", "template.template_type"]),
+        (Model(), ["name"], ["model.name"]),
+        (TemplateTool(), ["name", "type"], ["template_tool.name", "template_tool.type"]),
+        (Model(name="N", shutdown_date=Date(year=2027, month=2, day=29)), [], ["model.shutdown_date"]),
+    ],
+)
+def test_what_an_update_cannot_write_is_named(resource: Message, paths: list[str], fields: list[str]) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        changes(resource, *paths)
+    assert caught.value.reason == "FIELD_INVALID"
+    assert [field for field, _ in caught.value.violations] == fields
+
+
+def test_a_long_path_is_not_repeated_in_full() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        changes(FULL, "x" * 10_000)
+    ((_, description),) = caught.value.violations
+    assert len(description) < 300
+
+
+def test_values_of_a_create_are_what_is_populated() -> None:
+    body = Template(id="x", title="T", user_id="u", temperature=0, is_default=False, etag="e")
+    assert decode.values(body, templates.WRITABLE) == {"title": "T", "temperature": 0.0}
+
+
+@pytest.mark.parametrize("effort", [value for value in ReasoningEffort.values() if value])
+def test_every_effort_has_a_value_in_the_database(effort: ReasoningEffort.ValueType) -> None:
+    value = decode.values(Template(reasoning_effort=effort), templates.WRITABLE)["reasoning_effort"]
+    assert value in {"none", "minimal", "low", "medium", "high", "xhigh", "max"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "key"),
+    [
+        (GetModelRequest(id="x"), {"id": "x"}),
+        (GetModelRequest(openai_id="o"), {"openai_id": "o"}),
+        (GetModelRequest(), {}),
+    ],
+)
+def test_a_key_is_known_by_its_name(request_: Message, key: dict[str, str]) -> None:
+    assert decode.key(request_) == key
+
+
+@pytest.mark.parametrize(
+    ("asked", "view"),
+    [
+        (TemplateView.TEMPLATE_VIEW_UNSPECIFIED, View.BASIC),
+        (TemplateView.TEMPLATE_VIEW_SUMMARY, View.SUMMARY),
+        (TemplateView.TEMPLATE_VIEW_FULL, View.FULL),
+    ],
+)
+def test_a_view_is_the_one_asked_for(asked: TemplateView.ValueType, view: View) -> None:
+    assert decode.view(GetTemplateRequest(view=asked)) is view
+    assert len(TemplateView.values()) == len(View)

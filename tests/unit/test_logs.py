@@ -1,0 +1,73 @@
+"""The format and the level of the log."""
+
+import json
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+import structlog
+
+from service import logs
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+def logged(monkeypatch: pytest.MonkeyPatch, stderr: StringIO, format_: logs.Format, level: str) -> list[str]:
+    """Log one line of each level and answer what came out."""
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure(format_, level)
+    log: Any = structlog.get_logger()
+    for name in ("debug", "info", "warning", "error"):
+        getattr(log, name)("call", method="/m", text="two\nlines")
+    return stderr.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("stderr", "format_", "is_json"),
+    [
+        (StringIO, "json", True),
+        (Terminal, "json", True),
+        (StringIO, "text", False),
+        (Terminal, "text", False),
+        (StringIO, "auto", True),
+        (Terminal, "auto", False),
+    ],
+)
+def test_lines_are_json_unless_text_is_asked_for_or_somebody_watches(
+    monkeypatch: pytest.MonkeyPatch, stderr: type[StringIO], format_: logs.Format, is_json: bool
+) -> None:
+    line = logged(monkeypatch, stderr(), format_, "error")[0]
+    if not is_json:
+        assert not line.startswith("{")
+        assert "call" in line
+        assert "/m" in line
+        return
+    fields = json.loads(line)
+    assert fields.pop("timestamp").endswith("Z")
+    assert fields == {"event": "call", "level": "error", "method": "/m", "text": "two\nlines"}
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_lines_below_the_level_are_left_out(monkeypatch: pytest.MonkeyPatch, level: str, heard: list[str]) -> None:
+    lines = logged(monkeypatch, StringIO(), "json", level)
+    assert [json.loads(line)["level"] for line in lines] == heard
