@@ -33,7 +33,10 @@ def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
         # Several texts decode to the same bytes; only the one that was given counts.
         if digest != _digest(request, key) or urlsafe_b64encode(token).decode() != request.page_token:
             raise ValueError  # noqa: TRY301 - one answer for all that can be wrong
-        return tuple(_part(part, kind) for part, kind in zip(json.loads(key), kinds, strict=True))
+        parts = json.loads(key)
+        if not isinstance(parts, list):
+            raise ValueError  # noqa: TRY301, TRY004 - as above
+        return tuple(_part(part, kind) for part, kind in zip(parts, kinds, strict=True))
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise errors.InvalidArgument(
             "PAGE_TOKEN_INVALID",
