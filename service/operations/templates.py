@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from service import errors
@@ -86,6 +87,7 @@ def page(
     user_id: str = "",
     is_default: bool | None = None,
     query: str = "",
+    model_shutting_down_before: date | None = None,
     view: View,
     after: Key | None,
     size: int,
@@ -100,6 +102,9 @@ def page(
         filters.append(("t.user_id = %s", user_id))
     if is_default is not None:
         filters.append(("t.is_default = %s", is_default))
+    if model_shutting_down_before is not None:
+        condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
+        filters.append((condition, model_shutting_down_before))
     if query.strip():
         filters.append((f"{_WORDS} @@ to_tsquery('simple', %s)", _prefixes(query)))
     return Source(
