@@ -189,7 +189,7 @@ def rendering_outcome(template_type: str, of: Rendering | errors.Error) -> Templ
 def _warning(days_left: int) -> RenderingWarning:
     if days_left > 0:
         kind = WarningKind.WARNING_KIND_MODEL_SHUTTING_DOWN
-        text = f"OpenAI refuses the model from {days_left} {'day' if days_left == 1 else 'days'} on"
+        text = f"OpenAI refuses the model in {days_left} {'day' if days_left == 1 else 'days'}"
     else:
         kind = WarningKind.WARNING_KIND_MODEL_SHUT_DOWN
         text = "the model's shutdown date has come, and OpenAI refuses it"
