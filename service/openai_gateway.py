@@ -61,6 +61,13 @@ class Gateway:
         """Answer one model, or raise OPENAI_MODEL_NOT_FOUND."""
         return self._ask(lambda client, options: _model(client.models.retrieve(openai_id, **options)), openai_id)
 
+    def close(self) -> None:
+        """Give up what is being asked, and close the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+
     def _ask(self, question: Callable[[openai.OpenAI, dict[str, Any]], T], openai_id: str | None = None) -> T:
         """Ask, and again after a jittered pause when OpenAI fails and there is time."""
         import openai  # noqa: PLC0415 - a second and 40 MB, which a server that is never asked for it does without

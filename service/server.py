@@ -96,8 +96,8 @@ class Server:
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(), self._server)
         template_type_service_pb2_grpc.add_TemplateTypeServiceServicer_to_server(TemplateTypeServicer(), self._server)
-        gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(gateway), self._server)
+        self._gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._gateway), self._server)
         template_service_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(), self._server)
         selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -117,6 +117,7 @@ class Server:
         self._stopped.set()
         self._health.enter_graceful_shutdown()
         self._server.stop(self._settings.drain_seconds).wait()
+        self._gateway.close()
         self._keeper.join(2 * PROBE_SECONDS)
 
     def _keep(self) -> None:

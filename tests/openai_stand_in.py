@@ -68,6 +68,14 @@ class StandIn:
     """Serves `/v1/models` and `/v1/responses` on a free port of this machine, in threads of its own."""
 
     def __init__(self) -> None:
+        self.reset()
+        self.ended = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def reset(self) -> None:
+        """Forget what was asked and told."""
         self.calls: Counter[str] = Counter()
         """How often each path was asked for."""
         self.requests: list[dict[str, Any]] = []
@@ -75,10 +83,6 @@ class StandIn:
         self.models = dict(MODELS)
         self.fault: Fault | None = None
         self.redirect_to = ""
-        self.ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -200,11 +204,11 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
         def _stream(self, response: dict[str, Any]) -> None:
             self._start(HTTPStatus.OK, **{"Content-Type": "text/event-stream", "Connection": "close"})
             self.close_connection = True
-            item = response["output"][0]
+            item: dict[str, Any] = response["output"][0]
             part = item["content"][0]
-            at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+            at: dict[str, Any] = {"item_id": item["id"], "output_index": 0, "content_index": 0}
             words = [word + " " for word in part["text"].split(" ")]
-            events = [
+            events: list[dict[str, Any]] = [
                 {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
                 {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
                 {"type": "response.content_part.added", **at, "part": {**part, "text": ""}},
