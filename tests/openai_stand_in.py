@@ -249,6 +249,7 @@ def _response(request: dict[str, Any]) -> dict[str, Any]:
 def main(command: list[str]) -> int:
     """Run the command beside a stand-in, and answer its exit code."""
     stand_in = StandIn()
+    print(f"A stand-in for OpenAI: export OPENAI_BASE_URL={stand_in.url} OPENAI_API_KEY={KEY}", flush=True)
     environment = {**os.environ, "OPENAI_BASE_URL": stand_in.url, "OPENAI_API_KEY": KEY}
     with subprocess.Popen(command, env=environment) as process:
         # Ctrl-C reaches the command as well; SIGTERM is handed on.
