@@ -22,6 +22,14 @@ def _postgresql_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _https_url(value: str) -> str:
+    parts = urlsplit(value)
+    is_local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if not parts.hostname or not (is_local or parts.scheme == "https"):
+        raise ValueError("must be an https URL such as https://api.openai.com/v1, or http on this machine")
+    return value
+
+
 def _address(value: str) -> str:
     host, port = split_address(value)
     if not host or not 0 <= port <= 65535:  # noqa: PLR2004 - the highest port
@@ -45,7 +53,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
     database_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
         default=None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
@@ -87,6 +95,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error"
     )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="OPENAI_API_KEY",
+        description="the key for OpenAI; unset refuses what asks OpenAI",
+    )
+    openai_base_url: Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))] = Field(
+        default=None,
+        validation_alias="OPENAI_BASE_URL",
+        description="where OpenAI's API is served, https unless on this machine; unset is OpenAI itself",
+    )
 
     @classmethod
     def load(cls, **overrides: Any) -> "Settings":
@@ -100,7 +118,8 @@ class Settings(BaseSettings):
 
 
 def variable(name: str) -> str:
-    return PREFIX + name.upper()
+    """Answer the variable of a setting; those of OpenAI's have the names that OpenAI's own tools read."""
+    return name.upper() if name.startswith("openai_") else PREFIX + name.upper()
 
 
 def describe(settings: Settings) -> str:
@@ -114,5 +133,6 @@ def describe(settings: Settings) -> str:
 
 
 def _complaint(name: object, message: str) -> str:
-    field = Settings.model_fields[str(name)]
-    return f"{variable(str(name))}: {message.removeprefix('Value error, ')} ({field.description})"
+    setting = str(name).lower()
+    field = Settings.model_fields[setting]
+    return f"{variable(setting)}: {message.removeprefix('Value error, ')} ({field.description})"

@@ -31,6 +31,11 @@ Reason = Literal[
     "COMMIT_UNKNOWN",
     "DEADLINE_EXCEEDED",
     "RESPONSE_TOO_LARGE",
+    "OPENAI_NOT_CONFIGURED",
+    "OPENAI_MODEL_NOT_FOUND",
+    "OPENAI_UNAVAILABLE",
+    "OPENAI_RATE_LIMITED",
+    "OPENAI_REFUSED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
@@ -47,7 +52,7 @@ class Error(Exception):
 
     code: ClassVar[str]
     """The canonical gRPC code."""
-    retry_seconds: ClassVar[float | None] = None
+    retry_seconds: float | None = None
     """When a caller may try again, where waiting helps."""
 
     def __init__(
@@ -57,12 +62,15 @@ class Error(Exception):
         metadata: Mapping[str, str] | None = None,
         *,
         violations: Sequence[tuple[str, str]] = (),
+        retry_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.metadata = dict(metadata or {})
         self.violations = violations
+        if retry_seconds is not None:
+            self.retry_seconds = retry_seconds
 
 
 class InvalidArgument(Error):

@@ -32,6 +32,7 @@ from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
 from service.interceptors.validation import Validation
+from service.openai_gateway import Gateway
 from service.operations import maintenance
 from service.servicers.models import ModelServicer
 from service.servicers.selections import SelectionServicer
@@ -115,7 +116,8 @@ class Server:
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(), self._server)
         template_type_service_pb2_grpc.add_TemplateTypeServiceServicer_to_server(TemplateTypeServicer(), self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(), self._server)
+        self._gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._gateway), self._server)
         template_service_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(), self._server)
         selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -136,6 +138,7 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._health.end_watches()
         self._server.stop(self._settings.drain_seconds).wait()
+        self._gateway.close()
         self._keeper.join(2 * PROBE_SECONDS)
 
     def _keep(self) -> None:

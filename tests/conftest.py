@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
+from pydantic import SecretStr
 
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
@@ -28,6 +29,7 @@ from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
 from service import db, embedded, migrate, server
 from service.config import Settings
+from tests.openai_stand_in import KEY, StandIn
 
 TABLES = "user_template_selections, templates, template_tools, template_types, openai_models, users, idempotency_keys"
 
@@ -157,9 +159,24 @@ def url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def address(url: str) -> Iterator[str]:
+def openai() -> Iterator[StandIn]:
+    running = StandIn()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def stand_in(openai: StandIn) -> StandIn:
+    """The stand-in for OpenAI that the server asks, as it was at the start."""
+    openai.reset()
+    return openai
+
+
+@pytest.fixture(scope="session")
+def address(url: str, openai: StandIn) -> Iterator[str]:
     """The address of a server in this process."""
-    running = server.build(Settings(drain_seconds=5, threads=16), url)
+    settings = Settings(drain_seconds=5, threads=16, openai_api_key=SecretStr(KEY), openai_base_url=openai.url)
+    running = server.build(settings, url)
     yield f"127.0.0.1:{running.start('127.0.0.1:0')}"
     running.drain()
 
@@ -186,9 +203,9 @@ def database(database_session: Database) -> Database:
 
 
 @pytest.fixture
-def api(channel: grpc.Channel, database: Database) -> Api:
+def api(channel: grpc.Channel, database: Database, stand_in: StandIn) -> Api:
     """The stubs of a server whose database has no rows."""
-    del database
+    del database, stand_in
     return Api(channel)
 
 

@@ -82,7 +82,8 @@ class Row(pw.Model):
     @classmethod
     def lock(cls, *conditions: object, mode: Any = "FOR NO KEY UPDATE") -> list[Self]:
         """Lock the rows that meet the conditions, in the order of their ids, and answer them."""
-        return list(cls.select().where(*conditions).order_by(cls.id).for_update(mode))
+        rows = cls.select().where(*conditions) if conditions else cls.select()
+        return list(rows.order_by(cls.id).for_update(mode))
 
 
 class Versioned(Row):

@@ -9,7 +9,7 @@ from psycopg2 import errorcodes
 
 from service import errors
 from service.actor import Actor
-from service.db import call, database, sqlstate, transaction
+from service.db import call, database, read, sqlstate, transaction
 
 T = TypeVar("T")
 
@@ -23,6 +23,12 @@ class Request(Generic[T]):
     fingerprint: bytes
     """A digest of the whole request but its request_id."""
     encode: Callable[[T], bytes]
+
+
+@read
+def saved(actor: Actor, request: Request[T]) -> bytes | None:
+    """Answer what the request was answered before, if it was."""
+    return _saved((actor.name, request.method, request.request_id), request.fingerprint)
 
 
 def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
@@ -46,22 +52,28 @@ def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes
 @transaction
 def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
     key = (actor.name, request.method, request.request_id)
-    if not _claim(key, request.fingerprint):
-        fingerprint, response = database.execute_sql(
-            "select fingerprint, response from idempotency_keys where (caller, method, request_id) = %s", (key,)
-        ).fetchone()
-        if bytes(fingerprint) != request.fingerprint:
-            raise errors.InvalidArgument(
-                "REQUEST_ID_REUSED",
-                "the request_id was used for another request of this method",
-                {"request_id": request.request_id},
-            )
-        return bytes(response)
+    while not _claim(key, request.fingerprint):
+        if (response := _saved(key, request.fingerprint)) is not None:
+            return response
+        # It was purged in between.
     response = request.encode(operation())
     database.execute_sql(
         "update idempotency_keys set response = %s where (caller, method, request_id) = %s", (response, key)
     )
     return response
+
+
+def _saved(key: tuple[str, str, str], fingerprint: bytes) -> bytes | None:
+    found = database.execute_sql(
+        "select fingerprint, response from idempotency_keys where (caller, method, request_id) = %s", (key,)
+    ).fetchone()
+    if found is None:
+        return None
+    if bytes(found[0]) != fingerprint:
+        raise errors.InvalidArgument(
+            "REQUEST_ID_REUSED", "the request_id was used for another request of this method", {"request_id": key[2]}
+        )
+    return bytes(found[1])
 
 
 def _claim(key: tuple[str, str, str], fingerprint: bytes) -> bool:

@@ -1,16 +1,27 @@
 """The catalogue of models that templates may name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import NamedTuple
 
 from service import errors
 from service.actor import Actor
-from service.db import read, refused_by, transaction
+from service.db import database, read, refused_by, transaction
 from service.models.models import Model
+from service.models.row import new_id
 from service.models.templates import Template
+from service.openai_gateway import OpenAIModel
 from service.operations.listing import Key, Page, Source
 
 WRITABLE = frozenset({"name", "description", "shutdown_date"})
+
+
+class Refreshed(NamedTuple):
+    changed: list[Model]
+    """As they are now, by openai_id."""
+    unlisted: list[str]
+    """The openai_ids that OpenAI does not list."""
+
 
 _SOURCE = Source(
     keys="openai_models t",
@@ -43,9 +54,70 @@ def get(actor: Actor, **key: str) -> Model:
 
 
 @read
-def page(actor: Actor, *, after: Key | None, size: int) -> Page[Model]:
-    """Answer the models, by name."""
-    return _SOURCE.page(after=after, size=size)
+def page(actor: Actor, *, shutting_down_before: date | None, after: Key | None, size: int) -> Page[Model]:
+    """Answer the models, by name; those that end before a day, or all."""
+    if shutting_down_before is None:
+        return _SOURCE.page(after=after, size=size)
+    return _SOURCE.page(where=["t.shutdown_date < %s"], parameters=[shutting_down_before], after=after, size=size)
+
+
+@transaction
+def import_(actor: Actor, model: OpenAIModel) -> Model:
+    """Add a model as OpenAI describes it; one that is here keeps its name and description."""
+    insert = Model.insert(
+        id=new_id(),
+        openai_id=model.openai_id,
+        name=model.openai_id,
+        description=f"OpenAI {model.openai_id} model",
+        shutdown_date=model.shutdown_date,
+    )
+    added: list[Model] = list(insert.on_conflict_ignore().returning(Model).execute())
+    if added:
+        return added[0]
+    for found in Model.lock(Model.openai_id == model.openai_id):
+        return found.change(shutdown_date=model.shutdown_date)
+    # Deleted since the insert ran into it.
+    raise errors.Aborted("CONFLICT", "another call deleted the model; nothing was written")
+
+
+@transaction
+def refresh(actor: Actor, available: Sequence[OpenAIModel]) -> Refreshed:
+    """Write the shutdown dates that OpenAI gives."""
+    by_id = {model.openai_id: model for model in available}
+    changed, unlisted = [], []
+    for model in sorted(Model.lock(), key=lambda row: row.openai_id):
+        if model.openai_id not in by_id:
+            unlisted.append(model.openai_id)
+            continue
+        after = model.change(shutdown_date=by_id[model.openai_id].shutdown_date)
+        if after is not model:
+            changed.append(after)
+    return Refreshed(changed, unlisted)
+
+
+@read
+def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
+    """Answer which of the models are in the catalogue."""
+    return {model.openai_id for model in Model.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
+
+
+@transaction
+def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
+    """Move every template of one model to another, and answer how many."""
+    old, new = hold(old_openai_id), hold(new_openai_id)
+    # In the order of the ids, as everywhere.
+    moved = database.execute_sql(
+        """
+        with locked as (
+            select id from templates where model_id = %s order by id for no key update
+        )
+        update templates t
+        set model_id = %s, version = version + 1, update_time = greatest(clock_timestamp(), update_time)
+        from locked where t.id = locked.id
+        """,
+        [old.id, new.id],
+    )
+    return int(moved.rowcount)
 
 
 @transaction

@@ -3,6 +3,7 @@
 import itertools
 import string
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from service import errors
@@ -88,6 +89,7 @@ def page(
     user_id: str = "",
     is_default: bool | None = None,
     query: str = "",
+    model_shutting_down_before: date | None = None,
     view: View,
     after: Key | None,
     size: int,
@@ -102,6 +104,9 @@ def page(
         filters.append(("t.user_id = %s", user_id))
     if is_default is not None:
         filters.append(("t.is_default = %s", is_default))
+    if model_shutting_down_before is not None:
+        condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
+        filters.append((condition, model_shutting_down_before))
     if query.strip():
         filters.append(("template_words(t.title, t.description) @@ to_tsquery('simple', %s)", _prefixes(query)))
     return Source(

@@ -77,16 +77,22 @@ def _value(resource: Message, path: str) -> Any:
     field = resource.DESCRIPTOR.fields_by_name[path]
     if field.has_presence and not resource.HasField(path):
         return None
+    if field.message_type is not None and field.message_type.full_name == Date.DESCRIPTOR.full_name:
+        return day(resource, path, f"{_name(resource)}.{path}")
     convert = _CONVERT.get((resource.DESCRIPTOR.name, path))
     value = getattr(resource, path)
     return value if convert is None else convert(value)
 
 
-def _date(value: Date) -> date:
+def day(message: Message, field: str, path: str) -> date | None:
+    """Answer the day in a field, whose path in the request is `path`, or None when it is unset."""
+    if not message.HasField(field):
+        return None
+    value: Date = getattr(message, field)
     try:
         return date(value.year, value.month, value.day)
     except ValueError:
-        raise errors.field_invalid(("model.shutdown_date", "must be a day of the calendar")) from None
+        raise errors.field_invalid((path, "must be a day of the calendar")) from None
 
 
 def _file_search(value: FileSearchConfig) -> dict[str, Any]:
@@ -112,7 +118,6 @@ def _tool_type(value: OpenAIToolType.ValueType) -> str:
 
 
 _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
-    ("Model", "shutdown_date"): _date,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
     (TemplateTool.DESCRIPTOR.name, "type"): _tool_type,
     (TemplateTool.DESCRIPTOR.name, "schema"): lambda text: text or None,

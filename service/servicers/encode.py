@@ -1,23 +1,35 @@
 """Rows to messages. Pure."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
 from omniflo.templates.v1 import model_pb2, selection_pb2, template_pb2, template_type_pb2, user_pb2
+from omniflo.templates.v1.model_service_pb2 import AvailableModel, RefreshModelsResponse, ReplaceModelResponse
 from omniflo.templates.v1.selection_service_pb2 import (
     ResolutionReason,
     ResolveTemplateResponse,
     TemplateResolution,
 )
+from omniflo.templates.v1.template_service_pb2 import (
+    Adjustment,
+    AdjustmentAction,
+    RenderTemplateResponse,
+    TemplateRendering,
+    WarningKind,
+)
+from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarning
 from service import errors, statuses
 from service.models.models import Model
 from service.models.selections import Selection
 from service.models.template_types import TemplateTool, TemplateType
-from service.models.templates import Template
+from service.models.templates import Template, View
 from service.models.users import User
+from service.openai_gateway import OpenAIModel
+from service.operations import models
+from service.operations.renderings import Rendering
 from service.operations.selections import Resolution
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,25 +74,25 @@ def template_tool(row: TemplateTool) -> template_type_pb2.TemplateTool:
 
 
 def model(row: Model) -> model_pb2.Model:
-    day = row.shutdown_date
     return model_pb2.Model(
         id=row.id,
         openai_id=row.openai_id,
         name=row.name,
         description=row.description,
-        shutdown_date=day and Date(year=day.year, month=day.month, day=day.day),
+        shutdown_date=_date(row.shutdown_date),
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,
     )
 
 
-def template(row: Template) -> template_pb2.Template:
+def template(row: Template, view: View | None = None) -> template_pb2.Template:
+    """Answer the message of a template, as it was read, or in the SUMMARY view of one that was read with more."""
     message = template_pb2.Template(
         id=row.id,
         title=row.title,
         description=row.description,
-        instructions=row.instructions,
+        instructions="" if view is View.SUMMARY else row.instructions,
         user_id=row.user_id,
         template_type=row.type_name,
         is_default=row.is_default,
@@ -96,7 +108,7 @@ def template(row: Template) -> template_pb2.Template:
         update_time=_timestamp(row.update_time),
         etag=row.etag,
     )
-    if row.details is not None:
+    if row.details is not None and view is not View.SUMMARY:
         message.author.CopyFrom(user(row.details.author))
         message.type_details.CopyFrom(template_type(row.details.template_type))
         message.model_details.CopyFrom(model(row.details.model))
@@ -117,12 +129,13 @@ def selection(row: Selection) -> selection_pb2.Selection:
 
 
 def resolution(outcome: Resolution) -> ResolveTemplateResponse:
-    reason = (
-        ResolutionReason.RESOLUTION_REASON_SELECTED
-        if outcome.is_selected
-        else ResolutionReason.RESOLUTION_REASON_DEFAULT
-    )
-    return ResolveTemplateResponse(template=template(outcome.template), reason=reason)
+    return ResolveTemplateResponse(template=template(outcome.template), reason=_reason(outcome.is_selected))
+
+
+def _reason(is_selected: bool) -> ResolutionReason.ValueType:
+    if is_selected:
+        return ResolutionReason.RESOLUTION_REASON_SELECTED
+    return ResolutionReason.RESOLUTION_REASON_DEFAULT
 
 
 def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolution:
@@ -131,8 +144,64 @@ def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolu
     return TemplateResolution(template_type=template_type, resolved=resolution(of))
 
 
+def available_model(model: OpenAIModel, imported: bool) -> AvailableModel:
+    return AvailableModel(
+        openai_id=model.openai_id,
+        owned_by=model.owned_by,
+        shutdown_date=_date(model.shutdown_date),
+        imported=imported,
+    )
+
+
+def refreshed(of: models.Refreshed) -> RefreshModelsResponse:
+    return RefreshModelsResponse(changed_models=map(model, of.changed), unlisted_openai_ids=of.unlisted)
+
+
+def replaced(count: int) -> ReplaceModelResponse:
+    return ReplaceModelResponse(template_count=count)
+
+
+def rendering(of: Rendering) -> RenderTemplateResponse:
+    message = RenderTemplateResponse(
+        responses_request=of.rendered.body,
+        adjustments=[
+            Adjustment(
+                field=adjustment.field,
+                action=AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT,
+                reason=adjustment.reason,
+            )
+            for adjustment in of.rendered.adjustments
+        ],
+        warnings=[] if of.days_left is None else [_warning(of.days_left)],
+        template=template(of.template, View.SUMMARY),
+    )
+    if of.is_selected is not None:
+        message.reason = _reason(of.is_selected)
+    return message
+
+
+def rendering_outcome(template_type: str, of: Rendering | errors.Error) -> TemplateRendering:
+    if isinstance(of, errors.Error):
+        return TemplateRendering(template_type=template_type, error=statuses.of(of))
+    return TemplateRendering(template_type=template_type, rendered=rendering(of))
+
+
+def _warning(days_left: int) -> RenderingWarning:
+    if days_left > 0:
+        kind = WarningKind.WARNING_KIND_MODEL_SHUTTING_DOWN
+        text = f"OpenAI refuses the model in {days_left} {'day' if days_left == 1 else 'days'}"
+    else:
+        kind = WarningKind.WARNING_KIND_MODEL_SHUT_DOWN
+        text = "the model's shutdown date has come, and OpenAI refuses it"
+    return RenderingWarning(field="model", kind=kind, message=text)
+
+
 def empty(_: None) -> Empty:
     return Empty()
+
+
+def _date(day: date | None) -> Date | None:
+    return day and Date(year=day.year, month=day.month, day=day.day)
 
 
 def _timestamp(moment: datetime) -> Timestamp:

@@ -2,14 +2,17 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from service import errors
 from service.operations.listing import Key, Page
+
+T = TypeVar("T")
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
@@ -52,6 +55,13 @@ def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
     if kind is str and isinstance(part, str) and "\0" not in part and part.encode():
         return part
     raise ValueError
+
+
+def of(rows: Sequence[T], *, key: Callable[[T], Key], after: Key | None, size: int) -> Page[T]:
+    """Answer a page of rows that come from elsewhere, in order of their keys."""
+    rest = [row for row in rows if after is None or key(row) > after]
+    page = rest[:size]
+    return Page(page, key(page[-1]) if len(rest) > size else None)
 
 
 def token(request: Message, page: Page[Any]) -> str:

@@ -10,16 +10,20 @@ from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchGetTemplatesResponse,
+    BatchRenderTemplatesRequest,
+    BatchRenderTemplatesResponse,
     CreateTemplateRequest,
     DeleteTemplateRequest,
     GetTemplateRequest,
     ListTemplatesRequest,
     ListTemplatesResponse,
+    RenderTemplateRequest,
+    RenderTemplateResponse,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceServicer
 from service import actor
-from service.operations import templates
+from service.operations import renderings, templates
 from service.servicers import decode, encode, pages
 from service.servicers.writes import write
 
@@ -53,6 +57,7 @@ class TemplateServicer(TemplateServiceServicer):
             user_id=request.user_id,
             is_default=request.is_default if request.HasField("is_default") else None,
             query=request.query,
+            model_shutting_down_before=decode.day(request, "model_shutting_down_before", "model_shutting_down_before"),
             view=decode.view(request),
             after=pages.after(request, datetime, str),
             size=pages.size(request),
@@ -75,3 +80,19 @@ class TemplateServicer(TemplateServiceServicer):
     def DeleteTemplate(self, request: DeleteTemplateRequest, context: ServicerContext) -> Empty:
         delete = partial(templates.delete, actor.current(), request.id, etag=request.etag)
         return write(request, Empty, encode.empty, delete)
+
+    def RenderTemplate(self, request: RenderTemplateRequest, context: ServicerContext) -> RenderTemplateResponse:
+        if request.WhichOneof("key") == "id":
+            return encode.rendering(renderings.render(actor.current(), request.id))
+        key = request.resolve
+        return encode.rendering(
+            renderings.resolve(actor.current(), user_id=key.user_id, template_type=key.template_type)
+        )
+
+    def BatchRenderTemplates(
+        self, request: BatchRenderTemplatesRequest, context: ServicerContext
+    ) -> BatchRenderTemplatesResponse:
+        outcomes = renderings.batch_resolve(
+            actor.current(), user_id=request.user_id, template_types=request.template_types
+        )
+        return BatchRenderTemplatesResponse(results=map(encode.rendering_outcome, request.template_types, outcomes))

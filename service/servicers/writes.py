@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from service import actor
 from service.operations import idempotency
 
+A = TypeVar("A")
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
@@ -17,18 +18,32 @@ def write(request: Any, answer: type[M], encode: Callable[[T], M], operation: Ca
     """Answer the encoded result of the operation, or what was answered when the request was first sent."""
     if not request.request_id:
         return encode(operation())
-    saved = idempotency.once(
-        actor.current(),
-        idempotency.Request(
-            # Each method has a request type of its own.
-            method=request.DESCRIPTOR.full_name.removesuffix("Request"),
-            request_id=request.request_id,
-            fingerprint=_fingerprint(request),
-            encode=lambda result: encode(result).SerializeToString(),
-        ),
-        operation,
+    return answer.FromString(idempotency.once(actor.current(), _key(request, encode), operation))
+
+
+def write_after(
+    request: Any, answer: type[M], encode: Callable[[T], M], ask: Callable[[], A], operation: Callable[[A], T]
+) -> M:
+    """As `write`, of an operation on what `ask` answers, which runs outside of the transaction.
+
+    A request that is sent again asks nothing: the saved answer is looked up first.
+    """
+    if request.request_id:
+        saved = idempotency.saved(actor.current(), _key(request, encode))
+        if saved is not None:
+            return answer.FromString(saved)
+    asked = ask()
+    return write(request, answer, encode, lambda: operation(asked))
+
+
+def _key(request: Any, encode: Callable[[T], M]) -> idempotency.Request[T]:
+    return idempotency.Request(
+        # Each method has a request type of its own.
+        method=request.DESCRIPTOR.full_name.removesuffix("Request"),
+        request_id=request.request_id,
+        fingerprint=_fingerprint(request),
+        encode=lambda result: encode(result).SerializeToString(),
     )
-    return answer.FromString(saved)
 
 
 def _fingerprint(request: Message) -> bytes:

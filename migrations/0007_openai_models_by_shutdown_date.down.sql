@@ -1,0 +1,1 @@
+drop index openai_models_by_shutdown_date;

@@ -1,0 +1,162 @@
+"""OpenAI, as this service asks it: the only module that imports its SDK."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from service import errors
+from service.db import call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import openai
+    from pydantic import SecretStr
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+TRIES = 3
+BACKOFF_SECONDS = 0.25
+MARGIN_SECONDS = 0.2
+"""What is left of the caller's time for the answer."""
+MAX_RETRY_SECONDS = 3600.0
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+
+
+class OpenAIModel(NamedTuple):
+    """A model as OpenAI lists it."""
+
+    openai_id: str
+    owned_by: str
+    shutdown_date: date | None
+
+
+class Gateway:
+    """Asks OpenAI, never for longer than the caller's deadline, and calls its failures by our names."""
+
+    def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
+        self._api_key = api_key
+        self._base_url = base_url or DEFAULT_BASE_URL
+        self._lock = threading.Lock()
+        self._client: openai.OpenAI | None = None
+        # Questions are asked by threads of their own: nothing in the SDK or below it bounds looking a host up, or an
+        # answer that comes in drops.
+        self._threads = ThreadPoolExecutor(8, "openai")
+
+    def models(self) -> list[OpenAIModel]:
+        """Answer all models that OpenAI serves to this key, by openai_id."""
+        return self._ask(lambda client, options: sorted(map(_model, client.models.list(**options).data)))
+
+    def model(self, openai_id: str) -> OpenAIModel:
+        """Answer one model, or raise OPENAI_MODEL_NOT_FOUND."""
+        return self._ask(lambda client, options: _model(client.models.retrieve(openai_id, **options)), openai_id)
+
+    def close(self) -> None:
+        """Give up what is being asked, and close the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+
+    def _ask(self, question: Callable[[openai.OpenAI, dict[str, Any]], T], openai_id: str | None = None) -> T:
+        """Ask, and again after a jittered pause when OpenAI fails and there is time."""
+        import openai  # noqa: PLC0415 - a second and 40 MB, which a server that is never asked for it does without
+
+        client = self._open()
+        give_up = time.monotonic() + min(call.remaining() - MARGIN_SECONDS, TRIES * (CONNECT_SECONDS + READ_SECONDS))
+        for attempt in range(TRIES):
+            left = max(0.0, give_up - time.monotonic())
+            timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
+            try:
+                return self._threads.submit(question, client, {"timeout": timeout}).result(left)
+            except openai.APIStatusError as error:
+                failure = _refusal(error, openai_id)
+                is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults
+            except (openai.OpenAIError, TimeoutError, ValueError, TypeError, AttributeError):
+                # No answer, or one that is cut short or is no answer to the question.
+                failure, is_fault = _unavailable({}), True
+            pause = BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            if not is_fault or attempt == TRIES - 1 or time.monotonic() + pause >= give_up:
+                raise failure
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _open(self) -> openai.OpenAI:
+        import openai  # noqa: PLC0415 - as above
+
+        if self._api_key is None:
+            raise errors.FailedPrecondition(
+                "OPENAI_NOT_CONFIGURED",
+                "this service has no key for OpenAI; set OPENAI_API_KEY",
+                {"variable": "OPENAI_API_KEY"},
+            )
+        with self._lock:
+            if self._client is None:
+                self._client = openai.OpenAI(
+                    api_key=self._api_key.get_secret_value(),
+                    base_url=self._base_url,
+                    # Its own retries sleep for as long as a Retry-After says, whatever the deadline.
+                    max_retries=0,
+                    # The key goes to this host and to no other.
+                    http_client=openai.DefaultHttpxClient(follow_redirects=False),
+                )
+            return self._client
+
+
+def _model(model: openai.types.Model) -> OpenAIModel:
+    """Check a model: the SDK builds one of whatever came. ValueError when it is none."""
+    if not isinstance(model.id, str) or re.fullmatch(r"[!-~]{1,128}", model.id) is None:
+        raise ValueError("no openai_id")
+    day = model.shutdown_date
+    owner = model.owned_by if isinstance(model.owned_by, str) else ""
+    return OpenAIModel(model.id, owner[:256], None if day is None else date.fromisoformat(day[:10]))
+
+
+def _refusal(error: openai.APIStatusError, openai_id: str | None) -> errors.Error:
+    metadata = {
+        name: text
+        for name, text in (("openai_code", error.code), ("openai_request_id", error.request_id))
+        # Of their text, what looks like a code or an id.
+        if isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text)
+    }
+    match error.status_code:
+        case 401 | 403:
+            return errors.FailedPrecondition("OPENAI_REFUSED", "OpenAI refuses the key of this service", metadata)
+        case 404 if openai_id is not None:
+            metadata["openai_id"] = openai_id
+            return errors.NotFound("OPENAI_MODEL_NOT_FOUND", "OpenAI has no such model", metadata)
+        case 429:
+            return errors.ResourceExhausted(
+                "OPENAI_RATE_LIMITED",
+                "OpenAI's rate limit is reached",
+                metadata,
+                retry_seconds=_retry_after(error.response.headers.get("retry-after")),
+            )
+        case _:
+            return _unavailable(metadata)
+
+
+def _unavailable(metadata: dict[str, str]) -> errors.Unavailable:
+    return errors.Unavailable("OPENAI_UNAVAILABLE", "OpenAI does not answer as it should", metadata)
+
+
+def _retry_after(header: str | None) -> float:
+    """Answer the seconds of a Retry-After, which is a number or a date; 1 when there is none to be read."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header or "") - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            seconds = 1.0
+    return min(max(seconds, 0.0), MAX_RETRY_SECONDS) if seconds == seconds else 1.0  # noqa: PLR0124 - NaN

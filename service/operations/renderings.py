@@ -1,0 +1,65 @@
+"""What to send to OpenAI: templates rendered into the body of a Responses request."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from service import errors, rendering
+from service.actor import Actor
+from service.models.templates import Template, View
+from service.operations import selections, templates
+from service.operations.listing import MAX_OCTETS
+from service.operations.selections import Resolution
+
+
+class Rendering(NamedTuple):
+    template: Template
+    is_selected: bool | None
+    """Whether the user selected it, or it is the default; None when it was asked for by id."""
+    rendered: rendering.Rendered
+    days_left: int | None
+    """The days until OpenAI refuses the model, 0 or less when it does; None unless a warning is due."""
+
+
+def render(actor: Actor, id: str) -> Rendering:
+    """Render the template of an id."""
+    return _render(templates.get(actor, id, view=View.FULL), None)
+
+
+def resolve(actor: Actor, *, user_id: str, template_type: str) -> Rendering:
+    """Render the template that holds for a user and a type."""
+    resolution = selections.resolve(actor, user_id=user_id, template_type=template_type, view=View.FULL)
+    return _render(*resolution)
+
+
+def batch_resolve(actor: Actor, *, user_id: str, template_types: Sequence[str]) -> list[Rendering | errors.Error]:
+    """Render each type for a user: a rendering, or the error that `resolve` would raise."""
+    outcomes: list[Rendering | errors.Error] = []
+    octets = 0
+    resolved = selections.batch_resolve(actor, user_id=user_id, template_types=template_types, view=View.FULL)
+    for outcome in resolved:
+        outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
+        # A body may be larger than what it was made of: JSON spells some characters with several.
+        octets += 1000 + (len(outcomes[-1].rendered.body.encode()) if isinstance(outcomes[-1], Rendering) else 0)
+        if octets > MAX_OCTETS:
+            raise selections.too_large(len(outcomes) - 1)
+    return outcomes
+
+
+def _render(template: Template, is_selected: bool | None) -> Rendering:
+    details = template.details
+    if details is None:
+        raise TypeError("a template is rendered from its FULL view")
+    return Rendering(
+        template,
+        is_selected,
+        rendering.render(
+            instructions=template.instructions,
+            model=template.openai_id,
+            temperature=template.temperature,
+            reasoning_effort=template.reasoning_effort,
+            tools=details.template_type.tools,
+            metadata={"template_id": template.id, "template_type": template.type_name},
+        ),
+        rendering.days_left(details.model.shutdown_date, datetime.now(UTC).date()),
+    )

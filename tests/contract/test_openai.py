@@ -1,0 +1,208 @@
+"""What asks OpenAI: importing, listing and refreshing models, through the stubs and against a stand-in."""
+
+import time
+from datetime import date
+
+import grpc
+import pytest
+from google.type.date_pb2 import Date
+from grpc import StatusCode
+
+from omniflo.templates.v1.model_pb2 import Model
+from omniflo.templates.v1.model_service_pb2 import (
+    AvailableModel,
+    CreateModelRequest,
+    ImportModelRequest,
+    ListAvailableModelsRequest,
+    ListModelsRequest,
+    RefreshModelsRequest,
+    ReplaceModelRequest,
+    UpdateModelRequest,
+)
+from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
+from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
+from service import server
+from service.config import Settings
+from tests.conftest import Api, Database, fails
+from tests.openai_stand_in import MODELS, Fault, StandIn
+
+
+def day(text: str) -> Date:
+    value = date.fromisoformat(text)
+    return Date(year=value.year, month=value.month, day=value.day)
+
+
+def test_import_describes_the_model_as_openai_does(api: Api) -> None:
+    model = api.models.ImportModel(ImportModelRequest(openai_id="o3"))
+    assert (model.openai_id, model.name, model.description) == ("o3", "o3", "OpenAI o3 model")
+    assert model.shutdown_date == day("2026-12-11")
+    assert list(api.models.ListModels(ListModelsRequest()).models) == [model]
+
+
+def test_importing_again_keeps_an_edited_name_and_refreshes_the_date(api: Api, stand_in: StandIn) -> None:
+    model = api.models.ImportModel(ImportModelRequest(openai_id="o3"))
+    edited = Model(id=model.id, name="Our favourite", description="Thinks.")
+    edited = api.models.UpdateModel(UpdateModelRequest(model=edited))
+    assert api.models.ImportModel(ImportModelRequest(openai_id="o3")) == edited
+    stand_in.models["o3"] = "2027-02-01"
+    again = api.models.ImportModel(ImportModelRequest(openai_id="o3"))
+    assert (again.id, again.name, again.description) == (model.id, "Our favourite", "Thinks.")
+    assert again.shutdown_date == day("2027-02-01")
+    assert again.etag != edited.etag
+
+
+def test_an_import_that_is_sent_again_asks_openai_once(api: Api, stand_in: StandIn) -> None:
+    request = ImportModelRequest(openai_id="o3", request_id="import-1")
+    model = api.models.ImportModel(request)
+    assert api.models.ImportModel(request) == model
+    with stand_in.failing(Fault.SERVER_ERROR):
+        assert api.models.ImportModel(request) == model
+    assert stand_in.calls["/v1/models/o3"] == 1
+    failure = fails(api.models.ImportModel, ImportModelRequest(openai_id="gpt-5", request_id="import-1"))
+    assert failure.reason == "REQUEST_ID_REUSED"
+    assert stand_in.calls["/v1/models/gpt-5"] == 0
+
+
+FAILURES = {
+    Fault.RATE_LIMITED: (StatusCode.RESOURCE_EXHAUSTED, "OPENAI_RATE_LIMITED", "rate_limit_exceeded", 7),
+    Fault.SERVER_ERROR: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", "server_error", 1),
+    Fault.SILENT: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
+    Fault.CUT: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
+    Fault.TRUNCATED: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
+    Fault.UNAUTHORIZED: (StatusCode.FAILED_PRECONDITION, "OPENAI_REFUSED", "invalid_api_key", None),
+    Fault.FORBIDDEN: (StatusCode.FAILED_PRECONDITION, "OPENAI_REFUSED", "unsupported_country", None),
+    Fault.NOT_FOUND: (StatusCode.NOT_FOUND, "OPENAI_MODEL_NOT_FOUND", "model_not_found", None),
+    Fault.DRIPPING: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
+    Fault.REDIRECT: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
+}
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_every_fault_of_openai_has_its_error_in_time_and_leaves_nothing_behind(
+    fault: Fault, api: Api, stand_in: StandIn, database: Database
+) -> None:
+    code, reason, openai_code, retry_seconds = FAILURES[fault]
+    other = StandIn()
+    stand_in.redirect_to = f"{other.url}/models/o3"
+    start = time.monotonic()
+    with stand_in.failing(fault):
+        failure = fails(api.models.ImportModel, ImportModelRequest(openai_id="o3", request_id="1"), timeout=3)
+    # The answer is the service's: its own details came before the caller gave up.
+    assert (failure.code, failure.reason) == (code, reason)
+    assert time.monotonic() - start < 3
+    assert failure.metadata.get("openai_code") == openai_code
+    assert failure.retry_seconds == retry_seconds
+    assert "A text of OpenAI's" not in failure.message
+    assert database.query("select count(*) from openai_models") == [(0,)]
+    assert database.query("select count(*) from idempotency_keys") == [(0,)]
+    # The key went to nobody else.
+    assert not other.calls
+    other.close()
+
+
+def test_no_transaction_is_open_while_openai_is_asked(api: Api, stand_in: StandIn, database: Database) -> None:
+    with stand_in.failing(Fault.SILENT):
+        asked = api.models.ImportModel.future(ImportModelRequest(openai_id="o3", request_id="1"), timeout=5)
+        while not stand_in.calls["/v1/models/o3"]:
+            time.sleep(0.01)
+        busy = database.query(
+            "select state, query from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'"
+        )
+        asked.cancel()
+    assert [row for row in busy if "pg_stat_activity" not in row[1]] == []
+
+
+def test_reads_of_openai_are_tried_again(api: Api, stand_in: StandIn) -> None:
+    with stand_in.failing(Fault.SERVER_ERROR):
+        fails(api.models.ImportModel, ImportModelRequest(openai_id="o3"))
+    assert stand_in.calls["/v1/models/o3"] == 3
+
+
+def test_without_a_key_the_missing_variable_is_named(url: str) -> None:
+    keyless = server.build(Settings(openai_api_key=None, drain_seconds=0), url)
+    with grpc.insecure_channel(f"127.0.0.1:{keyless.start('127.0.0.1:0')}") as channel:
+        failure = fails(ModelServiceStub(channel).ImportModel, ImportModelRequest(openai_id="o3"))
+    keyless.drain()
+    assert (failure.code, failure.reason) == (StatusCode.FAILED_PRECONDITION, "OPENAI_NOT_CONFIGURED")
+    assert failure.metadata == {"variable": "OPENAI_API_KEY"}
+
+
+def test_what_openai_serves_is_listed_with_whether_it_is_here(api: Api) -> None:
+    api.models.ImportModel(ImportModelRequest(openai_id="o3"))
+    found: list[AvailableModel] = []
+    request = ListAvailableModelsRequest(page_size=4)
+    while True:
+        page = api.models.ListAvailableModels(request)
+        assert len(page.available_models) <= 4
+        found += page.available_models
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert [model.openai_id for model in found] == sorted(MODELS)
+    assert [model.openai_id for model in found if model.imported] == ["o3"]
+    assert {model.openai_id for model in found if not model.HasField("shutdown_date")} == {
+        name for name, end in MODELS.items() if end is None
+    }
+
+
+def test_refresh_answers_what_changed_and_what_openai_does_not_list(api: Api, stand_in: StandIn) -> None:
+    for name in ("o3", "gpt-5", "gpt-5.5"):
+        api.models.ImportModel(ImportModelRequest(openai_id=name))
+    api.models.CreateModel(CreateModelRequest(model=Model(openai_id="claude-5", name="Another's")))
+    assert not api.models.RefreshModels(RefreshModelsRequest()).changed_models
+    stand_in.models["gpt-5.5"] = "2027-06-01"
+    stand_in.models["gpt-5"] = None
+    del stand_in.models["o3"]
+    refreshed = api.models.RefreshModels(RefreshModelsRequest(request_id="monthly"))
+    assert [model.openai_id for model in refreshed.changed_models] == ["gpt-5", "gpt-5.5"]
+    assert not refreshed.changed_models[0].HasField("shutdown_date")
+    assert refreshed.changed_models[1].shutdown_date == day("2027-06-01")
+    assert list(refreshed.unlisted_openai_ids) == ["claude-5", "o3"]
+    assert api.models.RefreshModels(RefreshModelsRequest(request_id="monthly")) == refreshed
+
+
+def test_lists_find_what_ends_before_a_day(api: Api) -> None:
+    for name in ("o3", "gpt-4.1", "gpt-5.5"):
+        api.models.ImportModel(ImportModelRequest(openai_id=name))
+        api.template(model=name)
+    for before, expected in (("2026-12-11", []), ("2026-12-12", ["o3"]), ("2028-01-01", ["gpt-4.1", "o3"])):
+        models = api.models.ListModels(ListModelsRequest(shutting_down_before=day(before))).models
+        assert [model.openai_id for model in models] == expected
+        templates = api.templates.ListTemplates(ListTemplatesRequest(model_shutting_down_before=day(before))).templates
+        assert sorted(template.model for template in templates) == expected
+
+
+def test_no_day_of_the_calendar_is_named(api: Api) -> None:
+    request = ListModelsRequest(shutting_down_before=Date(year=2027, month=2, day=30))
+    assert list(fails(api.models.ListModels, request).violations) == ["shutting_down_before"]
+
+
+def test_replace_moves_every_template_and_raises_its_version(api: Api) -> None:
+    old, new = api.model().openai_id, api.model().openai_id
+    moved = [api.template(model=old, is_default=number == 0, select=True) for number in range(3)]
+    stays = api.template()
+    request = ReplaceModelRequest(old_openai_id=old, new_openai_id=new, request_id="1")
+    assert api.models.ReplaceModel(request).template_count == 3
+    assert api.models.ReplaceModel(request).template_count == 3
+    for template in moved:
+        now = api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+        assert (now.model, now.is_default) == (new, template.is_default)
+        assert now.etag != template.etag
+        assert now.update_time.ToNanoseconds() > template.update_time.ToNanoseconds()
+    assert api.templates.GetTemplate(GetTemplateRequest(id=stays.id)) == stays
+
+
+@pytest.mark.parametrize("field", ["old_openai_id", "new_openai_id"])
+def test_replace_names_a_model_that_is_not_here(field: str, api: Api) -> None:
+    here = api.model().openai_id
+    request = ReplaceModelRequest(**{"old_openai_id": here, "new_openai_id": here} | {field: "nobody"})
+    failure = fails(api.models.ReplaceModel, request)
+    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert failure.metadata == {"openai_id": "nobody"}
+
+
+def test_replace_wants_two_models(api: Api) -> None:
+    here = api.model().openai_id
+    failure = fails(api.models.ReplaceModel, ReplaceModelRequest(old_openai_id=here, new_openai_id=here))
+    assert list(failure.violations) == ["new_openai_id"]
