@@ -60,7 +60,7 @@ def _validate(schema: Any) -> None:
         jsonschema_rs.meta.validate(schema)
     except UnicodeEncodeError:
         # Half of a surrogate pair, which JSON may escape and UTF-8 has no bytes for.
-        whole = re.sub(r"\\ud[89a-f][0-9a-f]{2}", "?", json.dumps(schema))
+        whole = re.sub(r"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}", r"\1?", json.dumps(schema))
         jsonschema_rs.meta.validate(json.loads(whole))
 
 

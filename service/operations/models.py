@@ -54,7 +54,7 @@ def get(actor: Actor, **key: str) -> Model:
 
 
 @read
-def page(actor: Actor, *, shutting_down_before: date | None, after: Key | None, size: int) -> Page[Model]:
+def page(actor: Actor, *, shutting_down_before: date | None = None, after: Key | None, size: int) -> Page[Model]:
     """Answer the models, by name; those that end before a day, or all."""
     if shutting_down_before is None:
         return _SOURCE.page(after=after, size=size)

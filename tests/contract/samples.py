@@ -12,7 +12,11 @@ from omniflo.templates.v1.model_service_pb2 import (
     CreateModelRequest,
     DeleteModelRequest,
     GetModelRequest,
+    ImportModelRequest,
+    ListAvailableModelsRequest,
     ListModelsRequest,
+    RefreshModelsRequest,
+    ReplaceModelRequest,
     UpdateModelRequest,
 )
 from omniflo.templates.v1.selection_service_pb2 import (
@@ -26,10 +30,13 @@ from omniflo.templates.v1.selection_service_pb2 import (
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
+    BatchRenderTemplatesRequest,
     CreateTemplateRequest,
     DeleteTemplateRequest,
     GetTemplateRequest,
     ListTemplatesRequest,
+    RenderTemplateRequest,
+    ResolutionKey,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_type_pb2 import CodeInterpreterConfig, OpenAIToolType, TemplateTool, TemplateType
@@ -53,12 +60,14 @@ from omniflo.templates.v1.user_service_pb2 import (
 )
 from tests.conftest import Api
 from tests.contract.methods import Method
+from tests.openai_stand_in import MODELS
 
 INTERPRETER = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
 FUNCTION = OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION
 SCHEMA = '{"type": "object", "properties": {"page": {"type": "integer"}}}'
 
 _numbers = itertools.count(1)
+_served = itertools.cycle(name for name, end in MODELS.items() if end is not None)
 
 
 @dataclass
@@ -183,6 +192,23 @@ def _model(api: Api) -> UpdateModelRequest:
     return UpdateModelRequest(model=model)
 
 
+def _refresh(api: Api) -> RefreshModelsRequest:
+    """Ask for the date of a model that is here without it."""
+    api.models.CreateModel(CreateModelRequest(model=Model(openai_id=next(_served), name="No date yet")))
+    return RefreshModelsRequest()
+
+
+def _render(api: Api) -> RenderTemplateRequest:
+    template = api.template(select=True)
+    key = ResolutionKey(user_id=template.user_id, template_type=template.template_type)
+    return RenderTemplateRequest(resolve=key)
+
+
+def _batch_render(api: Api) -> BatchRenderTemplatesRequest:
+    template = api.template(select=True)
+    return BatchRenderTemplatesRequest(user_id=template.user_id, template_types=[template.template_type])
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -207,11 +233,19 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "GetModel": lambda api: GetModelRequest(id=api.model().id),
     "UpdateModel": _model,
     "DeleteModel": lambda api: DeleteModelRequest(id=api.model().id),
+    "ImportModel": lambda _: ImportModelRequest(openai_id=next(_served)),
+    "ListAvailableModels": lambda _: ListAvailableModelsRequest(),
+    "RefreshModels": _refresh,
+    "ReplaceModel": lambda api: ReplaceModelRequest(
+        old_openai_id=api.template().model, new_openai_id=api.model().openai_id
+    ),
     "CreateTemplate": _create_template,
     "GetTemplate": lambda api: GetTemplateRequest(id=api.template().id),
     "BatchGetTemplates": lambda api: BatchGetTemplatesRequest(ids=[api.template().id, api.template().id]),
     "UpdateTemplate": _update_template,
     "DeleteTemplate": lambda api: DeleteTemplateRequest(id=api.template(select=True).id),
+    "RenderTemplate": _render,
+    "BatchRenderTemplates": _batch_render,
     "SetSelection": _set_selection,
     "GetSelection": _get_selection,
     "DeleteSelection": _delete_selection,

@@ -41,7 +41,7 @@ def test_every_kind_of_method_is_found() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
 def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Method) -> None:
-    reads = method.name.startswith(("Get", "List", "BatchGet", "Resolve", "BatchResolve", "Render"))
+    reads = method.name.startswith(("Get", "List", "BatchGet", "Resolve", "BatchResolve", "Render", "BatchRender"))
     assert method.is_read == reads
 
 
@@ -72,7 +72,9 @@ def test_a_write_changes_something(api: Api, database: Database, method: Method)
 def test_requests_and_responses_are_named_after_the_method(method: Method) -> None:
     assert method.descriptor.input_type.name == f"{method.name}Request"
     answer = method.descriptor.output_type.name
-    verb = next((verb for verb in ("Get", "Create", "Update", "Provision", "Set") if method.name.startswith(verb)), "")
+    verb = next(
+        (verb for verb in ("Get", "Create", "Update", "Provision", "Import", "Set") if method.name.startswith(verb)), ""
+    )
     if method.name.startswith("Delete"):
         assert answer == "Empty"
     else:

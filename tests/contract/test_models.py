@@ -18,6 +18,7 @@ from omniflo.templates.v1.model_service_pb2 import (
 )
 from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from tests.conftest import Api, Failure, fails
+from tests.contract.walks import walk
 
 DAY = Date(year=2027, month=3, day=31)
 
@@ -134,13 +135,8 @@ def test_list_is_by_name_in_the_order_of_bytes(api: Api) -> None:
 @pytest.mark.parametrize("character", ["x", '"', "é", "\N{ROCKET}", "\x7f", "\x01"])
 def test_a_walk_over_the_longest_names_meets_every_model(api: Api, character: str) -> None:
     models = [create(api, openai_id=f"m{number}", name=character * 256) for number in range(3)]
-    request = ListModelsRequest(page_size=1)
-    walked: list[str] = []
-    while not walked or request.page_token:
-        page = api.models.ListModels(request)
-        walked += [model.id for model in page.models]
-        request.page_token = page.next_page_token
-    assert walked == sorted(model.id for model in models)
+    pages = walk(api.models.ListModels, ListModelsRequest(page_size=1))
+    assert [model.id for page in pages for model in page.models] == sorted(model.id for model in models)
 
 
 def test_update_writes_what_is_writable(api: Api) -> None:

@@ -24,6 +24,7 @@ from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateTypeReq
 from omniflo.templates.v1.user_pb2 import User
 from tests.conftest import Api, fails
 from tests.contract import samples
+from tests.contract.walks import walk
 
 SELECTED = ResolutionReason.RESOLUTION_REASON_SELECTED
 DEFAULT = ResolutionReason.RESOLUTION_REASON_DEFAULT
@@ -189,15 +190,10 @@ def test_list_tells_an_unknown_user_from_one_who_selected_nothing(api: Api) -> N
 def test_pages_of_selections_end_before_3_mib_and_are_walked_to_the_end(api: Api) -> None:
     user = api.user()
     selections = [api.select(user, api.template(instructions=LARGE)).id for _ in range(8)]
-    request = ListSelectionsRequest(user_id=user.id)
-    pages: list[list[str]] = []
-    while not pages or request.page_token:
-        page = api.selections.ListSelections(request)
-        assert page.ByteSize() <= 3 * 1024 * 1024
-        pages.append([selection.id for selection in page.selections])
-        request.page_token = page.next_page_token
-    assert sorted(id for ids in pages for id in ids) == sorted(selections)
+    pages = list(walk(api.selections.ListSelections, ListSelectionsRequest(user_id=user.id)))
+    assert sorted(selection.id for page in pages for selection in page.selections) == sorted(selections)
     assert len(pages) == 2
+    assert max(page.ByteSize() for page in pages) <= 3 * 1024 * 1024
 
 
 def test_delete_removes_the_selection_so_that_the_default_holds_again(api: Api) -> None:
@@ -322,7 +318,8 @@ def test_a_batch_of_one_is_held_to_3_mib_as_well(api: Api) -> None:
         instructions="\N{ROCKET}" * 256_000, template_type=samples.largest_type(api), is_default=True
     )
     full = TemplateView.TEMPLATE_VIEW_FULL
-    assert resolve(api, template.user_id, template.template_type).template == template
+    request = ResolveTemplateRequest(user_id=template.user_id, template_type=template.template_type, view=full)
+    assert api.selections.ResolveTemplate(request).template == in_view(api, template, full)
     failure = fails(batch_resolve, api, template.user_id, template.template_type, view=full)
     assert (failure.code, failure.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RESPONSE_TOO_LARGE")
     assert failure.metadata == {"fitting": "0"}

@@ -8,8 +8,7 @@ from grpc import StatusCode
 from omniflo.templates.v1.template_pb2 import Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest, UpdateTemplateRequest
 from tests.conftest import Api, fails
-
-MIB = 1024 * 1024
+from tests.contract.walks import walk
 
 
 def found(api: Api, request: ListTemplatesRequest) -> list[str]:
@@ -196,15 +195,10 @@ def test_pages_end_before_3_mib_and_are_walked_to_the_end(api: Api) -> None:
     }
     sizes = [256_000, 256_000, 1, 256_000, 200_000, 1, 1]
     ids = [first.id, *(api.template(instructions="\N{ROCKET}" * size, **fields).id for size in sizes)][::-1]
-    request = ListTemplatesRequest()
-    pages: list[list[str]] = []
-    while not pages or request.page_token:
-        page = api.templates.ListTemplates(request)
-        assert page.ByteSize() <= 3 * MIB
-        pages.append([template.id for template in page.templates])
-        request.page_token = page.next_page_token
-    assert [id for page_ in pages for id in page_] == ids
+    pages = list(walk(api.templates.ListTemplates, ListTemplatesRequest()))
+    assert [template.id for page in pages for template in page.templates] == ids
     assert 2 <= len(pages) <= 3
+    assert max(page.ByteSize() for page in pages) <= 3 * 1024 * 1024
     summaries = ListTemplatesRequest(view=TemplateView.TEMPLATE_VIEW_SUMMARY)
     answer = api.templates.ListTemplates(summaries)
     assert [template.id for template in answer.templates] == ids

@@ -17,6 +17,7 @@ from omniflo.templates.v1.template_type_service_pb2 import (
 from tests.conftest import Api, fails
 from tests.contract import samples
 from tests.contract.samples import FUNCTION, SCHEMA
+from tests.contract.walks import walk
 
 
 def create(api: Api, name: str, description: str = "") -> TemplateType:
@@ -120,14 +121,9 @@ def test_pages_end_before_3_mib_and_are_walked_to_the_end(api: Api) -> None:
         create(api, owner)
         for number in range(16):
             api.tool(template_type=owner, name=f"{owner}-{number}", type=FUNCTION, schema=schema)
-    request = ListTemplateTypesRequest()
-    pages: list[list[str]] = []
-    while not pages or request.page_token:
-        page = api.types.ListTemplateTypes(request)
-        assert page.ByteSize() <= 3 * 1024 * 1024
-        pages.append([found.name for found in page.template_types])
-        request.page_token = page.next_page_token
-    assert pages == [["a", "b"], ["c", "d"], ["e"]]
+    pages = list(walk(api.types.ListTemplateTypes, ListTemplateTypesRequest()))
+    assert [[found.name for found in page.template_types] for page in pages] == [["a", "b"], ["c", "d"], ["e"]]
+    assert max(page.ByteSize() for page in pages) <= 3 * 1024 * 1024
 
 
 def test_the_largest_type_is_answered_to_a_client_with_default_limits(api: Api) -> None:

@@ -62,4 +62,4 @@ def beside(address: str, work: Callable[[Api], T]) -> Iterator[list[T]]:
 
 def say(text: str) -> None:
     """Tell a person what was measured; pytest shows it when the test fails, and with -rP."""
-    print(text)  # noqa: T201
+    print(text)

@@ -46,7 +46,7 @@ MIGRATIONS = [migration.name for migration in migrate.load()]
 def environment(settings: dict[str, object]) -> dict[str, str]:
     """Answer the environment of a child: these settings, and nothing of ours that the tests were started with."""
     ours = {"listen": "127.0.0.1:0", "log_format": "json", "processes": 1, "threads": 4, **settings}
-    inherited = os.environ.items()  # noqa: TID251 - the child needs a PATH
+    inherited = os.environ.items()
     return {name: value for name, value in inherited if not name.startswith("OMNIFLO_")} | {
         variable(name): str(value) for name, value in ours.items()
     }

@@ -1,7 +1,7 @@
 """The indexes: every list finds its rows by one, also on a later page, and no index is there for nothing."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -72,6 +72,10 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: list_templates(is_default=True)(after=None, size=50),
         "templates_one_default_for_each_type",
     ),
+    "ListModels that end": (
+        lambda: models.page(SYSTEM, shutting_down_before=date(2027, 6, 1), after=None, size=50),
+        "openai_models_by_shutdown_date",
+    ),
     "purge": (lambda: maintenance.purge_batch(SYSTEM), "idempotency_keys_by_create_time"),
     "the selections of a template": (
         lambda: db.database.execute_sql(
@@ -93,7 +97,12 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         ("users", "id, clerk_id, create_time", "'u' || i, 'user_' || i, {time}", 500),
         ("template_types", "id, name", "'t' || i, 'type-' || i", 100),
         ("template_tools", "id, template_type_id, name, type", "'o' || i, 't' || i % 100, 'tool_' || i, {tool}", 3000),
-        ("openai_models", "id, openai_id, name", "'m' || i, 'model-' || i, 'Model ' || i", 100),
+        (
+            "openai_models",
+            "id, openai_id, name, shutdown_date",
+            "'m' || i, 'model-' || i, 'Model ' || i, case when i % 100 = 0 then date '2027-01-01' + i end",
+            3000,
+        ),
         (
             "templates",
             "id, user_id, template_type_id, model_id, is_default, create_time, title, instructions",

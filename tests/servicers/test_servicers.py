@@ -62,6 +62,7 @@ from omniflo.templates.v1.user_service_pb2 import (
     ListUsersRequest,
     ProvisionUserRequest,
 )
+from service.openai_gateway import Gateway
 from service.servicers.models import ModelServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
@@ -76,7 +77,7 @@ SERVICERS: Mapping[ServiceDescriptor, object] = {
     for module, name, servicer in (
         (user_service_pb2, "User", UserServicer()),
         (template_type_service_pb2, "TemplateType", TemplateTypeServicer()),
-        (model_service_pb2, "Model", ModelServicer()),
+        (model_service_pb2, "Model", ModelServicer(Gateway(None, None))),
         (template_service_pb2, "Template", TemplateServicer()),
         (selection_service_pb2, "Selection", SelectionServicer()),
     )
