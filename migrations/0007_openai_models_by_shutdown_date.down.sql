@@ -1,1 +1,3 @@
-drop index openai_models_by_shutdown_date;
+-- no-transaction
+-- squawk-ignore ban-concurrent-index-creation-in-transaction
+drop index concurrently openai_models_by_shutdown_date;
