@@ -110,7 +110,6 @@ class Database(pw.PostgresqlDatabase):
         )
 
     def _initialize_connection(self, conn: Any) -> None:
-        call.prepared = {}
         # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query
         # on the server. What is prepared is planned once, whatever the planner hopes to gain from the values.
         with conn.cursor() as cursor:
@@ -170,6 +169,7 @@ class Database(pw.PostgresqlDatabase):
         """Close the thread's connection, whatever its state; the next query opens another."""
         connection = self._state.conn
         self._state.reset()
+        call.prepared = {}
         if connection is not None and not connection.closed:
             connection.close()
 

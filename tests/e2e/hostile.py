@@ -225,5 +225,7 @@ def _meaning(field: Any) -> str:
             return next((kind for kind in KINDS if owner.name.endswith(kind)), "TemplateType") + ".name"
         case "template_types":
             return "template_type"
+        case "old_openai_id" | "new_openai_id":
+            return "openai_id"
         case _:
             return name
