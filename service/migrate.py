@@ -114,8 +114,8 @@ def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[l
 
 def _folder() -> Path:
     here = Path(__file__).parent
-    # Beside the package in a checkout, inside it in a wheel.
-    return next(path for path in (here.parent / "migrations", here / "migrations") if path.is_dir())
+    # Inside the package in a wheel, beside it in a checkout.
+    return next(path for path in (here / "migrations", here.parent / "migrations") if path.is_dir())
 
 
 @contextmanager
@@ -145,8 +145,12 @@ def _locked() -> Iterator[Any]:
             "  apply_time timestamptz not null default clock_timestamp()"
             ")"
         )
-        # The session ends with the connection, and the lock with the session.
-        yield connection
+        try:
+            yield connection
+        finally:
+            # The session ends with the connection, and the lock with the session, but not so behind a pooler.
+            if not connection.closed:
+                cursor.execute("rollback; select pg_advisory_unlock(%s)", (LOCK_KEY,))
 
 
 def _applied(connection: Any) -> Mapping[int, Applied]:
@@ -175,8 +179,11 @@ def _run(connection: Any, migration: Migration, sql: str, record: str, values: t
     with connection.cursor() as cursor:
         try:
             if sql.startswith(NO_TRANSACTION):
+                # It waits for older transactions, however long they take: giving up leaves an invalid index.
+                cursor.execute("set lock_timeout = 0")
                 cursor.execute(sql)
                 cursor.execute(record, values)
+                cursor.execute(f"set lock_timeout = '{FILE_LOCK_SECONDS}s'")
             else:
                 cursor.execute("begin")
                 cursor.execute(sql)

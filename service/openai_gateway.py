@@ -51,7 +51,7 @@ class Gateway:
         self._client: openai.OpenAI | None = None
         # Questions are asked by threads of their own: nothing in the SDK or below it bounds looking a host up, or an
         # answer that comes in drops.
-        self._threads = ThreadPoolExecutor(8, "openai")
+        self._threads = ThreadPoolExecutor(32, "openai")
 
     def models(self) -> list[OpenAIModel]:
         """Answer all models that OpenAI serves to this key, by openai_id."""
@@ -78,7 +78,12 @@ class Gateway:
             left = max(0.0, give_up - time.monotonic())
             timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
             try:
-                return self._threads.submit(question, client, {"timeout": timeout}).result(left)
+                asked = self._threads.submit(question, client, {"timeout": timeout})
+                try:
+                    return asked.result(left)
+                finally:
+                    # Nobody waits for it any more, if it has not even begun.
+                    asked.cancel()
             except openai.APIStatusError as error:
                 failure = _refusal(error, openai_id)
                 is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -39,14 +39,11 @@ def port(listen: str) -> Iterator[str]:
         f"{variable('listen')}={listen}: the port is taken, by another service or by this one; stop it, or set"
         f" {variable('listen')} to another, such as 127.0.0.1:{number + 1}"
     )
-    lock = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{number}.lock")
-    # Others may have put a link there.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with os.fdopen(os.open(lock, flags, 0o600), "rb") as locked, socket.socket(family) as holder:
+    with ExitStack() as stack, socket.socket(family) as holder:
         try:
             if number:
                 # Two that start at the same moment: one gets the lock.
-                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(_lock(host, number))
                 # Others, whether they share or not: binding without sharing fails.
                 with socket.socket(family) as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,11 +53,20 @@ def port(listen: str) -> Iterator[str]:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             holder.bind((host, number))
         except OSError as error:
-            if isinstance(error, BlockingIOError) or error.errno in _TAKEN:
+            if error.errno in _TAKEN:
                 raise taken from None
             raise ConfigurationError(f"{variable('listen')}={listen}: {error.strerror}") from None
         number = holder.getsockname()[1]
         yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
+
+
+@contextmanager
+def _lock(host: str, number: int) -> Iterator[None]:
+    path = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{host}-{number}.lock")
+    # Others may have put a link there.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 @contextmanager
@@ -89,9 +95,12 @@ def supervise(settings: Settings, url: str, address: str, stop: int, started: Ca
     """
     servers: list[_Process] = []
     try:
-        servers += [_Process(settings, url, address) for _ in range(settings.processes)]
+        for _ in range(settings.processes):
+            # One by one: those that run are ended also when the next cannot start.
+            servers.append(_Process(settings, url, address))  # noqa: PERF401 - see above
         for server in servers:
-            server.wait_until_ready()
+            if not server.is_ready(stop):
+                return
         started()
         while stop not in (ended := wait([stop, *(server.sentinel for server in servers)])):
             for index, server in enumerate(servers):
@@ -126,14 +135,19 @@ class _Process:
         self._process.join(1)
         return self._process.exitcode
 
-    def wait_until_ready(self) -> None:
+    def is_ready(self, stop: int) -> bool:
+        """Wait until it is; False when `stop` is readable first."""
         failed = ConfigurationError(f"a server could not start on {self._address}; its log is above")
-        if not self._ready.poll(START_SECONDS):
+        ready = wait([stop, self._ready], START_SECONDS)
+        if stop in ready:
+            return False
+        if not ready:
             raise failed
         try:
             self._ready.recv()
         except EOFError:
             raise failed from None
+        return True
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -171,4 +185,4 @@ def _end(servers: list[_Process], drain_seconds: float) -> None:
 
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_TAKEN = {errno.EADDRINUSE, errno.EACCES}
+_TAKEN = {errno.EADDRINUSE, errno.EWOULDBLOCK}

@@ -1,5 +1,6 @@
 """The server of one process: the one place where things are constructed and wired."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from omniflo.templates.v1 import (
 from service import errors
 from service.actor import SYSTEM
 from service.config import Settings
-from service.db import database, time_limit
+from service.db import database, sqlstate, time_limit
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
@@ -130,6 +131,7 @@ class Server:
         port = self._server.add_insecure_port(address)
         self._server.start()
         self._keeper.start()
+        _log.info("serving", port=port, process=os.getpid())
         return port
 
     def drain(self) -> None:
@@ -140,6 +142,7 @@ class Server:
         self._server.stop(self._settings.drain_seconds).wait()
         self._gateway.close()
         self._keeper.join(2 * PROBE_SECONDS)
+        _log.info("drained", process=os.getpid())
 
     def _keep(self) -> None:
         """Ask for the database every second, and forget old request ids every ten minutes."""
@@ -166,6 +169,8 @@ class Server:
                     purged += deleted
         except errors.Error as error:
             _log.warning("purge", purged=purged, reason=error.reason)
+        except Exception as fault:  # noqa: BLE001 - as for the probe
+            _log.error("purge", purged=purged, error=type(fault).__name__, sqlstate=sqlstate(fault))
         else:
             _log.info("purge", purged=purged)
 
@@ -186,5 +191,9 @@ def _is_reachable() -> bool:
         with time_limit(PROBE_SECONDS):
             maintenance.ping(SYSTEM)
     except errors.Error:
+        return False
+    except Exception as fault:  # noqa: BLE001 - the thread that watches health must not end
+        _log.error("probe", error=type(fault).__name__, sqlstate=sqlstate(fault))
+        database.drop()
         return False
     return True

@@ -2,8 +2,8 @@
 
     python run_template.py USER_ID TEMPLATE_TYPE 'What the document says'
 
-Needs the stubs of omniflo.templates.v1, grpcio and openai. The registry is at OMNIFLO_ADDRESS (127.0.0.1:50051 unless
-set); OPENAI_API_KEY and OPENAI_BASE_URL are the SDK's own.
+Needs the stubs of omniflo.templates.v1, grpcio, grpcio-status and openai. The registry is at OMNIFLO_ADDRESS
+(127.0.0.1:50051 unless set); OPENAI_API_KEY and OPENAI_BASE_URL are the SDK's own.
 """
 
 import json
@@ -12,16 +12,29 @@ import sys
 
 import grpc
 import openai
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
-from omniflo.templates.v1.template_service_pb2 import RenderTemplateRequest, ResolutionKey
+from omniflo.templates.v1.template_service_pb2 import RenderTemplateRequest, RenderTemplateResponse, ResolutionKey
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 
 
-def main(user_id: str, template_type: str, text: str) -> None:
+def render(user_id: str, template_type: str) -> RenderTemplateResponse:
+    """Ask what to send, or say why there is nothing."""
+    key = ResolutionKey(user_id=user_id, template_type=template_type)
     with grpc.insecure_channel(os.environ.get("OMNIFLO_ADDRESS", "127.0.0.1:50051")) as channel:
-        rendered = TemplateServiceStub(channel).RenderTemplate(
-            RenderTemplateRequest(resolve=ResolutionKey(user_id=user_id, template_type=template_type)), timeout=5
-        )
+        try:
+            return TemplateServiceStub(channel).RenderTemplate(RenderTemplateRequest(resolve=key), timeout=5)
+        except grpc.RpcError as error:
+            # Nothing, when it is not the registry that answered.
+            info = error_details_pb2.ErrorInfo()
+            status = rpc_status.from_call(error)
+            reasons = [info.reason for detail in status.details if detail.Unpack(info)] if status else []
+            sys.exit(f"{error.code().name} {' '.join(reasons)}: {error.details()}")
+
+
+def main(user_id: str, template_type: str, text: str) -> None:
+    rendered = render(user_id, template_type)
     for adjustment in rendered.adjustments:
         print(f"left out: {adjustment.field}: {adjustment.reason}", file=sys.stderr)
     for warning in rendered.warnings:
@@ -34,4 +47,6 @@ def main(user_id: str, template_type: str, text: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:  # noqa: PLR2004 - itself and its arguments
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -1,9 +1,14 @@
 """The rules that the protos annotate, checked for every message that comes in."""
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
+from buf.validate import validate_pb2
 from service import errors
 from service.interceptors.interceptor import Interceptor
 
@@ -13,9 +18,29 @@ class Validation(Interceptor):
         self._validator = protovalidate.Validator()
 
     def received(self, request: Any) -> None:
+        # The validator looks at every item of a list, also of one that is far too long, and holds all other threads up.
+        if overfull := list(_overfull(request)):
+            raise errors.field_invalid(*overfull)
         violations = self._validator.collect_violations(request)
         if violations:
             raise errors.field_invalid(*map(_violation, violations))
+
+
+def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
+    """Answer the lists that have more items than they may."""
+    for field, value in message.ListFields():
+        name = f"{path}{field.name}"
+        limit = _max_items(field) if field.is_repeated else 0
+        if limit and len(value) > limit:
+            yield name, f"must have at most {limit} items"
+        elif field.message_type is not None:
+            for index, item in enumerate(value if field.is_repeated else [value]):
+                yield from _overfull(item, f"{name}[{index}]." if field.is_repeated else f"{name}.")
+
+
+@functools.cache
+def _max_items(field: FieldDescriptor) -> int:
+    return int(field.GetOptions().Extensions[validate_pb2.field].repeated.max_items)
 
 
 def _violation(violation: protovalidate.Violation) -> tuple[str, str]:

@@ -75,7 +75,7 @@ def import_(actor: Actor, model: OpenAIModel) -> Model:
     if added:
         return added[0]
     for found in Model.lock(Model.openai_id == model.openai_id):
-        return found.change(shutdown_date=model.shutdown_date)
+        return _refreshed(found, model)
     # Deleted since the insert ran into it.
     raise errors.Aborted("CONFLICT", "another call deleted the model; nothing was written")
 
@@ -89,7 +89,7 @@ def refresh(actor: Actor, available: Sequence[OpenAIModel]) -> Refreshed:
         if model.openai_id not in by_id:
             unlisted.append(model.openai_id)
             continue
-        after = model.change(shutdown_date=by_id[model.openai_id].shutdown_date)
+        after = _refreshed(model, by_id[model.openai_id])
         if after is not model:
             changed.append(after)
     return Refreshed(changed, unlisted)
@@ -146,6 +146,11 @@ def hold(openai_id: str) -> Model:
     for model in Model.lock(Model.openai_id == openai_id, mode="FOR KEY SHARE"):
         return model
     raise errors.not_found("MODEL", openai_id=openai_id)
+
+
+def _refreshed(row: Model, model: OpenAIModel) -> Model:
+    """Write the date that OpenAI gives; without one, a date that somebody entered stays."""
+    return row if model.shutdown_date is None else row.change(shutdown_date=model.shutdown_date)
 
 
 def _locked(id: str, etag: str) -> Model:

@@ -22,22 +22,19 @@ class Resolution(NamedTuple):
 @transaction
 def set(actor: Actor, *, user_id: str, template_type: str, template_id: str, view: View) -> Selection:
     """Make a template the user's selection for its type."""
-    user, type_id, type_of_template = database.execute_prepared(
-        """
-        select
-          (select id from users where id = %s),
-          (select id from template_types where name = %s),
-          (select template_type_id from templates where id = %s)
-        """,
-        [user_id, template_type, template_id],
+    user, type_id = database.execute_prepared(
+        "select (select id from users where id = %s), (select id from template_types where name = %s)",
+        [user_id, template_type],
     ).fetchone()
     if user is None:
         raise errors.not_found("USER", id=user_id)
     if type_id is None:
         raise errors.not_found("TEMPLATE_TYPE", name=template_type)
-    if type_of_template is None:
+    # Held, so that it is neither deleted nor moved to another type before it is selected.
+    templates = Template.lock(Template.id == template_id, mode="FOR KEY SHARE")
+    if not templates:
         raise errors.not_found("TEMPLATE", id=template_id)
-    if type_of_template != type_id:
+    if templates[0].template_type_id != type_id:
         raise errors.FailedPrecondition(
             "TEMPLATE_TYPE_MISMATCH",
             "the template is of another type than the selection",

@@ -13,7 +13,7 @@ _SOURCE = Source(
     id="t.id",
     order=("t.create_time", "t.id"),
     descending=True,
-    octets="500",
+    octets="1500",
     rows="users t on t.id = page.id",
     select=User.columns("t"),
     of=User.of,

@@ -18,6 +18,8 @@ from omniflo.templates.v1.template_type_pb2 import (
 from service import errors
 from service.models.templates import View
 
+MAX_PATHS = 100
+
 _REQUIRED = {"title", "instructions", "template_type", "model", "name", "type"}
 """The writable fields that no resource may be without."""
 
@@ -28,6 +30,8 @@ def changes(resource: Message, mask: FieldMask, writable: Iterable[str]) -> dict
     A path that is unknown, output only or immutable, and a required field that would be emptied, are FIELD_INVALID.
     """
     writable = set(writable)
+    if len(mask.paths) > MAX_PATHS:
+        raise errors.field_invalid(("update_mask.paths", f"must have at most {MAX_PATHS} items"))
     paths = list(mask.paths)
     if not paths:
         paths = [field.name for field, _ in resource.ListFields() if field.name in writable]

@@ -1,5 +1,7 @@
 """SelectionService, through its stub: what users selected, and which template holds for them."""
 
+import time
+
 import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -22,7 +24,7 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest, Get
 from omniflo.templates.v1.template_type_pb2 import TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateTypeRequest
 from omniflo.templates.v1.user_pb2 import User
-from tests.conftest import Api, fails
+from tests.conftest import Api, Database, fails
 from tests.contract import samples
 from tests.contract.walks import walk
 
@@ -323,3 +325,22 @@ def test_a_batch_of_one_is_held_to_3_mib_as_well(api: Api) -> None:
     failure = fails(batch_resolve, api, template.user_id, template.template_type, view=full)
     assert (failure.code, failure.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RESPONSE_TOO_LARGE")
     assert failure.metadata == {"fitting": "0"}
+
+
+def test_a_template_that_is_deleted_meanwhile_is_not_found(api: Api, database: Database) -> None:
+    template, user = api.template(), api.user()
+    other = Database(database.url)
+    other.query("begin")
+    other.query("delete from templates where id = %s", (template.id,))
+    request = SetSelectionRequest(user_id=user.id, template_type=template.template_type, template_id=template.id)
+    call = api.selections.SetSelection.future(request)
+    waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    for _ in range(500):
+        if database.query(waits) == [(1,)]:
+            break
+        time.sleep(0.01)
+    other.query("commit")
+    other.close()
+    failure = fails(call.result)
+    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "TEMPLATE_NOT_FOUND")
+    assert failure.metadata == {"id": template.id}

@@ -59,6 +59,20 @@ def test_a_connection_that_was_killed_is_replaced_by_one_that_prepares(own: Data
     assert db.database.prepares
 
 
+def test_a_prepared_statement_is_named_after_its_text(own: Database) -> None:
+    del own
+    db.database.drop()
+    models.get(SYSTEM, openai_id="gpt-5.5")
+    first = dict(db.call.prepared)
+    db.database.drop()
+    # In another order, as on a connection that a pooler hands on.
+    with pytest.raises(errors.NotFound):
+        users.get(SYSTEM, id="nobody")
+    models.get(SYSTEM, openai_id="gpt-5.5")
+    assert len(db.call.prepared) == 2
+    assert first.items() <= db.call.prepared.items()
+
+
 def test_a_migration_that_changes_what_is_answered_makes_the_connection_new(own: Database) -> None:
     models.get(SYSTEM, openai_id="gpt-5.5")
     own.query("alter table openai_models alter description type varchar(3000)")
