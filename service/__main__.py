@@ -19,7 +19,8 @@ _log = structlog.get_logger()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and answer the exit code; what a person can mend is said in one message."""
     options = _parser().parse_args(arguments)
-    # As Ctrl-C does: what was opened is closed, the embedded PostgreSQL too.
+    # Both end a command by closing what it opened, the embedded PostgreSQL too, also where a shell had SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run: Callable[[Settings, argparse.Namespace], None] = options.run
     try:

@@ -19,11 +19,14 @@ def test_a_signal_ends_a_start_that_waits(new_database: Callable[[], str], numbe
     environment = {**os.environ, "OMNIFLO_DATABASE_URL": database.url, "OMNIFLO_LISTEN": "127.0.0.1:0"}
     command = [sys.executable, "-m", "service", "serve", "--migrate"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        polls = "select count(*) from pg_stat_activity where datname = current_database() and query like %s"
-        while database.query(polls, ("select pg_try_advisory_lock%",)) == [(0,)]:
-            assert process.poll() is None
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=10)
+        try:
+            polls = "select count(*) from pg_stat_activity where datname = current_database() and query like %s"
+            while database.query(polls, ("select pg_try_advisory_lock%",)) == [(0,)]:
+                assert process.poll() is None
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert process.returncode == 128 + number
     assert b"Serving" not in output
     assert b"Traceback" not in output
