@@ -9,8 +9,8 @@ PROTOS := $(shell find protos third_party -name '*.proto')
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/installed ## serve on OMNIFLO_LISTEN, with an embedded PostgreSQL unless OMNIFLO_DATABASE_URL is set; OPENAI=fake adds a stand-in for OpenAI
-	@exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
+run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless OMNIFLO_AUTH=required, with an embedded PostgreSQL unless OMNIFLO_DATABASE_URL is set; OPENAI=fake adds a stand-in for OpenAI
+	@OMNIFLO_AUTH=$${OMNIFLO_AUTH:-none} exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
 
 test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
 	$(BIN)/coverage erase

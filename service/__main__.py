@@ -1,19 +1,22 @@
-"""The command line: serve, migrate, seed, config."""
+"""The command line: serve, migrate, seed, keys, config."""
 
 import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from service import db, embedded, errors, logs, migrate, processes
+from service import db, embedded, errors, logs, migrate, processes, tls
 from service.actor import SYSTEM
 from service.config import ConfigurationError, Settings, describe
-from service.operations import seed
+from service.operations import api_keys, seed, users
 
 _log = structlog.get_logger()
+
+MAX_DAYS = 36500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("seed", help="add the seed's types, tools and models", description=_seed.__doc__)
     command.set_defaults(run=_seed)
 
+    command = commands.add_parser("keys", help="make an API key", description=_keys.__doc__)
+    command.add_argument("action", choices=["create"])
+    command.add_argument("--user", required=True, metavar="CLERK_ID", help="the owner, provisioned if there is none")
+    command.add_argument("--name", required=True, help="the name of the key, for people")
+    command.add_argument("--scope", choices=["read", "write"], default="read", help="what it may do; read by default")
+    command.add_argument("--organization", metavar="ID", help="the only organization that it is good in")
+    command.add_argument("--days", type=_days, help="after how many days it expires; never by default")
+    command.set_defaults(run=_keys)
+
     command = commands.add_parser("config", help="print the effective settings", description=_config.__doc__)
     command.set_defaults(run=_config)
     return parser
@@ -73,9 +85,20 @@ def _version(text: str) -> int:
     return int(text)
 
 
+def _days(text: str) -> timedelta:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_DAYS}")
+    return timedelta(days=int(text))
+
+
 def _serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
-    with processes.port(settings.listen) as address, _database(settings) as url:
+    tls.check(settings)
+    with ExitStack() as stack:
+        listeners = settings.listeners().items()
+        held = {name: stack.enter_context(processes.port(name, address)) for name, address in listeners}
+        settings = settings.model_copy(update=held)
+        url = stack.enter_context(_database(settings))
         if options.migrate:
             for name in migrate.up(migrate.load()):
                 _log.info("migrated", name=name)
@@ -86,7 +109,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
                 _log.info("seeded", added=added)
         db.database.drop()
         with processes.signals() as stop:
-            processes.supervise(settings, url, address, stop, lambda: print(_welcome(address), flush=True))
+            processes.supervise(settings, url, stop, lambda: print(_welcome(settings), flush=True))
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:
@@ -113,6 +136,22 @@ def _seed(settings: Settings, options: argparse.Namespace) -> None:
     with _database(settings):
         _require_schema()
         _print(seed.run(SYSTEM), "added {}", "nothing to add")
+
+
+def _keys(settings: Settings, options: argparse.Namespace) -> None:
+    """Make an API key and print it, this once: the first one, where nobody else can let a caller in."""
+    with _database(settings):
+        _require_schema()
+        owner = users.provision(SYSTEM, options.user)
+        made = api_keys.create(
+            SYSTEM,
+            name=options.name,
+            scope=options.scope,
+            user_id=owner.id,
+            organization_id=options.organization,
+            expire_time=options.days and datetime.now(UTC) + options.days,
+        )
+        print(made.secret)
 
 
 def _config(settings: Settings, options: argparse.Namespace) -> None:
@@ -156,8 +195,12 @@ def _print(items: Sequence[str], text: str, otherwise: str = "") -> None:
         print(otherwise)
 
 
-def _welcome(address: str) -> str:
-    """Three calls to paste, for two clients."""
+def _welcome(settings: Settings) -> str:
+    """Where it serves, and three calls to paste, for two clients, where anybody may make them."""
+    address = settings.listen
+    if settings.auth != "none":
+        listeners = ", ".join(settings.listeners().values())
+        return f"Serving on {listeners}. Calls need an identity: README.md, Who may do what. Ctrl-C stops it."
     calls = [
         ("TemplateTypeService/ListTemplateTypes", "{}"),
         ("UserService/ProvisionUser", '{"clerk_id": "user_1"}'),

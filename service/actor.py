@@ -1,22 +1,50 @@
-"""Who is calling: the first argument of every operation."""
+"""Who is calling: the first argument of every operation. What an actor may do, service/operations/rights.py decides."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["reader", "writer", "admin"]
+"""What a service may do."""
 
 
 @dataclass(frozen=True)
 class Actor:
     name: str
     """What request ids are kept apart by, and what the log calls the caller."""
+    is_trusted: bool = False
+    """May do everything, and names in its requests the user that it is done for."""
+    user_id: str | None = None
+    """The user who calls, or whom a service calls for."""
+    role: Role | None = None
+    """Of a service."""
+    is_admin: bool = False
+    """Writes what belongs to the platform."""
+    is_reader: bool = False
+    """Writes nothing."""
+    organization_id: str | None = None
+    """Where the only key that it has is good: outside it only reads what is platform-wide."""
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is a service that calls for nobody."""
+        return self.role is not None and self.user_id is None
 
 
-ANONYMOUS = Actor("anonymous")
-"""Every caller, until calls are authenticated."""
+NOBODY = Actor("nobody", is_reader=True)
+"""A caller who has not been authenticated."""
 
-SYSTEM = Actor("system")
+ANONYMOUS = Actor("anonymous", is_trusted=True)
+"""Every caller where calls are not authenticated."""
+
+SYSTEM = Actor("system", is_trusted=True)
 """The service itself: its seed and its maintenance."""
 
-_current: ContextVar[Actor] = ContextVar("actor", default=ANONYMOUS)
+_current: ContextVar[Actor] = ContextVar("actor", default=NOBODY)
+
+use = _current.set
+"""Makes an actor the current one, and answers what `reset` takes back."""
+reset = _current.reset
 
 
 def current() -> Actor:

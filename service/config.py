@@ -1,13 +1,16 @@
 """The settings of the service, read from the environment and checked; nothing else reads it."""
 
 import os
-from ipaddress import IPv6Address
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.actor import Role
 
 PREFIX = "OMNIFLO_"
 
@@ -26,7 +29,7 @@ def _https_url(value: str) -> str:
     parts = urlsplit(value)
     is_local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if not parts.hostname or not (is_local or parts.scheme == "https"):
-        raise ValueError("must be an https URL such as https://api.openai.com/v1, or http on this machine")
+        raise ValueError("must be an https URL such as https://example.com/path, or http on this machine")
     return value
 
 
@@ -44,6 +47,41 @@ def _listen(value: str) -> str:
         raise ValueError("must be host:port, such as 127.0.0.1:50051, 0.0.0.0:50051 or [::]:50051") from None
 
 
+def _is_loopback(address: str) -> bool:
+    host, _ = split_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(name for name in map(str.strip, value.split(",")) if name)
+
+
+def _roles(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    roles = {}
+    for entry in map(str.strip, value.split(",")):
+        name, _, role = entry.rpartition("=")
+        if entry and (not name or role not in get_args(Role) or name in roles):
+            raise ValueError(f"must be unique names, each with a role of {', '.join(get_args(Role))}")
+        if entry:
+            roles[name] = role
+    return roles
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+"""Joined by commas in the environment."""
+
+Url = Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))]
+Address = Annotated[str, AfterValidator(_listen)]
+OptionalAddress = Annotated[str | None, AfterValidator(lambda address: address and _listen(address))]
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Split `host:port`; an IPv6 host stands in brackets on the wire and without them in the answer."""
     host, _, port = address.rpartition(":")
@@ -59,8 +97,47 @@ class Settings(BaseSettings):
         default=None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
     )
     data_dir: Path = Field(default=Path(".data"), description="where the embedded PostgreSQL keeps its data")
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
-        default="127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one"
+    listen: Address = Field(default="127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one")
+    auth: Literal["none", "required"] = Field(
+        default="required",
+        description="required: every call needs a session, an API key or a service's certificate; none: anybody may do"
+        " anything, which listens on loopback only",
+    )
+    clerk_issuer: Url = Field(default=None, description="the issuer of Clerk's sessions; unset takes no sessions")
+    clerk_jwks_url: Url = Field(default=None, description="where Clerk's public keys are, read again as they change")
+    clerk_jwt_key: Annotated[str | None, AfterValidator(lambda pem: pem and pem.replace("\\n", "\n"))] = Field(
+        default=None, description="Clerk's public key in PEM, instead of OMNIFLO_CLERK_JWKS_URL"
+    )
+    clerk_authorized_parties: Names = Field(
+        default=(), description="the origins that sessions may be for (azp), joined by commas"
+    )
+    clerk_allow_no_azp: bool = Field(default=False, description="whether a session may be without azp")
+    admins: Names = Field(default=(), description="the Clerk ids of the platform's administrators, joined by commas")
+    services: Annotated[Mapping[str, Role], NoDecode, BeforeValidator(_roles)] = Field(
+        default={},
+        description="services by the SPIFFE URI or DNS name of their certificate, as name=role joined by commas; a role"
+        " is reader, writer or admin",
+    )
+    tls_cert: FilePath | None = Field(
+        default=None, description="the server's certificate chain in PEM; unset is plain text"
+    )
+    tls_key: FilePath | None = Field(default=None, description="its key in PEM")
+    tls_client_ca: FilePath | None = Field(default=None, description="what client certificates are signed by, in PEM")
+    listen_mtls: OptionalAddress = Field(
+        default=None, description="host:port for callers with client certificates; unset serves none"
+    )
+    trust_xfcc: Literal["on", "off"] = Field(
+        default="off",
+        description="on: x-forwarded-client-cert names the service, from loopback or from a proxy of OMNIFLO_PROXIES",
+    )
+    proxies: Names = Field(
+        default=(), description="the names in the certificates of proxies whose header is trusted, joined by commas"
+    )
+    reflection: Literal["auto", "on", "off"] = Field(
+        default="auto", description="whether reflection is served; auto: only with OMNIFLO_AUTH=none"
+    )
+    health_listen: OptionalAddress = Field(
+        default=None, description="host:port for health alone, in plain text; unset serves none"
     )
     processes: int = Field(
         default_factory=lambda: min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1),
@@ -100,7 +177,7 @@ class Settings(BaseSettings):
         validation_alias="OPENAI_API_KEY",
         description="the key for OpenAI; unset refuses what asks OpenAI",
     )
-    openai_base_url: Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))] = Field(
+    openai_base_url: Url = Field(
         default=None,
         validation_alias="OPENAI_BASE_URL",
         description="where OpenAI's API is served, https unless on this machine; unset is OpenAI itself",
@@ -110,11 +187,41 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> "Settings":
         """Read the environment; ConfigurationError names every variable that is wrong and what it may be."""
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
             raise ConfigurationError(
                 "\n".join(_complaint(item["loc"][0], item["msg"]) for item in error.errors())
             ) from None
+        if conflicts := list(settings.conflicts()):
+            raise ConfigurationError("\n".join(conflicts))
+        return settings
+
+    def listeners(self) -> dict[str, str]:
+        """Answer the addresses that are served, by their settings."""
+        addresses = {"listen": self.listen, "listen_mtls": self.listen_mtls, "health_listen": self.health_listen}
+        return {name: address for name, address in addresses.items() if address is not None}
+
+    def conflicts(self) -> Iterator[str]:
+        """Answer what settings demand of each other and do not get."""
+        for name, address in self.listeners().items():
+            if self.auth == "none" and not _is_loopback(address):
+                yield (
+                    f"{variable(name)}={address}: with OMNIFLO_AUTH=none anybody may do anything, so only a loopback"
+                    " address such as 127.0.0.1 is listened on; set OMNIFLO_AUTH=required"
+                )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            yield "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"
+        if self.listen_mtls is not None and (self.tls_cert is None or self.tls_client_ca is None):
+            yield "OMNIFLO_LISTEN_MTLS needs OMNIFLO_TLS_CERT, OMNIFLO_TLS_KEY and OMNIFLO_TLS_CLIENT_CA"
+        keys = [key for key in (self.clerk_jwks_url, self.clerk_jwt_key) if key is not None]
+        if len(keys) != (0 if self.clerk_issuer is None else 1):
+            yield "OMNIFLO_CLERK_ISSUER goes with one of OMNIFLO_CLERK_JWKS_URL and OMNIFLO_CLERK_JWT_KEY"
+        if self.clerk_issuer is not None and not (self.clerk_authorized_parties or self.clerk_allow_no_azp):
+            yield "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES, or OMNIFLO_CLERK_ALLOW_NO_AZP=true"
+
+    @property
+    def serves_reflection(self) -> bool:
+        return self.reflection == "on" or (self.reflection == "auto" and self.auth == "none")
 
 
 def variable(name: str) -> str:
@@ -126,10 +233,17 @@ def describe(settings: Settings) -> str:
     """One line a setting: the variable, its effective value with secrets masked, and what it may be."""
     lines = []
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        shown = "" if value is None else str(value)
-        lines.append(f"{variable(name)}={shown}\n    {field.description}")
+        lines.append(f"{variable(name)}={_shown(getattr(settings, name))}\n    {field.description}")
     return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Answer a value as it is spelled in the environment."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={role}" for name, role in value.items())
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value).replace("\n", "\\n")
 
 
 def _complaint(name: object, message: str) -> str:

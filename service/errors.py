@@ -36,11 +36,32 @@ Reason = Literal[
     "OPENAI_UNAVAILABLE",
     "OPENAI_RATE_LIMITED",
     "OPENAI_REFUSED",
+    "UNAUTHENTICATED",
+    "SESSION_KEYS_UNAVAILABLE",
+    "PERMISSION_DENIED",
+    "ORGANIZATION_NOT_FOUND",
+    "MEMBER_NOT_FOUND",
+    "API_KEY_NOT_FOUND",
+    "MEMBER_ALREADY_EXISTS",
+    "ORGANIZATION_IN_USE",
+    "LAST_ADMIN",
+    "TEMPLATE_ORGANIZATION_MISMATCH",
+    "API_KEY_REVOKED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
 
-Entity = Literal["USER", "TEMPLATE_TYPE", "TEMPLATE_TOOL", "MODEL", "TEMPLATE", "SELECTION"]
+Entity = Literal[
+    "USER",
+    "TEMPLATE_TYPE",
+    "TEMPLATE_TOOL",
+    "MODEL",
+    "TEMPLATE",
+    "SELECTION",
+    "ORGANIZATION",
+    "MEMBER",
+    "API_KEY",
+]
 
 
 class Error(Exception):
@@ -75,6 +96,14 @@ class Error(Exception):
 
 class InvalidArgument(Error):
     code = "INVALID_ARGUMENT"
+
+
+class Unauthenticated(Error):
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(Error):
+    code = "PERMISSION_DENIED"
 
 
 class NotFound(Error):
@@ -148,6 +177,9 @@ CONSTRAINTS: Mapping[str, Error] = {
         "TEMPLATE_TOOL_ALREADY_EXISTS", "a tool of this name and type", "template_tool.name"
     ),
     "openai_models_openai_id_is_unique": _taken("MODEL_ALREADY_EXISTS", "a model of this openai_id", "model.openai_id"),
+    "organization_members_organization_and_user_are_unique": _taken(
+        "MEMBER_ALREADY_EXISTS", "a membership of the user in the organization", "member.user_id"
+    ),
     # What a reference needs; operations look first to name the key, these hold when it vanishes meanwhile.
     "template_tools_belong_to_a_type": not_found("TEMPLATE_TYPE"),
     "templates_have_an_author": not_found("USER"),
@@ -157,11 +189,20 @@ CONSTRAINTS: Mapping[str, Error] = {
     "user_template_selections_are_of_a_template_of_their_type": FailedPrecondition(
         "TEMPLATE_TYPE_MISMATCH", "the template is of another type than the selection"
     ),
+    "organization_members_belong_to_an_organization": not_found("ORGANIZATION"),
+    "organization_members_belong_to_a_user": not_found("USER"),
+    "templates_belong_to_an_organization": not_found("ORGANIZATION"),
+    "user_template_selections_are_of_a_template_within_reach": FailedPrecondition(
+        "TEMPLATE_ORGANIZATION_MISMATCH", "the template belongs to another organization than the selection"
+    ),
+    "user_template_selections_belong_to_a_member": not_found("ORGANIZATION"),
+    "api_keys_belong_to_a_user": not_found("USER"),
+    "api_keys_belong_to_a_member": not_found("ORGANIZATION"),
     # What locks and upserts prevent; behind them these hold, and a retry succeeds.
     "users_clerk_id_is_unique": _CONFLICT,
-    "templates_id_and_type_are_unique": _CONFLICT,
-    "templates_one_default_for_each_type": _CONFLICT,
-    "user_template_selections_one_for_each_user_and_type": _CONFLICT,
+    "templates_id_type_and_scope_are_unique": _CONFLICT,
+    "templates_one_default_for_each_scope_and_type": _CONFLICT,
+    "user_template_selections_one_for_each_user_scope_and_type": _CONFLICT,
     # What the rules in the protos refuse before.
     "users_clerk_id_within_bounds": field_invalid(("clerk_id", "must be 1 to 255 characters")),
     "template_types_name_is_hyphenated_words": field_invalid(
@@ -189,6 +230,8 @@ CONSTRAINTS: Mapping[str, Error] = {
     "templates_title_within_bounds": field_invalid(("template.title", "must be 1 to 256 characters")),
     "templates_description_within_bounds": field_invalid(("template.description", "must be at most 2000 characters")),
     "templates_instructions_within_bounds": field_invalid(("template.instructions", "must be 1 to 256000 characters")),
+    "organizations_name_within_bounds": field_invalid(("organization.name", "must be 1 to 128 characters")),
+    "api_keys_name_within_bounds": field_invalid(("api_key.name", "must be 1 to 128 characters")),
     "templates_temperature_within_bounds": field_invalid(("template.temperature", "must be 0 to 2")),
 }
 """What a caller is told when the database refuses, by the name of the constraint."""

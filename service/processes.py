@@ -28,16 +28,16 @@ _log = structlog.get_logger()
 
 
 @contextmanager
-def port(listen: str) -> Iterator[str]:
-    """Hold the port of `host:port` for the time of the block, and answer the address with its number.
+def port(setting: str, listen: str) -> Iterator[str]:
+    """Hold the port of a setting's `host:port` for the time of the block, and answer the address with its number.
 
     grpcio shares a port with whoever else asks for sharing, so two services started by mistake would answer by turns.
     """
     host, number = split_address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = ConfigurationError(
-        f"{variable('listen')}={listen}: the port is taken, by another service or by this one; stop it, or set"
-        f" {variable('listen')} to another, such as 127.0.0.1:{number + 1}"
+        f"{variable(setting)}={listen}: the port is taken, by another service or by this one; stop it, or set"
+        f" {variable(setting)} to another, such as 127.0.0.1:{number + 1}"
     )
     with ExitStack() as stack, socket.socket(family) as holder:
         try:
@@ -55,7 +55,7 @@ def port(listen: str) -> Iterator[str]:
         except OSError as error:
             if error.errno in _TAKEN:
                 raise taken from None
-            raise ConfigurationError(f"{variable('listen')}={listen}: {error.strerror}") from None
+            raise ConfigurationError(f"{variable(setting)}={listen}: {error.strerror}") from None
         number = holder.getsockname()[1]
         yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
 
@@ -88,8 +88,8 @@ def signals() -> Iterator[int]:
         os.close(writer)
 
 
-def supervise(settings: Settings, url: str, address: str, stop: int, started: Callable[[], None]) -> None:
-    """Serve until `stop` is readable, then drain; a server that dies is replaced.
+def supervise(settings: Settings, url: str, stop: int, started: Callable[[], None]) -> None:
+    """Serve on ports that are held, until `stop` is readable, then drain; a server that dies is replaced.
 
     `started` is called when all servers accept calls. ConfigurationError when one cannot.
     """
@@ -97,7 +97,7 @@ def supervise(settings: Settings, url: str, address: str, stop: int, started: Ca
     try:
         for _ in range(settings.processes):
             # One by one: those that run are ended also when the next cannot start.
-            servers.append(_Process(settings, url, address))  # noqa: PERF401 - see above
+            servers.append(_Process(settings, url))  # noqa: PERF401 - see above
         for server in servers:
             if not server.is_ready(stop):
                 return
@@ -108,7 +108,7 @@ def supervise(settings: Settings, url: str, address: str, stop: int, started: Ca
                     _log.error("server died", exit_code=server.exit_code)
                     # Bounds how often one that cannot live is tried again.
                     wait([stop], RESTART_SECONDS)
-                    servers[index] = _Process(settings, url, address)
+                    servers[index] = _Process(settings, url)
     finally:
         _end(servers, settings.drain_seconds)
 
@@ -116,13 +116,13 @@ def supervise(settings: Settings, url: str, address: str, stop: int, started: Ca
 class _Process:
     """One server process, as the parent sees it."""
 
-    def __init__(self, settings: Settings, url: str, address: str) -> None:
+    def __init__(self, settings: Settings, url: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._ready, says_ready = context.Pipe(duplex=False)
-        self._process = context.Process(target=_serve, args=(settings, url, address, says_ready))
+        self._process = context.Process(target=_serve, args=(settings, url, says_ready))
         self._process.start()
         says_ready.close()
-        self._address = address
+        self._address = settings.listen
 
     @property
     def sentinel(self) -> int:
@@ -161,14 +161,14 @@ class _Process:
             self._process.join()
 
 
-def _serve(settings: Settings, url: str, address: str, says_ready: Connection) -> None:
+def _serve(settings: Settings, url: str, says_ready: Connection) -> None:
     """Be one of the servers: until asked to end, or until the parent is gone."""
     from service import server  # noqa: PLC0415 - the parent does without grpcio
 
     with signals() as stop:
         logs.configure(settings.log_format, settings.log_level)
         running = server.build(settings, url)
-        running.start(address)
+        running.start(settings.listeners())
         says_ready.send(None)
         says_ready.close()
         parent = parent_process()

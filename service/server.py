@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -14,8 +15,12 @@ from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from omniflo.templates.v1 import (
+    api_key_service_pb2,
+    api_key_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    organization_service_pb2,
+    organization_service_pb2_grpc,
     selection_service_pb2,
     selection_service_pb2_grpc,
     template_service_pb2,
@@ -25,17 +30,21 @@ from omniflo.templates.v1 import (
     user_service_pb2,
     user_service_pb2_grpc,
 )
-from service import errors
+from service import errors, tls
 from service.actor import SYSTEM
+from service.clerk import Keys, Sessions
 from service.config import Settings
 from service.db import database, sqlstate, time_limit
+from service.interceptors.authentication import Authentication, Identities
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
 from service.interceptors.validation import Validation
 from service.openai_gateway import Gateway
-from service.operations import maintenance
+from service.operations import api_keys, maintenance
+from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.models import ModelServicer
+from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
@@ -49,6 +58,8 @@ SERVICES = tuple(
         (model_service_pb2, "ModelService"),
         (template_service_pb2, "TemplateService"),
         (selection_service_pb2, "SelectionService"),
+        (organization_service_pb2, "OrganizationService"),
+        (api_key_service_pb2, "ApiKeyService"),
     )
 )
 """The full names of the services of this project."""
@@ -109,9 +120,16 @@ class Server:
         streams.experimental_thread_pool = ThreadPoolExecutor(2, "reflection")
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._identities = None if settings.auth == "none" else _identities(settings)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads, "call"),
-            interceptors=[Logging(), Errors(), Deadlines(settings.deadline_seconds), Validation()],
+            interceptors=[
+                Logging(),
+                Errors(),
+                Deadlines(settings.deadline_seconds),
+                Authentication(self._identities, trusts_xfcc=settings.trust_xfcc == "on"),
+                Validation(),
+            ],
             options=list(_OPTIONS.items()),
             maximum_concurrent_rpcs=settings.queue,
         )
@@ -121,18 +139,38 @@ class Server:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._gateway), self._server)
         template_service_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(), self._server)
         selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), self._server)
+        organization_service_pb2_grpc.add_OrganizationServiceServicer_to_server(OrganizationServicer(), self._server)
+        api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection([*SERVICES, health, reflection.SERVICE_NAME], self._server)
+        if settings.serves_reflection:
+            health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+            reflection.enable_server_reflection([*SERVICES, health, reflection.SERVICE_NAME], self._server)
+        # For probes that cannot do TLS.
+        self._probes = grpc.server(ThreadPoolExecutor(1, "probes"), options=list(_OPTIONS.items()))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probes)
         self._set_health(is_serving=False)
 
-    def start(self, address: str) -> int:
-        """Serve on `host:port` and answer the port; health follows the database."""
-        port = self._server.add_insecure_port(address)
+    def start(self, listeners: Mapping[str, str]) -> dict[str, int]:
+        """Serve on the addresses, by their settings, and answer the ports; health follows the database."""
+        add = {
+            "listen": self._add_main,
+            "listen_mtls": self._add_mtls,
+            "health_listen": self._probes.add_insecure_port,
+        }
+        ports = {name: add[name](address) for name, address in listeners.items()}
         self._server.start()
+        self._probes.start()
         self._keeper.start()
-        _log.info("serving", port=port, process=os.getpid())
-        return port
+        _log.info("serving", **ports, process=os.getpid())
+        return ports
+
+    def _add_main(self, address: str) -> int:
+        if self._settings.tls_cert is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, tls.credentials(self._settings, wants_client=False))
+
+    def _add_mtls(self, address: str) -> int:
+        return self._server.add_secure_port(address, tls.credentials(self._settings, wants_client=True))
 
     def drain(self) -> None:
         """Say NOT_SERVING, accept nothing more, and end when running calls have, or when their time is up."""
@@ -140,6 +178,7 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._health.end_watches()
         self._server.stop(self._settings.drain_seconds).wait()
+        self._probes.stop(0).wait()
         self._gateway.close()
         self._keeper.join(2 * PROBE_SECONDS)
         _log.info("drained", process=os.getpid())
@@ -154,6 +193,8 @@ class Server:
                 _log.log(20 if is_reachable else 40, "database", is_reachable=is_reachable)
                 self._set_health(is_serving=is_reachable)
                 was_reachable = is_reachable
+            if is_reachable:
+                self._note_keys()
             if is_reachable and time.monotonic() >= next_purge:
                 next_purge = time.monotonic() + PURGE_SECONDS
                 self._purge()
@@ -161,18 +202,18 @@ class Server:
                 database.drop()
                 return
 
+    def _note_keys(self) -> None:
+        """Write which API keys were used in the last second, off the path of the calls that used them."""
+        if self._identities is not None and (used := self._identities.used_keys()):
+            with _kept_going("API keys"), time_limit(PROBE_SECONDS):
+                api_keys.note_use(SYSTEM, used)
+
     def _purge(self) -> None:
         purged = 0
-        try:
-            with time_limit(PURGE_SECONDS):
-                while not self._stopped.is_set() and (deleted := maintenance.purge_batch(SYSTEM)):
-                    purged += deleted
-        except errors.Error as error:
-            _log.warning("purge", purged=purged, reason=error.reason)
-        except Exception as fault:  # noqa: BLE001 - as for the probe
-            _log.error("purge", purged=purged, error=type(fault).__name__, sqlstate=sqlstate(fault))
-        else:
-            _log.info("purge", purged=purged)
+        with _kept_going("purge"), time_limit(PURGE_SECONDS):
+            while not self._stopped.is_set() and (deleted := maintenance.purge_batch(SYSTEM)):
+                purged += deleted
+        _log.info("purge", purged=purged)
 
     def _set_health(self, *, is_serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.ServingStatus
@@ -184,6 +225,30 @@ def build(settings: Settings, url: str) -> Server:
     """Wire a server to the database of that URL; nothing listens and nothing connects yet."""
     database.configure(url)
     return Server(settings)
+
+
+def _identities(settings: Settings) -> Identities:
+    sessions = None
+    keys = Keys(settings.clerk_jwks_url) if settings.clerk_jwks_url is not None else settings.clerk_jwt_key
+    if settings.clerk_issuer is not None and keys is not None:
+        sessions = Sessions(
+            settings.clerk_issuer,
+            keys,
+            settings.clerk_authorized_parties,
+            allow_no_party=settings.clerk_allow_no_azp,
+        )
+    return Identities(sessions=sessions, admins=settings.admins, services=settings.services, proxies=settings.proxies)
+
+
+@contextmanager
+def _kept_going(task: str) -> Iterator[None]:
+    """Log what goes wrong in the block: the thread that watches health must not end."""
+    try:
+        yield
+    except errors.Error as error:
+        _log.warning(task, reason=error.reason)
+    except Exception as fault:  # noqa: BLE001 - whatever it is
+        _log.error(task, error=type(fault).__name__, sqlstate=sqlstate(fault))
 
 
 def _is_reachable() -> bool:

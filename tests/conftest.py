@@ -12,9 +12,11 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 from pydantic import SecretStr
 
+from omniflo.templates.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
+from omniflo.templates.v1.organization_service_pb2_grpc import OrganizationServiceStub
 from omniflo.templates.v1.selection_pb2 import Selection
 from omniflo.templates.v1.selection_service_pb2 import GetSelectionRequest, SetSelectionRequest
 from omniflo.templates.v1.selection_service_pb2_grpc import SelectionServiceStub
@@ -29,9 +31,13 @@ from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
 from service import db, embedded, migrate, server
 from service.config import Settings
+from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
 
-TABLES = "user_template_selections, templates, template_tools, template_types, openai_models, users, idempotency_keys"
+TABLES = (
+    "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
+    " organization_members, organizations, users, idempotency_keys"
+)
 
 
 class Api:
@@ -44,6 +50,8 @@ class Api:
         self.models = ModelServiceStub(channel)
         self.templates = TemplateServiceStub(channel)
         self.selections = SelectionServiceStub(channel)
+        self.organizations = OrganizationServiceStub(channel)
+        self.keys = ApiKeyServiceStub(channel)
         self._numbers = itertools.count(1)
 
     def user(self) -> User:
@@ -175,9 +183,11 @@ def stand_in(openai: StandIn) -> StandIn:
 @pytest.fixture(scope="session")
 def address(url: str, openai: StandIn) -> Iterator[str]:
     """The address of a server in this process."""
-    settings = Settings(drain_seconds=5, threads=16, openai_api_key=SecretStr(KEY), openai_base_url=openai.url)
+    settings = Settings(
+        auth="none", drain_seconds=5, threads=16, openai_api_key=SecretStr(KEY), openai_base_url=openai.url
+    )
     running = server.build(settings, url)
-    yield f"127.0.0.1:{running.start('127.0.0.1:0')}"
+    yield f"127.0.0.1:{running.start({'listen': '127.0.0.1:0'})['listen']}"
     running.drain()
 
 
@@ -200,6 +210,89 @@ def database(database_session: Database) -> Database:
     # Faster than truncate, which makes new files for every table and index.
     database_session.query(";".join(f"delete from {table}" for table in TABLES.split(", ")))
     return database_session
+
+
+@pytest.fixture(scope="session")
+def clerk() -> Iterator[Clerk]:
+    running = Clerk()
+    yield running
+    running.close()
+
+
+READER, WRITER, ADMIN = (f"spiffe://mesh/{role}" for role in ("reader", "writer", "admin"))
+"""The names of services, by their roles."""
+
+PLATFORM_ADMIN = "user_platform_admin"
+"""The Clerk id of the platform's administrator."""
+
+
+@pytest.fixture(scope="session")
+def guarded(url: str, openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
+    """A channel to a server in this process that lets nobody in without an identity, and trusts XFCC from loopback."""
+    settings = Settings(
+        auth="required",
+        clerk_issuer=ISSUER,
+        clerk_jwks_url=clerk.url,
+        clerk_authorized_parties=(PARTY,),
+        admins=(PLATFORM_ADMIN,),
+        services={READER: "reader", WRITER: "writer", ADMIN: "admin"},
+        trust_xfcc="on",
+        drain_seconds=5,
+        threads=16,
+        openai_api_key=SecretStr(KEY),
+        openai_base_url=openai.url,
+    )
+    running = server.build(settings, url)
+    port = running.start({"listen": "127.0.0.1:0"})["listen"]
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    running.drain()
+
+
+class Calling(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # Its types are those of the class alone.
+    """Sends metadata with every call."""
+
+    def __init__(self, metadata: list[tuple[str, str]]) -> None:
+        self._metadata = metadata
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        metadata = [*(client_call_details.metadata or ()), *self._metadata]
+        return continuation(client_call_details._replace(metadata=metadata), request)
+
+
+class Callers:
+    """The stubs of a guarded server, for callers of every kind."""
+
+    def __init__(self, channel: grpc.Channel, clerk: Clerk) -> None:
+        self._channel = channel
+        self._clerk = clerk
+
+    def nobody(self) -> Api:
+        return Api(self._channel)
+
+    def sending(self, *metadata: tuple[str, str]) -> Api:
+        return Api(grpc.intercept_channel(self._channel, Calling(list(metadata))))
+
+    def bearing(self, token: str) -> Api:
+        """Answer the stubs of a caller with the token of a session, or with an API key."""
+        return self.sending(("authorization", f"Bearer {token}"))
+
+    def user(self, clerk_id: str) -> Api:
+        """Answer the stubs of a user with a session."""
+        return self.bearing(self._clerk.session(clerk_id))
+
+    def service(self, name: str, user: str | None = None) -> Api:
+        """Answer the stubs of a service, as a proxy on this machine names it; it may call for a user."""
+        metadata = [("x-forwarded-client-cert", f"URI={name}")]
+        return self.sending(*metadata, *([("x-omniflo-user", user)] if user else []))
+
+
+@pytest.fixture
+def callers(guarded: grpc.Channel, clerk: Clerk, database: Database, stand_in: StandIn) -> Callers:
+    """Callers of a server that asks who they are, and whose database has no rows."""
+    del database, stand_in
+    clerk.is_away = False
+    return Callers(guarded, clerk)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import structlog
 
-from service import actor
+from service.actor import NOBODY
 from service.interceptors.interceptor import Interceptor
 
 _log = structlog.get_logger()
@@ -26,7 +26,7 @@ class Logging(Interceptor):
     @contextmanager
     def around(self, method: str, context: Any) -> Iterator[None]:
         start = time.perf_counter()
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"caller": NOBODY.name}
         reset = _fields.set(fields)
         try:
             yield
@@ -38,7 +38,6 @@ class Logging(Interceptor):
                 method=method,
                 code=code.name,
                 duration_ms=round((time.perf_counter() - start) * 1000, 3),
-                caller=actor.current().name,
                 peer=context.peer(),
                 **fields,
             )

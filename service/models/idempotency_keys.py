@@ -13,6 +13,7 @@ class IdempotencyKey(pw.Model):
     fingerprint = pw.BlobField()
     response = pw.BlobField(null=True)
     create_time = Timestamp()
+    rights = pw.JSONField(constraints=[pw.SQL("default '[]'")])
 
     class Meta:
         database = database

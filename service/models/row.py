@@ -22,10 +22,14 @@ class Text(pw.TextField):
         super().__init__(collation="C", **kwargs)
 
 
-class Timestamp(pw.DateTimeField):
-    """A moment in UTC, to the microsecond, set by the database's clock."""
+class Moment(pw.DateTimeField):
+    """A moment in UTC, to the microsecond."""
 
     field_type = "TIMESTAMPTZ"
+
+
+class Timestamp(Moment):
+    """A moment that the database's clock sets."""
 
     def __init__(self) -> None:
         super().__init__(constraints=[pw.SQL("default statement_timestamp()")])

@@ -6,7 +6,7 @@ from typing import Any, Self
 import peewee as pw
 
 from service.db import database
-from service.models.row import Versioned
+from service.models.row import Text, Versioned
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, selected
 from service.models.users import User
@@ -16,6 +16,12 @@ class Selection(Versioned):
     user = pw.ForeignKeyField(User, lazy_load=False, on_delete="CASCADE")
     template_type = pw.ForeignKeyField(TemplateType, lazy_load=False)
     template = pw.ForeignKeyField(Template, lazy_load=False, on_delete="CASCADE")
+    organization_id = Text(null=True)
+    """Refers, together with the user, to a member. None is platform-wide."""
+    scope = Text()
+    """The organization's id, or empty; the database makes it."""
+    template_scope = Text(default="")
+    """The template's, which is the selection's own or the platform's."""
 
     class Meta:
         table_name = "user_template_selections"

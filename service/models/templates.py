@@ -9,7 +9,8 @@ import peewee as pw
 
 from service.db import database
 from service.models.models import Model
-from service.models.row import Versioned
+from service.models.organizations import Organization
+from service.models.row import Text, Versioned
 from service.models.template_types import TemplateType, octets_of_tools, tools_of
 from service.models.users import User
 
@@ -46,6 +47,10 @@ class Template(Versioned):
     temperature = pw.DoubleField(null=True)
     reasoning_effort = ReasoningEffort(null=True)
     assistant_id = pw.TextField(null=True)
+    organization = pw.ForeignKeyField(Organization, lazy_load=False, null=True)
+    """None is platform-wide."""
+    scope = Text()
+    """The organization's id, or empty; the database makes it."""
 
     class Meta:
         table_name = "templates"
@@ -53,6 +58,7 @@ class Template(Versioned):
     user_id: str
     template_type_id: str
     model_id: str
+    organization_id: str | None
     type_name: str
     """The name of the type."""
     openai_id: str

@@ -1,5 +1,6 @@
 """Writes with a request_id: however often they are sent, they have one effect and one answer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,6 +11,7 @@ from psycopg2 import errorcodes
 from service import errors
 from service.actor import Actor
 from service.db import call, database, read, sqlstate, transaction
+from service.operations import rights
 
 T = TypeVar("T")
 
@@ -27,8 +29,8 @@ class Request(Generic[T]):
 
 @read
 def saved(actor: Actor, request: Request[T]) -> bytes | None:
-    """Answer what the request was answered before, if it was."""
-    return _saved((actor.name, request.method, request.request_id), request.fingerprint)
+    """Answer what the request was answered before, if it was and the actor may still make it."""
+    return _saved(actor, (actor.name, request.method, request.request_id), request.fingerprint)
 
 
 def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
@@ -53,19 +55,21 @@ def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes
 def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
     key = (actor.name, request.method, request.request_id)
     while not _claim(key, request.fingerprint):
-        if (response := _saved(key, request.fingerprint)) is not None:
+        if (response := _saved(actor, key, request.fingerprint)) is not None:
             return response
         # It was purged in between.
-    response = request.encode(operation())
+    with rights.needed() as needed:
+        response = request.encode(operation())
     database.execute_sql(
-        "update idempotency_keys set response = %s where (caller, method, request_id) = %s", (response, key)
+        "update idempotency_keys set response = %s, rights = %s where (caller, method, request_id) = %s",
+        (response, json.dumps(rights.left(actor, needed)), key),
     )
     return response
 
 
-def _saved(key: tuple[str, str, str], fingerprint: bytes) -> bytes | None:
+def _saved(actor: Actor, key: tuple[str, str, str], fingerprint: bytes) -> bytes | None:
     found = database.execute_sql(
-        "select fingerprint, response from idempotency_keys where (caller, method, request_id) = %s", (key,)
+        "select fingerprint, response, rights from idempotency_keys where (caller, method, request_id) = %s", (key,)
     ).fetchone()
     if found is None:
         return None
@@ -73,6 +77,7 @@ def _saved(key: tuple[str, str, str], fingerprint: bytes) -> bytes | None:
         raise errors.InvalidArgument(
             "REQUEST_ID_REUSED", "the request_id was used for another request of this method", {"request_id": key[2]}
         )
+    rights.require(actor, found[2])
     return bytes(found[1])
 
 

@@ -44,11 +44,22 @@ class Source(Generic[T]):
     descending: bool = False
 
     def page(
-        self, *, after: Key | None, size: int, where: Sequence[str] = (), parameters: Sequence[object] = ()
+        self,
+        *,
+        after: Key | None,
+        size: int,
+        where: Sequence[str] = (),
+        parameters: Sequence[object] = (),
+        parts: str = "select",
+        part_parameters: Sequence[object] = (),
     ) -> Page[T]:
-        """Answer the first `size` rows that come after the key, or fewer when they would be too large together."""
+        """Answer the first `size` rows that come after the key, or fewer when they would be too large together.
+
+        The rows are looked for in each row of the query `parts` by itself, whose columns the conditions may name: each
+        part is then found by an index, however much there is beside them.
+        """
         conditions = list(where)
-        values = list(parameters)
+        values = [*part_parameters, *parameters]
         if after is not None:
             # A comparison of rows; spelled out with OR it does not use the index.
             conditions.append(f"({', '.join(self.order)}) {'<' if self.descending else '>'} %s")
@@ -63,18 +74,23 @@ class Source(Generic[T]):
                   sum(octets) over (order by {order}) as total,
                   lead(id) over (order by {order}) is null as is_last
                 from (
-                    select {self.id} as id, {named}, {self.octets} as octets
-                    from {self.keys}
-                    {"where " + " and ".join(conditions) if conditions else ""}
+                    select candidate.*
+                    from ({parts}) part cross join lateral (
+                        select {self.id} as id, {named}, {self.octets} as octets
+                        from {self.keys}
+                        {"where " + " and ".join(conditions) if conditions else ""}
+                        order by {order}
+                        limit %s
+                    ) candidate
                     order by {order}
                     limit %s
-                ) candidate
+                ) found
             ) page
             join {self.rows}
             where page.total <= %s or page.total = page.octets
             order by {order}
             limit %s
         """
-        found = database.execute_sql(sql, [*values, size + 1, MAX_OCTETS, size]).fetchall()
+        found = database.execute_sql(sql, [*values, size + 1, size + 1, MAX_OCTETS, size]).fetchall()
         rows = [self.of(columns[1:]) for columns in found]
         return Page(rows, self.key(rows[-1]) if found and not found[-1][0] else None)

@@ -1,8 +1,8 @@
 """The catalogue of models that templates may name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from service import errors
 from service.actor import Actor
@@ -11,7 +11,10 @@ from service.models.models import Model
 from service.models.row import new_id
 from service.models.templates import Template
 from service.openai_gateway import OpenAIModel
+from service.operations import rights
 from service.operations.listing import Key, Page, Source
+
+T = TypeVar("T")
 
 WRITABLE = frozenset({"name", "description", "shutdown_date"})
 
@@ -40,6 +43,7 @@ def create(
     actor: Actor, *, openai_id: str, name: str, description: str = "", shutdown_date: date | None = None
 ) -> Model:
     """Add a model, or raise MODEL_ALREADY_EXISTS."""
+    rights.administer(actor)
     return Model.add(openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date)
 
 
@@ -61,9 +65,16 @@ def page(actor: Actor, *, shutting_down_before: date | None = None, after: Key |
     return _SOURCE.page(where=["t.shutdown_date < %s"], parameters=[shutting_down_before], after=after, size=size)
 
 
+def ask(actor: Actor, question: Callable[[], T]) -> T:
+    """Ask OpenAI for a change of the catalogue, which not everybody may make."""
+    rights.administer(actor)
+    return question()
+
+
 @transaction
 def import_(actor: Actor, model: OpenAIModel) -> Model:
     """Add a model as OpenAI describes it; one that is here keeps its name and description."""
+    rights.administer(actor)
     insert = Model.insert(
         id=new_id(),
         openai_id=model.openai_id,
@@ -83,6 +94,7 @@ def import_(actor: Actor, model: OpenAIModel) -> Model:
 @transaction
 def refresh(actor: Actor, available: Sequence[OpenAIModel]) -> Refreshed:
     """Write the shutdown dates that OpenAI gives."""
+    rights.administer(actor)
     by_id = {model.openai_id: model for model in available}
     changed, unlisted = [], []
     for model in sorted(Model.lock(), key=lambda row: row.openai_id):
@@ -104,6 +116,7 @@ def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
 @transaction
 def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
     """Move every template of one model to another, and answer how many."""
+    rights.administer(actor)
     old, new = hold(old_openai_id), hold(new_openai_id)
     # In the order of the ids, as everywhere.
     moved = database.execute_sql(
@@ -123,12 +136,14 @@ def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Model:
     """Write `changes`, unless `etag` is given and no longer current."""
+    rights.administer(actor)
     return _locked(id, etag).change(**changes)
 
 
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a model, unless templates name it."""
+    rights.administer(actor)
     model = _locked(id, etag)
     with refused_by(
         "templates_name_a_model",

@@ -9,13 +9,13 @@ from service.actor import Actor
 from service.models.templates import Template, View
 from service.operations import selections, templates
 from service.operations.listing import MAX_OCTETS
-from service.operations.selections import Resolution
+from service.operations.selections import Reason, Resolution
 
 
 class Rendering(NamedTuple):
     template: Template
-    is_selected: bool | None
-    """Whether the user selected it, or it is the default; None when it was asked for by id."""
+    reason: Reason | None
+    """Why it holds for the user and the type; None when it was asked for by id."""
     rendered: rendering.Rendered
     days_left: int | None
     """The days until OpenAI refuses the model, 0 or less when it does; None unless a warning is due."""
@@ -26,17 +26,23 @@ def render(actor: Actor, id: str) -> Rendering:
     return _render(templates.get(actor, id, view=View.FULL), None)
 
 
-def resolve(actor: Actor, *, user_id: str, template_type: str) -> Rendering:
+def resolve(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str) -> Rendering:
     """Render the template that holds for a user and a type."""
-    resolution = selections.resolve(actor, user_id=user_id, template_type=template_type, view=View.FULL)
+    resolution = selections.resolve(
+        actor, user_id=user_id, organization_id=organization_id, template_type=template_type, view=View.FULL
+    )
     return _render(*resolution)
 
 
-def batch_resolve(actor: Actor, *, user_id: str, template_types: Sequence[str]) -> list[Rendering | errors.Error]:
+def batch_resolve(
+    actor: Actor, *, user_id: str, organization_id: str | None = None, template_types: Sequence[str]
+) -> list[Rendering | errors.Error]:
     """Render each type for a user: a rendering, or the error that `resolve` would raise."""
     outcomes: list[Rendering | errors.Error] = []
     octets = 0
-    resolved = selections.batch_resolve(actor, user_id=user_id, template_types=template_types, view=View.FULL)
+    resolved = selections.batch_resolve(
+        actor, user_id=user_id, organization_id=organization_id, template_types=template_types, view=View.FULL
+    )
     for outcome in resolved:
         outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
         # A body may be larger than what it was made of: JSON spells some characters with several.
@@ -46,13 +52,13 @@ def batch_resolve(actor: Actor, *, user_id: str, template_types: Sequence[str]) 
     return outcomes
 
 
-def _render(template: Template, is_selected: bool | None) -> Rendering:
+def _render(template: Template, reason: Reason | None) -> Rendering:
     details = template.details
     if details is None:
         raise TypeError("a template is rendered from its FULL view")
     return Rendering(
         template,
-        is_selected,
+        reason,
         rendering.render(
             instructions=template.instructions,
             model=template.openai_id,

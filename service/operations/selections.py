@@ -1,6 +1,7 @@
 """Which template a user works with, for each type."""
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from service import errors
@@ -9,85 +10,132 @@ from service.db import database, read, transaction
 from service.models.row import new_id
 from service.models.selections import Selection
 from service.models.templates import Template, View, joined, octets, selected
-from service.operations import users
+from service.operations import organizations, rights, users
 from service.operations.listing import MAX_OCTETS, Key, Page, Source
+
+
+class Reason(Enum):
+    """Why a template holds for a user and a type, in the order in which it is looked for."""
+
+    ORGANIZATION_SELECTED = "the user selected it in the organization"
+    SELECTED = "the user selected it platform-wide"
+    ORGANIZATION_DEFAULT = "it is the default of the organization"
+    DEFAULT = "it is the default of the platform"
 
 
 class Resolution(NamedTuple):
     template: Template
-    is_selected: bool
-    """Whether the user selected it; otherwise it is the default of the type."""
+    reason: Reason
 
 
 @transaction
-def set(actor: Actor, *, user_id: str, template_type: str, template_id: str, view: View) -> Selection:
-    """Make a template the user's selection for its type."""
+def set(
+    actor: Actor,
+    *,
+    user_id: str,
+    organization_id: str | None = None,
+    template_type: str,
+    template_id: str,
+    view: View,
+) -> Selection:
+    """Make a template the user's selection for its type, in the organization or platform-wide.
+
+    The user is the caller for an empty `user_id`.
+    """
+    user_id = rights.user(actor, user_id)
     user, type_id = database.execute_prepared(
         "select (select id from users where id = %s), (select id from template_types where name = %s)",
         [user_id, template_type],
     ).fetchone()
     if user is None:
         raise errors.not_found("USER", id=user_id)
+    if organization_id is not None:
+        organizations.hold(organization_id)
+    rights.within(actor, organization_id)
     if type_id is None:
         raise errors.not_found("TEMPLATE_TYPE", name=template_type)
     # Held, so that it is neither deleted nor moved to another type before it is selected.
     templates = Template.lock(Template.id == template_id, mode="FOR KEY SHARE")
     if not templates:
         raise errors.not_found("TEMPLATE", id=template_id)
+    rights.read_template(actor, template_id, templates[0].organization_id)
     if templates[0].template_type_id != type_id:
         raise errors.FailedPrecondition(
             "TEMPLATE_TYPE_MISMATCH",
             "the template is of another type than the selection",
             {"template_type": template_type},
         )
-    return _get(point(user_id, type_id, template_id), view)
+    if templates[0].organization_id not in {None, organization_id}:
+        raise errors.FailedPrecondition(
+            "TEMPLATE_ORGANIZATION_MISMATCH",
+            "the template belongs to another organization than the selection",
+            {"organization_id": organization_id or ""},
+        )
+    return _get(point(user_id, templates[0], organization_id), view)
 
 
 @read
-def get(actor: Actor, *, user_id: str, template_type: str, view: View) -> Selection:
+def get(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, view: View) -> Selection:
     """Answer what a user selected for a type."""
-    found = Selection.in_view(view, "where s.user_id = %s and tt.name = %s", [user_id, template_type])
-    if not found:
-        raise errors.not_found("SELECTION", user_id=user_id, template_type=template_type)
-    return found[0]
+    user_id = rights.user(actor, user_id)
+    if organization_id is not None:
+        organizations.get(actor, organization_id)
+    return _selected(user_id, organization_id, template_type, view)
 
 
 @read
-def page(actor: Actor, *, user_id: str, view: View, after: Key | None, size: int) -> Page[Selection]:
-    """Answer the selections of a user, by the name of the type."""
+def page(
+    actor: Actor, *, user_id: str, organization_id: str | None = None, view: View, after: Key | None, size: int
+) -> Page[Selection]:
+    """Answer the selections of a user, by the name of the type, platform-wide ones first."""
+    user_id = rights.user(actor, user_id)
+    where, parameters = ["s.user_id = %s"], [user_id]
+    if organization_id is not None:
+        organizations.get(actor, organization_id)
+        where.append("s.scope = %s")
+        parameters.append(organization_id)
+    elif actor.organization_id is not None:
+        where.append("s.scope in ('', %s)")
+        parameters.append(actor.organization_id)
     found = Source(
         keys=(
             "user_template_selections s join templates t on t.id = s.template_id"
             " join template_types owner on owner.id = s.template_type_id"
         ),
         id="s.id",
-        order=("owner.name",),
+        order=("owner.name", "s.scope"),
         octets=f"500 + {octets(view)}",
         rows=f"user_template_selections s on s.id = page.id join ({joined(view)}) on t.id = s.template_id",
         select=f"{Selection.columns('s')}, {selected(view)}",
         of=lambda values: Selection.of_view(view, values),
-        key=lambda selection: (selection.selected.type_name,),
-    ).page(where=["s.user_id = %s"], parameters=[user_id], after=after, size=size)
+        key=lambda selection: (selection.selected.type_name, selection.scope),
+    ).page(where=where, parameters=parameters, after=after, size=size)
     if not found.rows:
         users.get(actor, id=user_id)
     return found
 
 
 @transaction
-def delete(actor: Actor, *, user_id: str, template_type: str, etag: str) -> None:
+def delete(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, etag: str) -> None:
     """Remove a user's selection for a type."""
-    found = Selection.in_view(View.SUMMARY, "where s.user_id = %s and tt.name = %s", [user_id, template_type])
-    for selection in Selection.lock(Selection.id == found[0].id, mode="FOR UPDATE") if found else ():
+    user_id = rights.user(actor, user_id)
+    if organization_id is not None:
+        organizations.hold(organization_id)
+    rights.within(actor, organization_id)
+    found = _selected(user_id, organization_id, template_type, View.SUMMARY)
+    for selection in Selection.lock(Selection.id == found.id, mode="FOR UPDATE"):
         selection.require_etag(etag)
         selection.delete_instance()
         return
-    raise errors.not_found("SELECTION", user_id=user_id, template_type=template_type)
+    raise _unselected(user_id, organization_id, template_type)
 
 
 @read
-def resolve(actor: Actor, *, user_id: str, template_type: str, view: View) -> Resolution:
-    """Answer the user's selection for the type, else the type's default."""
-    (outcome,) = _resolve(user_id, [template_type], view, "0")
+def resolve(
+    actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, view: View
+) -> Resolution:
+    """Answer the template that holds for a user and a type, by the first Reason that there is."""
+    (outcome,) = _resolve(actor, user_id, organization_id, [template_type], view=view, total="0")
     if isinstance(outcome, errors.Error):
         raise outcome
     return outcome
@@ -95,20 +143,23 @@ def resolve(actor: Actor, *, user_id: str, template_type: str, view: View) -> Re
 
 @read
 def batch_resolve(
-    actor: Actor, *, user_id: str, template_types: Sequence[str], view: View
+    actor: Actor, *, user_id: str, organization_id: str | None = None, template_types: Sequence[str], view: View
 ) -> list[Resolution | errors.Error]:
     """Resolve each type for a user: a resolution, or the error that `resolve` would raise."""
-    return list(_resolve(user_id, template_types, view, f"sum({octets(view)}) over (order by ask.n)"))
+    total = f"sum({octets(view)}) over (order by ask.n)"
+    return list(_resolve(actor, user_id, organization_id, template_types, view=view, total=total))
 
 
-def point(user_id: str, type_id: str, template_id: str) -> str:
-    """Make the user's selection for the type the template, which is of that type; answer the selection's id."""
+def point(user_id: str, template: Template, organization_id: str | None) -> str:
+    """Make the template the user's selection for its type in the organization, or platform-wide; answer the id."""
     (id,) = database.execute_sql(
         """
-        insert into user_template_selections as s (id, user_id, template_type_id, template_id)
-        values (%s, %s, %s, %s)
-        on conflict on constraint user_template_selections_one_for_each_user_and_type do update set
+        insert into user_template_selections as s
+          (id, user_id, organization_id, template_type_id, template_id, template_scope)
+        values (%s, %s, %s, %s, %s, %s)
+        on conflict on constraint user_template_selections_one_for_each_user_scope_and_type do update set
           template_id = excluded.template_id,
+          template_scope = excluded.template_scope,
           version = s.version + (s.template_id <> excluded.template_id)::integer,
           update_time = case
             when s.template_id <> excluded.template_id then greatest(clock_timestamp(), s.update_time)
@@ -116,7 +167,7 @@ def point(user_id: str, type_id: str, template_id: str) -> str:
           end
         returning s.id
         """,
-        [new_id(), user_id, type_id, template_id],
+        [new_id(), user_id, organization_id, template.template_type_id, template.id, template.scope],
     ).fetchone()
     return str(id)
 
@@ -132,28 +183,59 @@ def _get(id: str, view: View) -> Selection:
     return Selection.in_view(view, "where s.id = %s", [id])[0]
 
 
-def _resolve(user_id: str, names: Sequence[str], view: View, total: str) -> Iterator[Resolution | errors.Error]:
+def _selected(user_id: str, organization_id: str | None, template_type: str, view: View) -> Selection:
+    found = Selection.in_view(
+        view,
+        "where s.user_id = %s and s.scope = %s and tt.name = %s",
+        [user_id, organization_id or "", template_type],
+    )
+    if not found:
+        raise _unselected(user_id, organization_id, template_type)
+    return found[0]
+
+
+def _unselected(user_id: str, organization_id: str | None, template_type: str) -> errors.NotFound:
+    place = {} if organization_id is None else {"organization_id": organization_id}
+    return errors.not_found("SELECTION", user_id=user_id, template_type=template_type, **place)
+
+
+def _resolve(
+    actor: Actor, user_id: str, organization_id: str | None, names: Sequence[str], *, view: View, total: str
+) -> Iterator[Resolution | errors.Error]:
     """Answer an outcome for each type, in one query, where `total` measures the answer so far; what fits is read."""
+    user_id = rights.user(actor, user_id)
+    # Of what is looked for, in this order; what the scope is empty for is the platform's.
+    places = ["own.template_id", "picked.template_id", "house.id", "fallback.id"]
     found = database.execute_prepared(
         f"""
-        select caller.id is not null, {total}, asked.id is not null, picked.id is not null,
+        select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
+          case {" ".join(f"when {id} is not null then {n}" for n, id in enumerate(places))} end,
           {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
         from unnest(%s::text[]) with ordinality ask (name, n)
         left join users caller on caller.id = %s
+        left join organization_members place on place.organization_id = %s and place.user_id = caller.id
         left join template_types asked on asked.name = ask.name
-        left join user_template_selections picked on picked.user_id = caller.id and picked.template_type_id = asked.id
-        left join templates fallback on fallback.template_type_id = asked.id and fallback.is_default
-        left join ({joined(view)}) on t.id = coalesce(picked.template_id, fallback.id)
+        left join user_template_selections own on own.user_id = caller.id and own.scope = place.organization_id
+          and own.template_type_id = asked.id
+        left join user_template_selections picked on picked.user_id = caller.id and picked.scope = ''
+          and picked.template_type_id = asked.id
+        left join templates house on house.scope = place.organization_id and house.template_type_id = asked.id
+          and house.is_default
+        left join templates fallback on fallback.scope = '' and fallback.template_type_id = asked.id
+          and fallback.is_default
+        left join ({joined(view)}) on t.id = coalesce({", ".join(places)})
         order by ask.n
         """,
-        [list(names), user_id],
+        [list(names), user_id, organization_id],
     ).fetchall()
     if not found[0][0]:
         raise errors.not_found("USER", id=user_id)
-    fitting = sum(size is None or size <= MAX_OCTETS for _, size, *_ in found)
+    if organization_id is not None and not (found[0][1] and rights.reaches(actor, organization_id)):
+        raise errors.not_found("ORGANIZATION", id=organization_id)
+    fitting = sum(size is None or size <= MAX_OCTETS for _, _, size, *_ in found)
     if fitting < len(found):
         raise too_large(fitting)
-    for name, (_, _, is_known, is_selected, *values) in zip(names, found, strict=True):
+    for name, (_, _, _, is_known, place, *values) in zip(names, found, strict=True):
         if not is_known:
             yield errors.not_found("TEMPLATE_TYPE", name=name)
         elif values[0] is None:
@@ -163,4 +245,7 @@ def _resolve(user_id: str, names: Sequence[str], view: View, total: str) -> Iter
                 {"user_id": user_id, "template_type": name},
             )
         else:
-            yield Resolution(Template.of_view(view, values), is_selected)
+            yield Resolution(Template.of_view(view, values), _REASONS[place])
+
+
+_REASONS = tuple(Reason)

@@ -7,7 +7,7 @@ from service import errors
 from service.actor import Actor
 from service.db import database, read, transaction
 from service.models.template_types import OCTETS_OF_TOOL, TemplateTool
-from service.operations import json_schema, template_types
+from service.operations import json_schema, rights, template_types
 from service.operations.listing import Key, Page, Source
 
 CONFIGS = ("file_search", "code_interpreter")
@@ -30,6 +30,7 @@ _SOURCE = Source(
 @transaction
 def create(actor: Actor, template_type: str, values: Mapping[str, Any]) -> TemplateTool:
     """Give a type one more tool; `values` are by the names of WRITABLE."""
+    rights.administer(actor)
     owner = template_types.hold(template_type, mode="FOR NO KEY UPDATE")
     row = {"name": values["name"], "type": values["type"], "description": values.get("description", "")}
     row |= {"schema": values.get("schema"), "config": _config(None, values)}
@@ -63,6 +64,7 @@ def page(actor: Actor, template_type: str, *, after: Key | None, size: int) -> P
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> TemplateTool:
     """Write `changes`, unless `etag` is given and no longer current, or what comes out would be no tool."""
+    rights.administer(actor)
     tool = _locked(id, etag)
     row = {name: changes.get(name, getattr(tool, name)) for name in ("name", "type", "description", "schema")}
     row["config"] = _config(tool.config, changes)
@@ -77,6 +79,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> T
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Take a tool away from its type."""
+    rights.administer(actor)
     tool = _locked(id, etag)
     tool.delete_instance()
     template_types.lock(tool.template_type_id).touch()

@@ -7,6 +7,7 @@ from service.actor import Actor
 from service.db import read, refused_by, transaction
 from service.models.template_types import TemplateType, octets_of_tools, tools_of
 from service.models.templates import Template
+from service.operations import rights
 from service.operations.listing import Key, Page, Source
 
 WRITABLE = frozenset({"description"})
@@ -26,6 +27,7 @@ _SOURCE = Source(
 @transaction
 def create(actor: Actor, *, name: str, description: str = "") -> TemplateType:
     """Add a type without tools, or raise TEMPLATE_TYPE_ALREADY_EXISTS."""
+    rights.administer(actor)
     return TemplateType.add(name=name, description=description)
 
 
@@ -48,6 +50,7 @@ def page(actor: Actor, *, after: Key | None, size: int) -> Page[TemplateType]:
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> TemplateType:
     """Write `changes`, unless `etag` is given and no longer current."""
+    rights.administer(actor)
     lock(id, etag).change(**changes)
     return get(actor, id=id)
 
@@ -55,6 +58,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a type and its tools, unless templates are of the type."""
+    rights.administer(actor)
     template_type = lock(id, etag)
     with refused_by(
         "templates_are_of_a_type",

@@ -12,7 +12,7 @@ from service.db import database, read, refused_by, transaction
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, octets, selected
-from service.operations import models, selections, template_types, users
+from service.operations import models, organizations, rights, selections, template_types, users
 from service.operations.listing import MAX_OCTETS, Key, Page, Source
 
 WRITABLE = frozenset(
@@ -34,24 +34,51 @@ _PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
 @transaction
-def create(actor: Actor, values: Mapping[str, Any], *, user_id: str, select: bool, view: View) -> Template:
-    """Add a template; make it the default of its type, or its author's selection, where asked."""
+def create(
+    actor: Actor,
+    values: Mapping[str, Any],
+    *,
+    user_id: str = "",
+    organization_id: str | None = None,
+    select: bool,
+    view: View,
+) -> Template:
+    """Add a template of the user, or of the caller for an empty one.
+
+    Make it the default of its type, or its author's selection, where asked.
+    """
+    user_id = rights.user(actor, user_id, "template.user_id")
     is_default = values.get("is_default", False)
     users.hold(user_id)
+    if organization_id is not None:
+        organizations.hold(organization_id)
+    rights.create_template(actor, organization_id)
+    if is_default:
+        rights.write_default(actor, organization_id)
     owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")
     model = models.hold(values["model"])
     if is_default:
-        _clear_default(Template.lock(Template.template_type == owner.id, Template.is_default))
-    template = Template.add(**{**values, "template_type": owner.id, "model": model.id, "user": user_id})
+        _clear_default(Template.lock(_is_default(owner, organization_id)))
+    template = Template.add(
+        **{
+            **values,
+            "template_type": owner.id,
+            "model": model.id,
+            "user": user_id,
+            "organization": organization_id,
+        }
+    )
     if select:
-        selections.point(user_id, owner.id, template.id)
+        selections.point(user_id, template, organization_id)
     return _get(template.id, view)
 
 
 @read
 def get(actor: Actor, id: str, *, view: View) -> Template:
     """Answer one template."""
-    return _get(id, view)
+    template = _get(id, view)
+    rights.read_template(actor, id, template.organization_id)
+    return template
 
 
 @read
@@ -61,13 +88,18 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
     total = f"sum({octets(view)}) over (order by ask.n)"
     found = database.execute_prepared(
         f"""
-        select {total}, {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
+        select {total}, t.organization_id, {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
         from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
         order by ask.n
         """,
         [list(ids)],
     ).fetchall()
-    missing = [id for id, (_, known, *_) in zip(ids, found, strict=True) if known is None]
+    may = rights.readable(actor, {organization_id for _, organization_id, *_ in found})
+    missing = [
+        id
+        for id, (_, organization_id, known, *_) in zip(ids, found, strict=True)
+        if known is None or organization_id not in may
+    ]
     if missing:
         octets_so_far = itertools.accumulate(len(id.encode()) + 1 for id in missing)
         named = [id for id, total in zip(missing, octets_so_far, strict=True) if total <= _MAX_NAMED_OCTETS]
@@ -77,13 +109,14 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
     fitting = sum(size <= MAX_OCTETS for size, *_ in found)
     if fitting < len(found):
         raise selections.too_large(fitting)
-    return [Template.of_view(view, values) for _, *values in found]
+    return [Template.of_view(view, values) for _, _, *values in found]
 
 
 @read
 def page(
     actor: Actor,
     *,
+    organization_id: str | None = None,
     template_type: str = "",
     model: str = "",
     user_id: str = "",
@@ -94,7 +127,14 @@ def page(
     after: Key | None,
     size: int,
 ) -> Page[Template]:
-    """Answer the templates that meet all filters, newest first; empty and None filter nothing."""
+    """Answer the templates that meet all filters, newest first, of those that the actor may read.
+
+    Empty and None filter nothing.
+    """
+    parts, part_parameters = rights.scopes(actor)
+    if organization_id is not None:
+        organizations.get(actor, organization_id)
+        parts, part_parameters = "select %s", [organization_id]
     filters: list[tuple[str, object]] = []
     if template_type:
         filters.append(("t.template_type_id = (select id from template_types where name = %s)", template_type))
@@ -120,7 +160,9 @@ def page(
         of=lambda values: Template.of_view(view, values),
         key=lambda template: (template.create_time, template.id),
     ).page(
-        where=[condition for condition, _ in filters],
+        parts=f"select scope from ({parts}) readable (scope)",
+        part_parameters=part_parameters,
+        where=["t.scope = part.scope", *(condition for condition, _ in filters)],
         parameters=[value for _, value in filters],
         after=after,
         size=size,
@@ -132,6 +174,8 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
     """Write `changes`, unless `etag` is given and no longer current."""
     values = dict(changes)
     wants_default = values.get("is_default", False)
+    before = _found(id)
+    rights.write_template(actor, id, before.user_id, before.organization_id)
     owner = None
     if wants_default or "template_type" in values:
         owner = _lock_types(id, values.get("template_type"))
@@ -139,7 +183,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
         values["model"] = models.hold(values["model"]).id
     # The template, and the default that it replaces, in the order of their ids.
     rows = Template.lock(
-        (Template.id == id) | (Template.template_type == owner.id) & Template.is_default
+        (Template.id == id) | _is_default(owner, before.organization_id)
         if owner is not None and wants_default
         else Template.id == id
     )
@@ -151,6 +195,8 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
         values["template_type"] = owner.id
         if template.template_type_id != owner.id and not wants_default:
             values["is_default"] = False
+    if values.get("is_default", template.is_default) != template.is_default:
+        rights.write_default(actor, template.organization_id)
     if wants_default:
         _clear_default([row for row in rows if row.id != id])
     _change(template, values)
@@ -160,11 +206,26 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a template and all selections of it."""
+    before = _found(id)
+    rights.write_template(actor, id, before.user_id, before.organization_id)
     for template in Template.lock(Template.id == id, mode="FOR UPDATE"):
         template.require_etag(etag)
+        if template.is_default:
+            rights.write_default(actor, template.organization_id)
         template.delete_instance()
         return
     raise errors.not_found("TEMPLATE", id=id)
+
+
+def _found(id: str) -> Template:
+    for template in Template.fetch("where t.id = %s", [id]):
+        return template
+    raise errors.not_found("TEMPLATE", id=id)
+
+
+def _is_default(owner: TemplateType, organization_id: str | None) -> Any:
+    """Answer the condition for the default of a type, of the platform or of an organization."""
+    return (Template.scope == (organization_id or "")) & (Template.template_type == owner.id) & Template.is_default
 
 
 def _get(id: str, view: View) -> Template:
@@ -176,19 +237,14 @@ def _get(id: str, view: View) -> Template:
 
 def _lock_types(id: str, name: str | None) -> TemplateType:
     """Lock the template's type, and the type of that name that it is to have, by id; answer the one it will have."""
-    current = Template.fetch("where t.id = %s", [id])
-    if not current:
-        raise errors.not_found("TEMPLATE", id=id)
-    is_target = TemplateType.name == name if name is not None else TemplateType.id == current[0].template_type_id
-    locked = TemplateType.lock((TemplateType.id == current[0].template_type_id) | is_target)
+    current = _found(id).template_type_id
+    is_target = TemplateType.name == name if name is not None else TemplateType.id == current
+    locked = TemplateType.lock((TemplateType.id == current) | is_target)
     # It may have moved while this waited.
-    again = Template.fetch("where t.id = %s", [id])
-    if not again:
-        raise errors.not_found("TEMPLATE", id=id)
-    if again[0].template_type_id != current[0].template_type_id:
+    if _found(id).template_type_id != current:
         raise errors.Aborted("CONFLICT", "another call moved the template to another type; nothing was written")
     for template_type in locked:
-        if template_type.name == name or (name is None and template_type.id == current[0].template_type_id):
+        if template_type.name == name or (name is None and template_type.id == current):
             return template_type
     raise errors.not_found("TEMPLATE_TYPE", name=name or "")
 

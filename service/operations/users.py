@@ -2,10 +2,11 @@
 
 from service import errors
 from service.actor import Actor
-from service.db import read, refused_by, transaction
+from service.db import database, read, refused_by, transaction
 from service.models.row import new_id
 from service.models.templates import Template
 from service.models.users import User
+from service.operations import organizations, rights
 from service.operations.listing import Key, Page, Source
 
 _SOURCE = Source(
@@ -25,6 +26,7 @@ _SOURCE = Source(
 def provision(actor: Actor, clerk_id: str) -> User:
     """Answer the user of a Clerk identifier, created if there is none."""
     found = User.fetch("where t.clerk_id = %s", [clerk_id])
+    rights.provision(actor, found[0].id if found else None)
     if found:
         return found[0]
     # Somebody may have been faster: the update changes nothing, but answers the row.
@@ -39,20 +41,28 @@ def get(actor: Actor, **key: str) -> User:
     """Answer the user of an `id` or a `clerk_id`."""
     ((column, value),) = key.items()
     found = User.fetch(f"where t.{column} = %s", [value])
-    if not found:
+    if not found or not rights.reads_user(actor, found[0].id):
         raise errors.not_found("USER", **key)
     return found[0]
 
 
 @read
 def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
-    """Answer the users, newest first."""
-    return _SOURCE.page(after=after, size=size)
+    """Answer the users whom the actor may read, newest first."""
+    if actor.is_trusted or actor.is_service:
+        return _SOURCE.page(after=after, size=size)
+    return _SOURCE.page(where=["t.id = %s"], parameters=[actor.user_id], after=after, size=size)
 
 
 @transaction
 def delete(actor: Actor, id: str) -> None:
-    """Delete a user and the user's selections, unless there are templates of the user's."""
+    """Delete a user with all that is the user's, unless there are templates, or no ADMIN left of an organization."""
+    rights.delete_user(actor, id)
+    # Whoever adds the user to another organization meanwhile waits for the user's row, or is seen.
+    locked = organizations.lock_those_of(id)
+    database.execute_sql("select from users where id = %s for update", [id])
+    if organizations.lock_those_of(id) != locked:
+        raise errors.Aborted("CONFLICT", "another call changed the user's memberships; nothing was written")
     with refused_by(
         "templates_have_an_author",
         lambda: errors.FailedPrecondition(
@@ -63,6 +73,8 @@ def delete(actor: Actor, id: str) -> None:
     ):
         if not User.delete().where(User.id == id).execute():
             raise errors.not_found("USER", id=id)
+    for organization_id in locked:
+        organizations.require_admin(organization_id)
 
 
 def hold(id: str) -> User:

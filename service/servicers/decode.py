@@ -1,13 +1,16 @@
 """Messages to the values that operations take. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.organization_pb2 import Member, OrganizationRole
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
@@ -20,7 +23,9 @@ from service.models.templates import View
 
 MAX_PATHS = 100
 
-_REQUIRED = {"title", "instructions", "template_type", "model", "name", "type"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_REQUIRED = {"title", "instructions", "template_type", "model", "name", "type", "role"}
 """The writable fields that no resource may be without."""
 
 
@@ -117,11 +122,27 @@ def _reasoning_effort(value: ReasoningEffort.ValueType) -> str | None:
     return ReasoningEffort.Name(value).removeprefix("REASONING_EFFORT_").lower() if value else None
 
 
+def _role(value: OrganizationRole.ValueType) -> str:
+    return OrganizationRole.Name(value).removeprefix("ORGANIZATION_ROLE_").lower()
+
+
+def _scope(value: ApiKeyScope.ValueType) -> str:
+    return ApiKeyScope.Name(value).removeprefix("API_KEY_SCOPE_").lower()
+
+
+def _moment(value: Timestamp) -> datetime:
+    """Answer the moment to the microsecond."""
+    return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+
+
 def _tool_type(value: OpenAIToolType.ValueType) -> str:
     return OpenAIToolType.Name(value).removeprefix("OPEN_AI_TOOL_TYPE_").lower()
 
 
 _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
+    (ApiKey.DESCRIPTOR.name, "scope"): _scope,
+    (ApiKey.DESCRIPTOR.name, "expire_time"): _moment,
+    (Member.DESCRIPTOR.name, "role"): _role,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
     (TemplateTool.DESCRIPTOR.name, "type"): _tool_type,
     (TemplateTool.DESCRIPTOR.name, "schema"): lambda text: text or None,

@@ -6,7 +6,16 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
-from omniflo.templates.v1 import model_pb2, selection_pb2, template_pb2, template_type_pb2, user_pb2
+from omniflo.templates.v1 import (
+    api_key_pb2,
+    model_pb2,
+    organization_pb2,
+    selection_pb2,
+    template_pb2,
+    template_type_pb2,
+    user_pb2,
+)
+from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyResponse, RevokeApiKeyResponse, RotateApiKeyResponse
 from omniflo.templates.v1.model_service_pb2 import AvailableModel, RefreshModelsResponse, ReplaceModelResponse
 from omniflo.templates.v1.selection_service_pb2 import (
     ResolutionReason,
@@ -22,15 +31,18 @@ from omniflo.templates.v1.template_service_pb2 import (
 )
 from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarning
 from service import errors, statuses
+from service.models.api_keys import ApiKey
 from service.models.models import Model
+from service.models.organizations import Member, Organization
 from service.models.selections import Selection
 from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
 from service.models.users import User
 from service.openai_gateway import OpenAIModel
 from service.operations import models
+from service.operations.api_keys import Made
 from service.operations.renderings import Rendering
-from service.operations.selections import Resolution
+from service.operations.selections import Reason, Resolution
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -43,6 +55,56 @@ def user(row: User) -> user_pb2.User:
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
     )
+
+
+def organization(row: Organization) -> organization_pb2.Organization:
+    return organization_pb2.Organization(
+        id=row.id,
+        name=row.name,
+        create_time=_timestamp(row.create_time),
+        update_time=_timestamp(row.update_time),
+        etag=row.etag,
+    )
+
+
+def member(row: Member) -> organization_pb2.Member:
+    return organization_pb2.Member(
+        id=row.id,
+        organization_id=row.organization_id,
+        user_id=row.user_id,
+        role=organization_pb2.OrganizationRole.Value(f"ORGANIZATION_ROLE_{row.role.upper()}"),
+        create_time=_timestamp(row.create_time),
+        update_time=_timestamp(row.update_time),
+        etag=row.etag,
+    )
+
+
+def api_key(row: ApiKey) -> api_key_pb2.ApiKey:
+    return api_key_pb2.ApiKey(
+        id=row.id,
+        name=row.name,
+        user_id=row.user_id,
+        organization_id=row.organization_id or "",
+        scope=api_key_pb2.ApiKeyScope.Value(f"API_KEY_SCOPE_{row.scope.upper()}"),
+        expire_time=row.expire_time and _timestamp(row.expire_time),
+        last_used_time=row.last_used_time and _timestamp(row.last_used_time),
+        revoke_time=row.revoke_time and _timestamp(row.revoke_time),
+        create_time=_timestamp(row.create_time),
+        update_time=_timestamp(row.update_time),
+        etag=row.etag,
+    )
+
+
+def created_api_key(made: Made) -> CreateApiKeyResponse:
+    return CreateApiKeyResponse(api_key=api_key(made.key), secret=made.secret)
+
+
+def revoked_api_key(row: ApiKey) -> RevokeApiKeyResponse:
+    return RevokeApiKeyResponse(api_key=api_key(row))
+
+
+def rotated_api_key(made: Made) -> RotateApiKeyResponse:
+    return RotateApiKeyResponse(api_key=api_key(made.key), secret=made.secret)
 
 
 def template_type(row: TemplateType) -> template_type_pb2.TemplateType:
@@ -107,6 +169,7 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,
+        organization_id=row.organization_id or "",
     )
     if row.details is not None and view is not View.SUMMARY:
         message.author.CopyFrom(user(row.details.author))
@@ -119,6 +182,7 @@ def selection(row: Selection) -> selection_pb2.Selection:
     return selection_pb2.Selection(
         id=row.id,
         user_id=row.user_id,
+        organization_id=row.organization_id or "",
         template_type=row.selected.type_name,
         template_id=row.template_id,
         template=template(row.selected),
@@ -129,13 +193,11 @@ def selection(row: Selection) -> selection_pb2.Selection:
 
 
 def resolution(outcome: Resolution) -> ResolveTemplateResponse:
-    return ResolveTemplateResponse(template=template(outcome.template), reason=_reason(outcome.is_selected))
+    return ResolveTemplateResponse(template=template(outcome.template), reason=_reason(outcome.reason))
 
 
-def _reason(is_selected: bool) -> ResolutionReason.ValueType:
-    if is_selected:
-        return ResolutionReason.RESOLUTION_REASON_SELECTED
-    return ResolutionReason.RESOLUTION_REASON_DEFAULT
+def _reason(reason: Reason) -> ResolutionReason.ValueType:
+    return ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}")
 
 
 def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolution:
@@ -175,8 +237,8 @@ def rendering(of: Rendering) -> RenderTemplateResponse:
         warnings=[] if of.days_left is None else [_warning(of.days_left)],
         template=template(of.template, View.SUMMARY),
     )
-    if of.is_selected is not None:
-        message.reason = _reason(of.is_selected)
+    if of.reason is not None:
+        message.reason = _reason(of.reason)
     return message
 
 

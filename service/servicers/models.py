@@ -63,7 +63,7 @@ class ModelServicer(ModelServiceServicer):
         return write(request, Empty, encode.empty, delete)
 
     def ImportModel(self, request: ImportModelRequest, context: ServicerContext) -> Model:
-        ask = partial(self._openai.model, request.openai_id)
+        ask = partial(models.ask, actor.current(), partial(self._openai.model, request.openai_id))
         return write_after(request, Model, encode.model, ask, partial(models.import_, actor.current()))
 
     def ListAvailableModels(
@@ -79,8 +79,9 @@ class ModelServicer(ModelServiceServicer):
         )
 
     def RefreshModels(self, request: RefreshModelsRequest, context: ServicerContext) -> RefreshModelsResponse:
+        ask = partial(models.ask, actor.current(), self._openai.models)
         refresh = partial(models.refresh, actor.current())
-        return write_after(request, RefreshModelsResponse, encode.refreshed, self._openai.models, refresh)
+        return write_after(request, RefreshModelsResponse, encode.refreshed, ask, refresh)
 
     def ReplaceModel(self, request: ReplaceModelRequest, context: ServicerContext) -> ReplaceModelResponse:
         replace = partial(

@@ -30,6 +30,7 @@ class SelectionServicer(SelectionServiceServicer):
             selections.set,
             actor.current(),
             user_id=request.user_id,
+            organization_id=request.organization_id or None,
             template_type=request.template_type,
             template_id=request.template_id,
             view=decode.view(request),
@@ -41,6 +42,7 @@ class SelectionServicer(SelectionServiceServicer):
             selections.get(
                 actor.current(),
                 user_id=request.user_id,
+                organization_id=request.organization_id or None,
                 template_type=request.template_type,
                 view=decode.view(request),
             )
@@ -50,8 +52,9 @@ class SelectionServicer(SelectionServiceServicer):
         page = selections.page(
             actor.current(),
             user_id=request.user_id,
+            organization_id=request.organization_id or None,
             view=decode.view(request),
-            after=pages.after(request, str),
+            after=pages.after(request, str, str),
             size=pages.size(request),
         )
         return ListSelectionsResponse(
@@ -63,6 +66,7 @@ class SelectionServicer(SelectionServiceServicer):
             selections.delete,
             actor.current(),
             user_id=request.user_id,
+            organization_id=request.organization_id or None,
             template_type=request.template_type,
             etag=request.etag,
         )
@@ -73,6 +77,7 @@ class SelectionServicer(SelectionServiceServicer):
             selections.resolve(
                 actor.current(),
                 user_id=request.user_id,
+                organization_id=request.organization_id or None,
                 template_type=request.template_type,
                 view=decode.view(request),
             )
@@ -84,6 +89,7 @@ class SelectionServicer(SelectionServiceServicer):
         outcomes = selections.batch_resolve(
             actor.current(),
             user_id=request.user_id,
+            organization_id=request.organization_id or None,
             template_types=request.template_types,
             view=decode.view(request),
         )

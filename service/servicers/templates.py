@@ -35,6 +35,7 @@ class TemplateServicer(TemplateServiceServicer):
             actor.current(),
             decode.values(request.template, templates.WRITABLE),
             user_id=request.template.user_id,
+            organization_id=request.template.organization_id or None,
             select=request.select,
             view=decode.view(request),
         )
@@ -52,6 +53,7 @@ class TemplateServicer(TemplateServiceServicer):
     def ListTemplates(self, request: ListTemplatesRequest, context: ServicerContext) -> ListTemplatesResponse:
         page = templates.page(
             actor.current(),
+            organization_id=request.organization_id or None,
             template_type=request.template_type,
             model=request.model,
             user_id=request.user_id,
@@ -86,13 +88,21 @@ class TemplateServicer(TemplateServiceServicer):
             return encode.rendering(renderings.render(actor.current(), request.id))
         key = request.resolve
         return encode.rendering(
-            renderings.resolve(actor.current(), user_id=key.user_id, template_type=key.template_type)
+            renderings.resolve(
+                actor.current(),
+                user_id=key.user_id,
+                organization_id=key.organization_id or None,
+                template_type=key.template_type,
+            )
         )
 
     def BatchRenderTemplates(
         self, request: BatchRenderTemplatesRequest, context: ServicerContext
     ) -> BatchRenderTemplatesResponse:
         outcomes = renderings.batch_resolve(
-            actor.current(), user_id=request.user_id, template_types=request.template_types
+            actor.current(),
+            user_id=request.user_id,
+            organization_id=request.organization_id or None,
+            template_types=request.template_types,
         )
         return BatchRenderTemplatesResponse(results=map(encode.rendering_outcome, request.template_types, outcomes))

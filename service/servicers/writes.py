@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from service import actor
-from service.operations import idempotency
+from service.operations import idempotency, rights
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -16,9 +16,25 @@ T = TypeVar("T")
 
 def write(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
     """Answer the encoded result of the operation, or what was answered when the request was first sent."""
+    rights.write(actor.current())
     if not request.request_id:
         return encode(operation())
     return answer.FromString(idempotency.once(actor.current(), _key(request, encode), operation))
+
+
+def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
+    """As `write`, of an answer with a `secret`, which is not kept: a replay is answered without it."""
+    made: dict[bytes, M] = {}
+
+    def kept(result: T) -> M:
+        message, rest = encode(result), encode(result)
+        rest.ClearField("secret")
+        made[rest.SerializeToString()] = message
+        return rest
+
+    saved = write(request, answer, kept, operation)
+    # What this call itself has made, also when it was only found after the answer to its commit was lost.
+    return made.get(saved.SerializeToString(), saved)
 
 
 def write_after(
@@ -28,6 +44,7 @@ def write_after(
 
     A request that is sent again asks nothing: the saved answer is looked up first.
     """
+    rights.write(actor.current())
     if request.request_id:
         saved = idempotency.saved(actor.current(), _key(request, encode))
         if saved is not None:

@@ -44,7 +44,14 @@ class Service:
 @contextmanager
 def serving(url: str, log: Path, **settings: object) -> Iterator[Service]:
     """Serve that database, migrated, on a free port for the time of the block."""
-    settings = {"database_url": url, "listen": "127.0.0.1:0", "processes": 1, "log_format": "json", **settings}
+    settings = {
+        "database_url": url,
+        "listen": "127.0.0.1:0",
+        "processes": 1,
+        "log_format": "json",
+        "auth": "none",
+        **settings,
+    }
     # The rest is for coverage, which finds its own settings there.
     environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stderr:

@@ -1,0 +1,2 @@
+drop table api_keys;
+drop type api_key_scope;

@@ -1,0 +1,2 @@
+-- squawk-ignore ban-drop-column
+alter table idempotency_keys drop column rights;

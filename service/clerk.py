@@ -1,0 +1,142 @@
+"""Sessions of Clerk: their tokens are verified here, with Clerk's public keys, and nobody is asked for each."""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jwt
+import structlog
+
+from service import errors
+from service.db import call
+
+SKEW_SECONDS = 5
+"""How far Clerk's clock and this one may differ."""
+REFRESH_SECONDS = 300.0
+"""After how long keys are fetched again, so that one that was withdrawn is forgotten."""
+UNKNOWN_SECONDS = 30.0
+"""How often a key that is not known may have them fetched before that."""
+EMPTY_SECONDS = 1.0
+"""How often they are fetched while none is known."""
+FETCH_SECONDS = 2.0
+MAX_OCTETS = 256 * 1024
+MAX_ID = 255
+
+_HEADERS = {"alg", "cat", "kid", "typ"}
+"""What the header of a token may hold. One that says where its own key is says nothing."""
+
+_log = structlog.get_logger()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Keys come from the address in the settings, and from no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Keys:
+    """The public keys at a URL. They are good on while the URL is away."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._open = urllib.request.build_opener(_NoRedirects).open
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._lock = threading.Lock()
+        self._fetching: threading.Thread | None = None
+        self._fetched = self._missed = float("-inf")
+
+    def key(self, id: str) -> jwt.PyJWK | None:
+        """Answer the key, or None when there is none of that id; Unavailable when no key is known at all."""
+        if id not in self._keys:
+            fetching = self._begin(self._is_worth_a_miss)
+            if fetching is not None:
+                fetching.join(min(FETCH_SECONDS, max(0.0, call.remaining())))
+        elif time.monotonic() - self._fetched > REFRESH_SECONDS:
+            # Nobody waits for it: what is known is good enough.
+            self._begin(lambda: True)
+        if not self._keys:
+            raise errors.Unavailable("SESSION_KEYS_UNAVAILABLE", "the keys of sessions cannot be fetched")
+        return self._keys.get(id)
+
+    def _begin(self, is_wanted: Callable[[], bool]) -> threading.Thread | None:
+        """Answer the thread that fetches the keys, once for all who want them; None when none does."""
+        with self._lock:
+            if (self._fetching is None or not self._fetching.is_alive()) and is_wanted():
+                self._fetched = time.monotonic()
+                self._fetching = threading.Thread(target=self._fetch, name="session keys", daemon=True)
+                self._fetching.start()
+            return self._fetching
+
+    def _is_worth_a_miss(self) -> bool:
+        """Whether to fetch the keys for an id that is not among them, which anybody can make up."""
+        now = time.monotonic()
+        if not self._keys:
+            return now - self._fetched > EMPTY_SECONDS
+        if now - self._missed <= UNKNOWN_SECONDS:
+            return False
+        self._missed = now
+        return True
+
+    def _fetch(self) -> None:
+        try:
+            with self._open(self._url, timeout=FETCH_SECONDS) as answer:
+                give_up = time.monotonic() + FETCH_SECONDS
+                data = b""
+                # In pieces, since the timeout is for each of them.
+                while (piece := answer.read1()) and len(data) <= MAX_OCTETS and time.monotonic() < give_up:
+                    data += piece
+            keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(data.decode()).keys if key.key_id}
+        except (OSError, ValueError, jwt.PyJWTError) as fault:
+            _log.error("session keys", url=self._url, error=type(fault).__name__)
+            return
+        if keys:
+            self._keys = keys
+
+
+class Sessions:
+    """What tells a session that counts from any other token."""
+
+    def __init__(self, issuer: str, keys: Keys | str, parties: Iterable[str], *, allow_no_party: bool) -> None:
+        self._issuer = issuer
+        self._keys = keys
+        """Where the keys are, or one of them in PEM."""
+        self._parties = frozenset(parties)
+        self._allow_no_party = allow_no_party
+
+    def user(self, token: str) -> tuple[str, float] | None:
+        """Answer the Clerk id of the session's user and the seconds until the session ends; None when it is none."""
+        try:
+            return self._user(token)
+        except (jwt.PyJWTError, ValueError):
+            return None
+
+    def _user(self, token: str) -> tuple[str, float] | None:
+        header = jwt.get_unverified_header(token)
+        if not header.keys() <= _HEADERS:
+            return None
+        key: Any = self._keys
+        if isinstance(key, Keys):
+            id = header.get("kid")
+            key = key.key(id) if isinstance(id, str) else None
+        if key is None:
+            return None
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["RS256"],
+            issuer=self._issuer,
+            leeway=SKEW_SECONDS,
+            options={"require": ["exp", "nbf", "iss", "sub", "sid"], "verify_aud": False},
+        )
+        if not self._is_of_party(claims.get("azp")) or claims.get("sts", "active") != "active":
+            return None
+        user, session = claims["sub"], claims["sid"]
+        if not (isinstance(session, str) and session and isinstance(user, str) and 0 < len(user) <= MAX_ID):
+            return None
+        return (user, float(claims["exp"]) + SKEW_SECONDS - time.time()) if "\0" not in user else None
+
+    def _is_of_party(self, party: object) -> bool:
+        return self._allow_no_party if party is None else party in self._parties

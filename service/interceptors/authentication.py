@@ -1,0 +1,213 @@
+"""Who calls: a session, an API key, or a service by its certificate. Whoever is nobody of these is refused."""
+
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, NamedTuple, NoReturn
+
+import grpc
+from cachetools import LRUCache
+
+from service import actor, errors, xfcc
+from service.actor import ANONYMOUS, SYSTEM, Actor, Role
+from service.clerk import Sessions
+from service.interceptors import logging
+from service.interceptors.interceptor import Interceptor
+from service.operations import api_keys, users
+
+CREDENTIAL = "authorization"
+USER = "x-omniflo-user"
+CLERK = "clerk:"
+"""What stands before an id of Clerk's in `x-omniflo-user`."""
+
+TRUST_SECONDS = 3.0
+"""For how long what was found out about a caller holds: a key that is revoked is refused after that, everywhere."""
+MAX_KNOWN = 10_000
+"""How many callers are remembered."""
+
+
+class _Known(NamedTuple):
+    actor: Actor
+    api_key: str | None
+    until: float
+    """On the clock of `time.monotonic`."""
+
+
+class Identities:
+    """Makes actors of credentials, and remembers them for a few seconds."""
+
+    def __init__(
+        self, *, sessions: Sessions | None, admins: Sequence[str], services: Mapping[str, Role], proxies: Sequence[str]
+    ) -> None:
+        self._sessions = sessions
+        self._admins = frozenset(admins)
+        self._services = services
+        self._proxies = frozenset(proxies)
+        self._known: LRUCache[bytes, _Known] = LRUCache(MAX_KNOWN)
+        self._used: set[str] = set()
+        self._lock = threading.Lock()
+
+    def used_keys(self) -> list[str]:
+        """Answer the API keys that were used since this was last asked."""
+        with self._lock:
+            used, self._used = self._used, set()
+        return sorted(used)
+
+    def of_bearer(self, token: str) -> Actor:
+        """Answer who calls with an API key or with the token of a session."""
+        is_key = token.startswith(api_keys.PREFIX)
+        known = self._remembered(token, self._key if is_key else self._session)
+        if known.api_key is not None:
+            logging.add(api_key=known.api_key)
+            with self._lock:
+                self._used.add(known.api_key)
+        return known.actor
+
+    def of_certificate(self, names: Sequence[str], user: str | None) -> Actor:
+        """Answer the service whose certificate has the names, calling for a user or for nobody."""
+        of_services = [name for name in names if name in self._services]
+        if len(of_services) != 1 or not self._proxies.isdisjoint(names):
+            _refuse()
+        (name,) = of_services
+        role = self._services[name]
+        if user is None:
+            return Actor(f"service:{name}", role=role, is_admin=role == "admin", is_reader=role == "reader")
+        if role == "reader":
+            _refuse()
+        person = self._remembered(f"{USER}:{user}", lambda _: self._user(user)).actor
+        return replace(
+            person, name=f"service:{name} for {person.name}", role=role, is_admin=role == "admin" and person.is_admin
+        )
+
+    def is_proxy(self, names: Sequence[str]) -> bool:
+        return not self._proxies.isdisjoint(names)
+
+    def _remembered(self, credential: str, find: Callable[[str], _Known]) -> _Known:
+        # What is remembered cannot be called with.
+        digest = sha256(credential.encode()).digest()
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.get(digest)
+        if known is None or known.until <= now:
+            known = find(credential)
+            # Counted from before it was asked for.
+            known = known._replace(until=min(known.until, now + TRUST_SECONDS))
+            with self._lock:
+                self._known[digest] = known
+        return known
+
+    def _session(self, token: str) -> _Known:
+        session = None if self._sessions is None else self._sessions.user(token)
+        if session is None:
+            _refuse()
+        clerk_id, seconds = session
+        user = users.provision(SYSTEM, clerk_id)
+        return _Known(self._actor(user.id, clerk_id), None, time.monotonic() + seconds)
+
+    def _key(self, text: str) -> _Known:
+        owner = api_keys.owner(SYSTEM, text)
+        if owner is None:
+            _refuse()
+        person = self._actor(owner.user.id, owner.user.clerk_id)
+        key = owner.key
+        limited = replace(
+            person,
+            is_admin=person.is_admin and key.organization_id is None,
+            is_reader=key.scope == "read",
+            organization_id=key.organization_id,
+        )
+        return _Known(limited, key.id, time.monotonic() + (float("inf") if owner.seconds is None else owner.seconds))
+
+    def _user(self, name: str) -> _Known:
+        key = {"clerk_id": name.removeprefix(CLERK)} if name.startswith(CLERK) else {"id": name}
+        try:
+            user = users.get(SYSTEM, **key)
+        except errors.NotFound:
+            _refuse()
+        return _Known(self._actor(user.id, user.clerk_id), None, float("inf"))
+
+    def _actor(self, user_id: str, clerk_id: str) -> Actor:
+        return Actor(f"user:{user_id}", user_id=user_id, is_admin=clerk_id in self._admins)
+
+
+class Authentication(Interceptor):
+    """Runs each call as the actor that its credentials name; without `identities` everybody is ANONYMOUS."""
+
+    def __init__(self, identities: Identities | None, *, trusts_xfcc: bool) -> None:
+        self._identities = identities
+        self._trusts_xfcc = trusts_xfcc
+
+    @contextmanager
+    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        del method
+        caller = self._caller(context)
+        logging.add(caller=caller.name)
+        reset = actor.use(caller)
+        try:
+            yield
+        finally:
+            actor.reset(reset)
+
+    def _caller(self, context: grpc.ServicerContext) -> Actor:
+        metadata: dict[str, list[str | bytes]] = {}
+        for key, value in context.invocation_metadata():
+            metadata.setdefault(key, []).append(value)
+        user = _only(metadata.get(USER))
+        identities = self._identities
+        if identities is None:
+            # The caller believes to be bounded by what the user may, and is not.
+            if user is not None:
+                _refuse()
+            return ANONYMOUS
+        credential = _only(metadata.get(CREDENTIAL))
+        if credential is not None:
+            scheme, _, token = credential.partition(" ")
+            if scheme.lower() != "bearer" or user is not None:
+                _refuse()
+            return identities.of_bearer(token)
+        names = _names_of(context)
+        if xfcc.HEADER in metadata and self._trusts_xfcc:
+            if not (identities.is_proxy(names) if names else _is_loopback(context.peer())):
+                _refuse()
+            try:
+                names = xfcc.names([str(value) for value in metadata[xfcc.HEADER]])
+            except ValueError:
+                _refuse()
+        return identities.of_certificate(names, user)
+
+
+def _refuse() -> NoReturn:
+    raise errors.Unauthenticated(
+        "UNAUTHENTICATED",
+        "the call needs a session, an API key or the certificate of a service, and has none that counts",
+    )
+
+
+def _only(values: Sequence[str | bytes] | None) -> str | None:
+    """Answer the one value of a header, or None where it is absent."""
+    if values is None:
+        return None
+    if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
+        _refuse()
+    return values[0]
+
+
+def _names_of(context: grpc.ServicerContext) -> list[str]:
+    """Answer the names in the certificate that the peer has shown and proved."""
+    # Its types say that a value is bytes, and it is a list of them.
+    shown: Mapping[str, Any] = context.auth_context()
+    return [name.decode() for kind in ("peer_uri", "peer_dns") for name in shown.get(kind, ())]
+
+
+def _is_loopback(peer: str) -> bool:
+    """Whether `ipv4:127.0.0.1:port` or `ipv6:%5B::1%5D:port` is this machine."""
+    _, _, address = peer.partition(":")
+    host = address.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D").strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,31 @@
+"""The keys that programs call with, which are not here: a key is compared with its digest, and never read."""
+
+import peewee as pw
+
+from service.models.row import Moment, Text, Versioned
+from service.models.users import User
+
+
+class Scope(pw.TextField):
+    field_type = "api_key_scope"
+
+
+class ApiKey(Versioned):
+    user = pw.ForeignKeyField(User, lazy_load=False, on_delete="CASCADE")
+    organization_id = Text(null=True)
+    """Refers, together with the user, to a member."""
+    name = pw.TextField()
+    scope = Scope()
+    """`read` or `write`."""
+    digest = pw.BlobField()
+    """The SHA-256 of the secret."""
+    previous_digest = pw.BlobField(null=True)
+    previous_expire_time = Moment(null=True)
+    expire_time = Moment(null=True)
+    last_used_time = Moment(null=True)
+    revoke_time = Moment(null=True)
+
+    class Meta:
+        table_name = "api_keys"
+
+    user_id: str

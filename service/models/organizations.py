@@ -1,0 +1,30 @@
+"""The organizations that templates belong to, and who is in them."""
+
+import peewee as pw
+
+from service.models.row import Text, Versioned
+from service.models.users import User
+
+
+class Organization(Versioned):
+    name = Text()
+
+    class Meta:
+        table_name = "organizations"
+
+
+class OrganizationRole(pw.TextField):
+    field_type = "organization_role"
+
+
+class Member(Versioned):
+    organization = pw.ForeignKeyField(Organization, lazy_load=False, on_delete="CASCADE")
+    user = pw.ForeignKeyField(User, lazy_load=False, on_delete="CASCADE")
+    role = OrganizationRole()
+    """`admin`, `member` or `viewer`."""
+
+    class Meta:
+        table_name = "organization_members"
+
+    organization_id: str
+    user_id: str

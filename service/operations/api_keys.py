@@ -1,0 +1,200 @@
+"""The keys that programs call with. A key is shown once, when it is made; what is kept can only be compared with it."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from service import errors
+from service.actor import Actor
+from service.db import database, read, transaction
+from service.models.api_keys import ApiKey
+from service.models.row import new_id
+from service.models.users import User
+from service.operations import rights, users
+from service.operations.listing import Key, Page, Source
+
+WRITABLE = frozenset({"name", "expire_time"})
+PREFIX = "omf_"
+"""What a key begins with, by which people and scanners know it."""
+
+_FORM = re.compile(r"omf_(?P<id>[a-z0-9]{1,64})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
+
+_SOURCE = Source(
+    keys="api_keys t",
+    id="t.id",
+    order=("t.create_time", "t.id"),
+    descending=True,
+    octets="1500",
+    rows="api_keys t on t.id = page.id",
+    select=ApiKey.columns("t"),
+    of=ApiKey.of,
+    key=lambda key: (key.create_time, key.id),
+)
+
+
+class Made(NamedTuple):
+    """A key, and the text that opens it: nobody can make it out again."""
+
+    key: ApiKey
+    secret: str
+
+
+class Owner(NamedTuple):
+    """Whom a key is good for, and for how long."""
+
+    key: ApiKey
+    user: User
+    seconds: float | None
+    """Until it expires; None for never."""
+
+
+@transaction
+def create(
+    actor: Actor,
+    *,
+    name: str,
+    scope: str,
+    user_id: str = "",
+    organization_id: str | None = None,
+    expire_time: datetime | None = None,
+) -> Made:
+    """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is."""
+    user_id = rights.user(actor, user_id, "api_key.user_id")
+    rights.within(actor, organization_id)
+    users.hold(user_id)
+    id, secret = new_id(), secrets.token_bytes(32)
+    key: ApiKey = (
+        ApiKey.insert(
+            id=id,
+            user=user_id,
+            organization_id=organization_id,
+            name=name,
+            scope=scope,
+            digest=_digest(secret),
+            expire_time=expire_time,
+        )
+        .returning(ApiKey)
+        .execute()[0]
+    )
+    return Made(key, _text(id, secret))
+
+
+@read
+def get(actor: Actor, id: str) -> ApiKey:
+    """Answer one key."""
+    for key in ApiKey.fetch("where t.id = %s", [id]):
+        rights.write_key(actor, id, key.user_id, key.organization_id)
+        return key
+    raise errors.not_found("API_KEY", id=id)
+
+
+@read
+def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[ApiKey]:
+    """Answer the keys of a user, or of the caller for an empty one, newest first."""
+    where, parameters = ["t.user_id = %s"], [rights.user(actor, user_id)]
+    if actor.organization_id is not None:
+        where.append("t.organization_id = %s")
+        parameters.append(actor.organization_id)
+    return _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+
+
+@transaction
+def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> ApiKey:
+    """Write `changes`, unless `etag` is given and no longer current."""
+    return _locked(actor, id, etag).change(**changes)
+
+
+@transaction
+def revoke(actor: Actor, id: str, *, etag: str) -> ApiKey:
+    """End a key for good; one that was revoked stays as it is."""
+    key = _locked(actor, id, etag)
+    if key.revoke_time is not None:
+        return key
+    ((now,),) = database.execute_sql("select clock_timestamp()").fetchall()
+    return key.touch(revoke_time=now)
+
+
+@transaction
+def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> Made:
+    """Give a key another secret; the one that it has works on for the grace, and none before that."""
+    key = _locked(actor, id, etag)
+    if key.revoke_time is not None:
+        raise errors.FailedPrecondition("API_KEY_REVOKED", "the API key was revoked")
+    secret = secrets.token_bytes(32)
+    ((until,),) = database.execute_sql("select clock_timestamp() + %s", [grace]).fetchall()
+    after = key.touch(digest=_digest(secret), previous_digest=key.digest, previous_expire_time=until)
+    return Made(after, _text(id, secret))
+
+
+@read
+def owner(actor: Actor, text: str) -> Owner | None:
+    """Answer whom a key is good for; None when it is none, is unknown, revoked or expired."""
+    match = _FORM.fullmatch(text)
+    if match is None or _checksum(match["id"], match["secret"]) != match["checksum"]:
+        return None
+    found = database.execute_prepared(
+        f"""
+        select
+          extract(epoch from t.expire_time - clock_timestamp())::float8,
+          extract(epoch from t.previous_expire_time - clock_timestamp())::float8,
+          {ApiKey.columns("t")}, {User.columns("u")}
+        from api_keys t join users u on u.id = t.user_id
+        where t.id = %s and t.revoke_time is null
+        """,
+        [match["id"]],
+    ).fetchone()
+    if found is None:
+        return None
+    columns = len(ApiKey.names()) + 2
+    key = ApiKey.of(found[2:columns])
+    digest = _digest(bytes.fromhex(match["secret"]))
+    lives = [found[0]]
+    if not hmac.compare_digest(digest, bytes(key.digest)):
+        if key.previous_digest is None or not hmac.compare_digest(digest, bytes(key.previous_digest)):
+            return None
+        lives.append(found[1])
+    seconds = min((life for life in lives if life is not None), default=None)
+    return None if seconds is not None and seconds <= 0 else Owner(key, User.of(found[columns:]), seconds)
+
+
+@transaction
+def note_use(actor: Actor, ids: Sequence[str]) -> None:
+    """Write when keys were used, at most once a minute each."""
+    # In the order of their ids, and past those that somebody is writing: every process does this.
+    database.execute_sql(
+        """
+        update api_keys set last_used_time = clock_timestamp()
+        where id in (
+            select id from api_keys
+            where id = any(%s) and coalesce(last_used_time < clock_timestamp() - interval '1 minute', true)
+            order by id for no key update skip locked
+        )
+        """,
+        [list(ids)],
+    )
+
+
+def _locked(actor: Actor, id: str, etag: str) -> ApiKey:
+    for key in ApiKey.lock(ApiKey.id == id):
+        rights.write_key(actor, id, key.user_id, key.organization_id)
+        key.require_etag(etag)
+        return key
+    raise errors.not_found("API_KEY", id=id)
+
+
+def _text(id: str, secret: bytes) -> str:
+    return f"{PREFIX}{id}_{secret.hex()}{_checksum(id, secret.hex())}"
+
+
+def _checksum(id: str, secret: str) -> str:
+    """Answer what tells a mistyped key without asking the database."""
+    return f"{zlib.crc32(f'{id}_{secret}'.encode()):08x}"
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()

@@ -1,0 +1,176 @@
+"""The organizations that templates belong to, and their members. None is ever without an ADMIN."""
+
+from collections.abc import Mapping
+
+from service import errors
+from service.actor import Actor
+from service.db import database, read, refused_by, transaction
+from service.models.organizations import Member, Organization
+from service.models.templates import Template
+from service.operations import rights
+from service.operations.listing import Key, Page, Source
+
+WRITABLE = frozenset({"name"})
+WRITABLE_OF_MEMBER = frozenset({"role"})
+
+_SOURCE = Source(
+    keys="organizations t join organization_members m on m.organization_id = t.id",
+    id="t.id",
+    order=("t.name", "t.id"),
+    octets="1000",
+    rows="organizations t on t.id = page.id",
+    select=Organization.columns("t"),
+    of=Organization.of,
+    key=lambda organization: (organization.name, organization.id),
+)
+
+_MEMBERS = Source(
+    keys="organization_members t",
+    id="t.id",
+    order=("t.create_time", "t.id"),
+    octets="500",
+    rows="organization_members t on t.id = page.id",
+    select=Member.columns("t"),
+    of=Member.of,
+    key=lambda member: (member.create_time, member.id),
+)
+
+
+@transaction
+def create(actor: Actor, *, name: str, user_id: str) -> Organization:
+    """Add an organization, whose first member, an ADMIN, is the user, or the caller for an empty one."""
+    user_id = rights.user(actor, user_id)
+    rights.create_organization(actor)
+    organization = Organization.add(name=name)
+    Member.add(organization=organization.id, user=user_id, role="admin")
+    return organization
+
+
+@read
+def get(actor: Actor, id: str) -> Organization:
+    """Answer one organization."""
+    found = Organization.fetch("where t.id = %s", [id])
+    if not found:
+        raise errors.not_found("ORGANIZATION", id=id)
+    rights.read_organization(actor, id)
+    return found[0]
+
+
+@read
+def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[Organization]:
+    """Answer the organizations that a user, or the caller for an empty one, is a member of, by name."""
+    where, parameters = ["m.user_id = %s"], [rights.user(actor, user_id)]
+    if actor.organization_id is not None:
+        where.append("t.id = %s")
+        parameters.append(actor.organization_id)
+    return _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+
+
+@transaction
+def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Organization:
+    """Write `changes`, unless `etag` is given and no longer current."""
+    organization = _locked(id)
+    rights.write_organization(actor, id)
+    organization.require_etag(etag)
+    return organization.change(**changes)
+
+
+@transaction
+def delete(actor: Actor, id: str, *, etag: str) -> None:
+    """Delete an organization with its members, their selections and keys there, unless it has templates."""
+    organization = _locked(id)
+    rights.write_organization(actor, id)
+    organization.require_etag(etag)
+    with refused_by(
+        "templates_belong_to_an_organization",
+        lambda: errors.FailedPrecondition(
+            "ORGANIZATION_IN_USE",
+            "the organization has templates",
+            {"templates": str(Template.select().where(Template.organization == id).count())},
+        ),
+    ):
+        organization.delete_instance()
+
+
+@transaction
+def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -> Member:
+    """Make a user a member, or raise MEMBER_ALREADY_EXISTS."""
+    hold(organization_id)
+    rights.write_organization(actor, organization_id)
+    if not database.execute_sql("select from users where id = %s for key share", [user_id]).fetchall():
+        raise errors.not_found("USER", id=user_id)
+    return Member.add(organization=organization_id, user=user_id, role=role)
+
+
+@read
+def get_member(actor: Actor, id: str) -> Member:
+    """Answer one membership."""
+    found = Member.fetch("where t.id = %s", [id])
+    if not found:
+        raise errors.not_found("MEMBER", id=id)
+    rights.read_member(actor, id, found[0].organization_id)
+    return found[0]
+
+
+@read
+def page_of_members(actor: Actor, organization_id: str, *, after: Key | None, size: int) -> Page[Member]:
+    """Answer the members of an organization, the oldest first."""
+    get(actor, organization_id)
+    return _MEMBERS.page(where=["t.organization_id = %s"], parameters=[organization_id], after=after, size=size)
+
+
+@transaction
+def update_member(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Member:
+    """Write `changes`, unless `etag` is given and no longer current, or no ADMIN would be left."""
+    member = _locked_member(id)
+    rights.write_member(actor, id, member.organization_id)
+    member.require_etag(etag)
+    after = member.change(**changes)
+    require_admin(member.organization_id)
+    return after
+
+
+@transaction
+def remove_member(actor: Actor, id: str, *, etag: str) -> None:
+    """End a membership, with the user's selections and keys there, unless no ADMIN would be left."""
+    member = _locked_member(id)
+    rights.remove_member(actor, id, member.organization_id, member.user_id)
+    member.require_etag(etag)
+    member.delete_instance()
+    require_admin(member.organization_id)
+
+
+def hold(id: str) -> Organization:
+    """Answer the organization, which nobody can delete until the transaction ends."""
+    for organization in Organization.lock(Organization.id == id, mode="FOR KEY SHARE"):
+        return organization
+    raise errors.not_found("ORGANIZATION", id=id)
+
+
+def lock_those_of(user_id: str) -> list[str]:
+    """Lock the organizations that a user is a member of, by id, and answer their ids."""
+    memberships = Member.select(Member.organization).where(Member.user == user_id)
+    return [organization.id for organization in Organization.lock(Organization.id.in_(memberships))]
+
+
+def require_admin(id: str) -> None:
+    """Raise unless the organization, which is locked, has an ADMIN."""
+    if not Member.select().where(Member.organization == id, Member.role == "admin").exists():
+        raise errors.FailedPrecondition(
+            "LAST_ADMIN", "the organization would be left without an ADMIN", {"organization_id": id}
+        )
+
+
+def _locked(id: str) -> Organization:
+    for organization in Organization.lock(Organization.id == id):
+        return organization
+    raise errors.not_found("ORGANIZATION", id=id)
+
+
+def _locked_member(id: str) -> Member:
+    """Lock the organization, for which all changes of its members wait, and answer the member."""
+    found = Member.fetch("where t.id = %s", [id])
+    for organization in Organization.lock(Organization.id == found[0].organization_id) if found else ():
+        for member in Member.lock(Member.id == id, Member.organization == organization.id):
+            return member
+    raise errors.not_found("MEMBER", id=id)

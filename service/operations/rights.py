@@ -1,0 +1,273 @@
+"""Who may do what: the one place where it is decided. README.md has it as a table.
+
+What an actor may not read does not exist: the error is the one of a thing that is not there. What it may read and not
+write is PERMISSION_DENIED.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from service import errors
+from service.actor import Actor
+from service.db import database, read
+
+Right = Sequence[Any]
+"""The name of a function of RIGHTS, and what it was asked for: JSON."""
+
+RIGHTS: dict[str, Callable[..., None]] = {}
+"""What a write may have needed, by name."""
+
+_needed: ContextVar[list[Right] | None] = ContextVar("needed", default=None)
+
+
+def _right(decide: Callable[..., None]) -> Callable[..., None]:
+    """Make a decision one that is kept with the answer of a write, so that a replay of the write takes it again."""
+
+    @functools.wraps(decide)
+    def ask(actor: Actor, *about: str | None) -> None:
+        asked = _needed.get()
+        # What it is decided by is decided again with it.
+        reset = _needed.set(None)
+        try:
+            decide(actor, *about)
+        finally:
+            _needed.reset(reset)
+        if asked is not None:
+            asked.append([decide.__name__, *about])
+
+    RIGHTS[decide.__name__] = decide
+    return ask
+
+
+@contextmanager
+def needed() -> Iterator[list[Right]]:
+    """Answer what is asked for in the block."""
+    asked: list[Right] = []
+    reset = _needed.set(asked)
+    try:
+        yield asked
+    finally:
+        _needed.reset(reset)
+
+
+def require(actor: Actor, rights: Iterable[Right]) -> None:
+    """Raise unless the actor may still do what was asked for then."""
+    for name, *about in rights:
+        RIGHTS[name](actor, *about)
+
+
+def left(actor: Actor, rights: Iterable[Right]) -> list[Right]:
+    """Answer the rights that a write has not taken from its own actor, such as one that ends its membership."""
+
+    def holds(right: Right) -> bool:
+        try:
+            require(actor, [right])
+        except errors.Error:
+            return False
+        return True
+
+    return [right for right in rights if holds(right)]
+
+
+def write(actor: Actor) -> None:
+    """Raise for a caller that writes nothing, whatever the write is."""
+    if actor.is_reader:
+        raise _denied("the caller may read and not write")
+
+
+@_right
+def administer(actor: Actor) -> None:
+    """Raise unless the actor writes what belongs to the platform: types, tools, models, defaults."""
+    if not (actor.is_trusted or actor.is_admin):
+        raise _denied("only administrators of the platform may do this")
+
+
+@_right
+def be(actor: Actor, user_id: str) -> None:
+    """Raise unless the actor is the user, or calls for the user."""
+    if actor.is_trusted or actor.user_id == user_id:
+        return
+    if actor.is_service:
+        raise _denied("a service names the user whom it calls for in x-omniflo-user")
+    raise errors.not_found("USER", id=user_id)
+
+
+def user(actor: Actor, user_id: str, field: str = "user_id") -> str:
+    """Answer the user whom a call is about: the one that the field names, or the caller."""
+    if not user_id:
+        if actor.is_trusted:
+            raise errors.field_invalid((field, "is required, since calls are not authenticated"))
+        user_id = actor.user_id or ""
+    be(actor, user_id)
+    return user_id
+
+
+def reads_user(actor: Actor, user_id: str) -> bool:
+    return actor.is_trusted or actor.is_service or actor.user_id == user_id
+
+
+@_right
+def provision(actor: Actor, user_id: str | None) -> None:
+    """Raise unless the actor may have the user, or a new one for None, provisioned."""
+    if not (actor.is_trusted or actor.is_service or (user_id is not None and actor.user_id == user_id)):
+        raise _denied("only services may provision other users than the caller")
+
+
+@_right
+def delete_user(actor: Actor, user_id: str) -> None:
+    if not reads_user(actor, user_id):
+        raise errors.not_found("USER", id=user_id)
+    _everywhere(actor)
+
+
+@_right
+def create_organization(actor: Actor) -> None:
+    _everywhere(actor)
+
+
+def read_organization(actor: Actor, organization_id: str) -> None:
+    """Raise unless the actor is a member."""
+    _require_member(actor, organization_id, errors.not_found("ORGANIZATION", id=organization_id))
+
+
+@_right
+def write_organization(actor: Actor, organization_id: str) -> None:
+    """Raise unless the actor is an ADMIN."""
+    read_organization(actor, organization_id)
+    if not _has_role(actor, organization_id, "admin"):
+        raise _denied("only ADMINs of the organization may do this")
+
+
+def read_member(actor: Actor, id: str, organization_id: str) -> None:
+    _require_member(actor, organization_id, errors.not_found("MEMBER", id=id))
+
+
+@_right
+def write_member(actor: Actor, id: str, organization_id: str) -> None:
+    """Raise unless the actor is an ADMIN of the member's organization."""
+    read_member(actor, id, organization_id)
+    write_organization(actor, organization_id)
+
+
+@_right
+def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> None:
+    """Raise unless the actor is an ADMIN of the member's organization, or the member."""
+    if actor.user_id == user_id and reaches(actor, organization_id):
+        return
+    write_member(actor, id, organization_id)
+
+
+@_right
+def write_key(actor: Actor, id: str, user_id: str, organization_id: str | None) -> None:
+    """Raise unless the key is the actor's own, and no wider than the one that the actor calls with."""
+    if not (actor.is_trusted or (actor.user_id == user_id and actor.organization_id in {None, organization_id})):
+        raise errors.not_found("API_KEY", id=id)
+
+
+@_right
+def within(actor: Actor, organization_id: str | None) -> None:
+    """Raise unless the actor writes what is its own there: in an organization as a member, for None anywhere."""
+    if organization_id is None:
+        _everywhere(actor)
+    else:
+        read_organization(actor, organization_id)
+
+
+def read_template(actor: Actor, id: str, organization_id: str | None) -> None:
+    if not _reads_templates(actor, organization_id):
+        raise errors.not_found("TEMPLATE", id=id)
+
+
+@_right
+def create_template(actor: Actor, organization_id: str | None) -> None:
+    """Raise unless the actor, which is the author, is more than a VIEWER of the organization."""
+    within(actor, organization_id)
+    if organization_id is not None and not _has_role(actor, organization_id, "admin", "member"):
+        raise _denied("VIEWERs of the organization create no templates")
+
+
+@_right
+def write_template(actor: Actor, id: str, author_id: str, organization_id: str | None) -> None:
+    """Raise unless the actor is the author, no VIEWER by now, or an administrator of where the template belongs."""
+    read_template(actor, id, organization_id)
+    if actor.is_trusted or _administers(actor, organization_id):
+        return
+    if actor.user_id == author_id and (
+        actor.organization_id is None if organization_id is None else _has_role(actor, organization_id, "member")
+    ):
+        return
+    raise _denied("only the author and administrators may do this")
+
+
+@_right
+def write_default(actor: Actor, organization_id: str | None) -> None:
+    """Raise unless the actor may make and unmake defaults: it administers the platform, or the organization."""
+    if not (actor.is_trusted or _administers(actor, organization_id)):
+        raise _denied("only administrators may make or unmake a default")
+
+
+def scopes(actor: Actor) -> tuple[str, list[str]]:
+    """Answer a query for the scopes whose templates the actor may read, and its parameters."""
+    if actor.is_trusted:
+        return "select '' union all select id from organizations", []
+    if actor.user_id is None:
+        return "select ''", []
+    of_user = "select '' union all select organization_id from organization_members where user_id = %s"
+    if actor.organization_id is None:
+        return of_user, [actor.user_id]
+    return f"{of_user} and organization_id = %s", [actor.user_id, actor.organization_id]
+
+
+def readable(actor: Actor, organization_ids: Iterable[str | None]) -> set[str | None]:
+    """Answer the organizations, None being the platform, whose templates the actor may read."""
+    return {organization_id for organization_id in organization_ids if _reads_templates(actor, organization_id)}
+
+
+def reaches(actor: Actor, organization_id: str) -> bool:
+    """Whether what the actor calls with is good in the organization."""
+    return actor.organization_id in {None, organization_id}
+
+
+@read
+def _role(actor: Actor, organization_id: str) -> str | None:
+    """Answer the actor's role in the organization, as it is now."""
+    if actor.user_id is None or not reaches(actor, organization_id):
+        return None
+    found = database.execute_prepared(
+        "select role from organization_members where organization_id = %s and user_id = %s",
+        [organization_id, actor.user_id],
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _reads_templates(actor: Actor, organization_id: str | None) -> bool:
+    return organization_id is None or _is_member(actor, organization_id)
+
+
+def _is_member(actor: Actor, organization_id: str) -> bool:
+    return actor.is_trusted or _role(actor, organization_id) is not None
+
+
+def _has_role(actor: Actor, organization_id: str, *roles: str) -> bool:
+    return actor.is_trusted or _role(actor, organization_id) in roles
+
+
+def _administers(actor: Actor, organization_id: str | None) -> bool:
+    return actor.is_admin if organization_id is None else _has_role(actor, organization_id, "admin")
+
+
+def _require_member(actor: Actor, organization_id: str, otherwise: errors.Error) -> None:
+    if not _is_member(actor, organization_id):
+        raise otherwise
+
+
+def _everywhere(actor: Actor) -> None:
+    if actor.organization_id is not None:
+        raise _denied("the key is limited to an organization")
+
+
+def _denied(message: str) -> errors.PermissionDenied:
+    return errors.PermissionDenied("PERMISSION_DENIED", message)
