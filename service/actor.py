@@ -20,6 +20,8 @@ class Actor:
     """Of a service."""
     is_admin: bool = False
     """Writes what belongs to the platform."""
+    is_lessened: bool = False
+    """Calls for an administrator of the platform without being one: a key of the user's would have more than it has."""
     is_reader: bool = False
     """Writes nothing."""
     organization_id: str | None = None

@@ -22,6 +22,7 @@ EMPTY_SECONDS = 1.0
 """How often they are fetched while none is known."""
 FETCH_SECONDS = 2.0
 MAX_OCTETS = 256 * 1024
+PIECE_OCTETS = 16 * 1024
 MAX_ID = 255
 
 _HEADERS = {"alg", "cat", "kid", "typ"}
@@ -53,7 +54,9 @@ class Keys:
         if id not in self._keys:
             fetching = self._begin(self._is_worth_a_miss)
             if fetching is not None:
-                fetching.join(min(FETCH_SECONDS, max(0.0, call.remaining())))
+                # Of a fetch that takes longer, only those wait that came with it.
+                left = self._fetched + FETCH_SECONDS - time.monotonic()
+                fetching.join(max(0.0, min(left, call.remaining())))
         elif time.monotonic() - self._fetched > REFRESH_SECONDS:
             # Nobody waits for it: what is known is good enough.
             self._begin(lambda: True)
@@ -86,10 +89,10 @@ class Keys:
                 give_up = time.monotonic() + FETCH_SECONDS
                 data = b""
                 # In pieces, since the timeout is for each of them.
-                while (piece := answer.read1()) and len(data) <= MAX_OCTETS and time.monotonic() < give_up:
+                while (piece := answer.read1(PIECE_OCTETS)) and len(data) <= MAX_OCTETS and time.monotonic() < give_up:
                     data += piece
             keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(data.decode()).keys if key.key_id}
-        except (OSError, ValueError, jwt.PyJWTError) as fault:
+        except Exception as fault:  # noqa: BLE001 - whatever the answer is; what is known is kept
             _log.error("session keys", url=self._url, error=type(fault).__name__)
             return
         if keys:
@@ -136,7 +139,8 @@ class Sessions:
         user, session = claims["sub"], claims["sid"]
         if not (isinstance(session, str) and session and isinstance(user, str) and 0 < len(user) <= MAX_ID):
             return None
-        return (user, float(claims["exp"]) + SKEW_SECONDS - time.time()) if "\0" not in user else None
+        # U+0000 and half a character are nothing that a database could keep.
+        return (user, float(claims["exp"]) + SKEW_SECONDS - time.time()) if user.isprintable() else None
 
     def _is_of_party(self, party: object) -> bool:
-        return self._allow_no_party if party is None else party in self._parties
+        return self._allow_no_party if party is None else isinstance(party, str) and party in self._parties

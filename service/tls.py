@@ -20,7 +20,8 @@ def check(settings: Settings) -> None:
         return
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        # A key with a password is refused, where OpenSSL would ask for it on the terminal.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{variable('tls_cert')} and {variable('tls_key')}: {_reason(error)}") from None
     try:
@@ -46,6 +47,9 @@ def credentials(settings: Settings, *, wants_client: bool) -> "grpc.ServerCreden
                 return None
             check(settings)
             configuration = _configuration(settings, wants_client=wants_client)
+            if _stamps(files) != now:
+                # What was checked may not be what was read.
+                return None
         except (ConfigurationError, OSError) as error:
             # Half of them may be written. The old ones are good until the new ones are.
             _log.error("certificates", error=str(error))

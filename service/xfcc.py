@@ -11,8 +11,9 @@ _PAIR = re.compile(r'(?P<key>[A-Za-z]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<pla
 def names(values: Sequence[str]) -> list[str]:
     """Answer the SPIFFE URIs and DNS names of the one certificate that the header is about.
 
-    ValueError when the header does not stand exactly once, is no such header, is about several certificates, or names
-    several URIs: a proxy that replaces it, as SANITIZE_SET makes Envoy do, sends nothing of the kind.
+    ValueError when the header does not stand exactly once, is no such header, is about several certificates, names
+    several URIs, or a DNS name before one: a proxy that replaces it, as SANITIZE_SET makes Envoy do, sends nothing of
+    the kind.
     """
     (value,) = values
     pairs: list[tuple[str, str]] = []
@@ -26,7 +27,9 @@ def names(values: Sequence[str]) -> list[str]:
         position = match.end()
     if value.endswith(";"):
         raise ValueError("an empty pair")
+    kinds = [key for key, text in pairs if key in {"uri", "dns"} and text]
+    # Envoy writes the URI first and quotes no name, so that a DNS name with `;URI=` in it would be two.
+    if "uri" in kinds[1:]:
+        raise ValueError("several URIs, or one that is not first")
     uris = [text for key, text in pairs if key == "uri" and text]
-    if len(uris) > 1:
-        raise ValueError("several URIs")
     return uris + [text for key, text in pairs if key == "dns" and text]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 
 class Files(NamedTuple):
@@ -36,9 +36,18 @@ class Authority:
         self.path = _write(folder / f"{name}.pem", builder.sign(self._key, hashes.SHA256()))
 
     def issue(
-        self, name: str, *, uris: Sequence[str] = (), dns: Sequence[str] = (), addresses: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        uris: Sequence[str] = (),
+        dns: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        raw: bytes = b"",
     ) -> Files:
-        """Write `name.pem` and `name-key.pem`; again, with another key, when they are there."""
+        """Write `name.pem` and `name-key.pem`; again, with another key, when they are there.
+
+        `raw` are the octets of other names, such as no decent authority signs.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         names += [x509.DNSName(name) for name in dns]
@@ -46,6 +55,10 @@ class Authority:
         builder = _builder(_name(name), self._name, key)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if raw:
+            names_as_der = b"\x30" + bytes([len(raw)]) + raw
+            alternative = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names_as_der)
+            builder = builder.add_extension(alternative, critical=False)
         cert = _write(self._folder / f"{name}.pem", builder.sign(self._key, hashes.SHA256()))
         path = self._folder / f"{name}-key.pem"
         path.write_bytes(

@@ -12,10 +12,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 from pydantic import SecretStr
 
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest, CreateApiKeyResponse
 from omniflo.templates.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
+from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_service_pb2 import AddMemberRequest, CreateOrganizationRequest
 from omniflo.templates.v1.organization_service_pb2_grpc import OrganizationServiceStub
 from omniflo.templates.v1.selection_pb2 import Selection
 from omniflo.templates.v1.selection_service_pb2 import GetSelectionRequest, SetSelectionRequest
@@ -80,15 +84,40 @@ class Api:
         body.model = body.model or self.model().openai_id
         return self.templates.CreateTemplate(CreateTemplateRequest(template=body, select=select))
 
-    def select(self, user: User, template: Template) -> Selection:
-        return self.selections.SetSelection(
-            SetSelectionRequest(user_id=user.id, template_type=template.template_type, template_id=template.id)
+    def select(self, user: User, template: Template, organization_id: str = "") -> Selection:
+        request = SetSelectionRequest(
+            user_id=user.id,
+            organization_id=organization_id,
+            template_type=template.template_type,
+            template_id=template.id,
         )
+        return self.selections.SetSelection(request)
 
-    def selected(self, user: User, template_type: str) -> str:
+    def selected(self, user: User, template_type: str, organization_id: str = "") -> str:
         """Answer the id of the template that the user has selected for the type."""
-        request = GetSelectionRequest(user_id=user.id, template_type=template_type)
+        request = GetSelectionRequest(user_id=user.id, organization_id=organization_id, template_type=template_type)
         return self.selections.GetSelection(request).template_id
+
+    def organization(self, admin: User | None = None) -> Organization:
+        """Create an organization, whose only member is the user, or a new one."""
+        body = Organization(name=f"Organization {next(self._numbers)}")
+        request = CreateOrganizationRequest(organization=body, user_id=(admin or self.user()).id)
+        return self.organizations.CreateOrganization(request)
+
+    def member(self, organization: Organization, user: User | None = None, role: str = "MEMBER") -> Member:
+        """Make the user, or a new one, a member of the organization."""
+        body = Member(
+            organization_id=organization.id,
+            user_id=(user or self.user()).id,
+            role=OrganizationRole.Value(f"ORGANIZATION_ROLE_{role}"),
+        )
+        return self.organizations.AddMember(AddMemberRequest(member=body))
+
+    def key(self, **fields: Any) -> CreateApiKeyResponse:
+        """Create an API key; its owner is made anew unless it is given."""
+        body = ApiKey(**{"name": "A key", "scope": ApiKeyScope.API_KEY_SCOPE_WRITE, **fields})
+        body.user_id = body.user_id or self.user().id
+        return self.keys.CreateApiKey(CreateApiKeyRequest(api_key=body))
 
 
 class Failure:
@@ -222,6 +251,9 @@ def clerk() -> Iterator[Clerk]:
 READER, WRITER, ADMIN = (f"spiffe://mesh/{role}" for role in ("reader", "writer", "admin"))
 """The names of services, by their roles."""
 
+DNS_WRITER = "writer.mesh.internal"
+"""The name of a service that has none of SPIFFE's."""
+
 PLATFORM_ADMIN = "user_platform_admin"
 """The Clerk id of the platform's administrator."""
 
@@ -235,7 +267,7 @@ def guarded(url: str, openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
         clerk_jwks_url=clerk.url,
         clerk_authorized_parties=(PARTY,),
         admins=(PLATFORM_ADMIN,),
-        services={READER: "reader", WRITER: "writer", ADMIN: "admin"},
+        services={READER: "reader", WRITER: "writer", ADMIN: "admin", DNS_WRITER: "writer"},
         trust_xfcc="on",
         drain_seconds=5,
         threads=16,
@@ -249,7 +281,7 @@ def guarded(url: str, openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
     running.drain()
 
 
-class Calling(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # Its types are those of the class alone.
+class Calling(grpc.UnaryUnaryClientInterceptor):
     """Sends metadata with every call."""
 
     def __init__(self, metadata: list[tuple[str, str]]) -> None:

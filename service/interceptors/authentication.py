@@ -1,5 +1,6 @@
 """Who calls: a session, an API key, or a service by its certificate. Whoever is nobody of these is refused."""
 
+import functools
 import ipaddress
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from cachetools import LRUCache
+from cryptography import x509
 
 from service import actor, errors, xfcc
 from service.actor import ANONYMOUS, SYSTEM, Actor, Role
@@ -60,7 +62,7 @@ class Identities:
     def of_bearer(self, token: str) -> Actor:
         """Answer who calls with an API key or with the token of a session."""
         is_key = token.startswith(api_keys.PREFIX)
-        known = self._remembered(token, self._key if is_key else self._session)
+        known = self._remembered(CREDENTIAL, token, self._key if is_key else self._session)
         if known.api_key is not None:
             logging.add(api_key=known.api_key)
             with self._lock:
@@ -78,22 +80,26 @@ class Identities:
             return Actor(f"service:{name}", role=role, is_admin=role == "admin", is_reader=role == "reader")
         if role == "reader":
             _refuse()
-        person = self._remembered(f"{USER}:{user}", lambda _: self._user(user)).actor
+        person = self._remembered(USER, user, self._user).actor
         return replace(
-            person, name=f"service:{name} for {person.name}", role=role, is_admin=role == "admin" and person.is_admin
+            person,
+            name=f"service:{name} for {person.name}",
+            role=role,
+            is_admin=role == "admin" and person.is_admin,
+            is_lessened=role != "admin" and person.is_admin,
         )
 
     def is_proxy(self, names: Sequence[str]) -> bool:
         return not self._proxies.isdisjoint(names)
 
-    def _remembered(self, credential: str, find: Callable[[str], _Known]) -> _Known:
-        # What is remembered cannot be called with.
-        digest = sha256(credential.encode()).digest()
+    def _remembered(self, header: str, value: str, find: Callable[[str], _Known]) -> _Known:
+        # What is remembered cannot be called with; and what one header says is never taken for what another does.
+        digest = sha256(f"{header}:{value}".encode()).digest()
         now = time.monotonic()
         with self._lock:
             known = self._known.get(digest)
         if known is None or known.until <= now:
-            known = find(credential)
+            known = find(value)
             # Counted from before it was asked for.
             known = known._replace(until=min(known.until, now + TRUST_SECONDS))
             with self._lock:
@@ -196,11 +202,24 @@ def _only(values: Sequence[str | bytes] | None) -> str | None:
     return values[0]
 
 
-def _names_of(context: grpc.ServicerContext) -> list[str]:
+def _names_of(context: grpc.ServicerContext) -> Sequence[str]:
     """Answer the names in the certificate that the peer has shown and proved."""
     # Its types say that a value is bytes, and it is a list of them.
     shown: Mapping[str, Any] = context.auth_context()
-    return [name.decode() for kind in ("peer_uri", "peer_dns") for name in shown.get(kind, ())]
+    return [name for pem in shown.get("x509_pem_cert", ()) for name in _names_in(pem)]
+
+
+@functools.lru_cache(1024)
+def _names_in(pem: bytes) -> Sequence[str]:
+    """Answer the URIs and DNS names of a certificate."""
+    # grpcio has them in `peer_uri` and `peer_dns`, but cut at U+0000, behind which another's domain may stand.
+    try:
+        extensions = x509.load_pem_x509_certificate(pem).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return (*uris, *names.get_values_for_type(x509.DNSName))
 
 
 def _is_loopback(peer: str) -> bool:

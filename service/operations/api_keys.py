@@ -15,7 +15,7 @@ from service.db import database, read, transaction
 from service.models.api_keys import ApiKey
 from service.models.row import new_id
 from service.models.users import User
-from service.operations import rights, users
+from service.operations import organizations, rights, users
 from service.operations.listing import Key, Page, Source
 
 WRITABLE = frozenset({"name", "expire_time"})
@@ -66,7 +66,10 @@ def create(
     """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is."""
     user_id = rights.user(actor, user_id, "api_key.user_id")
     rights.within(actor, organization_id)
+    rights.make_secret(actor)
     users.hold(user_id)
+    if organization_id is not None:
+        organizations.hold_member(organization_id, user_id)
     id, secret = new_id(), secrets.token_bytes(32)
     key: ApiKey = (
         ApiKey.insert(
@@ -96,11 +99,15 @@ def get(actor: Actor, id: str) -> ApiKey:
 @read
 def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[ApiKey]:
     """Answer the keys of a user, or of the caller for an empty one, newest first."""
-    where, parameters = ["t.user_id = %s"], [rights.user(actor, user_id)]
+    user_id = rights.user(actor, user_id)
+    where, parameters = ["t.user_id = %s"], [user_id]
     if actor.organization_id is not None:
         where.append("t.organization_id = %s")
         parameters.append(actor.organization_id)
-    return _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+    found = _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+    if not found.rows:
+        users.get(actor, id=user_id)
+    return found
 
 
 @transaction
@@ -123,6 +130,7 @@ def revoke(actor: Actor, id: str, *, etag: str) -> ApiKey:
 def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> Made:
     """Give a key another secret; the one that it has works on for the grace, and none before that."""
     key = _locked(actor, id, etag)
+    rights.make_secret(actor)
     if key.revoke_time is not None:
         raise errors.FailedPrecondition("API_KEY_REVOKED", "the API key was revoked")
     secret = secrets.token_bytes(32)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, refused_by, transaction
+from service.db import read, refused_by, transaction
 from service.models.organizations import Member, Organization
 from service.models.templates import Template
+from service.models.users import User
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
 
@@ -41,6 +42,7 @@ def create(actor: Actor, *, name: str, user_id: str) -> Organization:
     """Add an organization, whose first member, an ADMIN, is the user, or the caller for an empty one."""
     user_id = rights.user(actor, user_id)
     rights.create_organization(actor)
+    _hold_user(user_id)
     organization = Organization.add(name=name)
     Member.add(organization=organization.id, user=user_id, role="admin")
     return organization
@@ -59,11 +61,15 @@ def get(actor: Actor, id: str) -> Organization:
 @read
 def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[Organization]:
     """Answer the organizations that a user, or the caller for an empty one, is a member of, by name."""
-    where, parameters = ["m.user_id = %s"], [rights.user(actor, user_id)]
+    user_id = rights.user(actor, user_id)
+    where, parameters = ["m.user_id = %s"], [user_id]
     if actor.organization_id is not None:
         where.append("t.id = %s")
         parameters.append(actor.organization_id)
-    return _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+    found = _SOURCE.page(where=where, parameters=parameters, after=after, size=size)
+    if not found.rows and not User.fetch("where t.id = %s", [user_id]):
+        raise errors.not_found("USER", id=user_id)
+    return found
 
 
 @transaction
@@ -97,8 +103,7 @@ def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -
     """Make a user a member, or raise MEMBER_ALREADY_EXISTS."""
     hold(organization_id)
     rights.write_organization(actor, organization_id)
-    if not database.execute_sql("select from users where id = %s for key share", [user_id]).fetchall():
-        raise errors.not_found("USER", id=user_id)
+    _hold_user(user_id)
     return Member.add(organization=organization_id, user=user_id, role=role)
 
 
@@ -147,6 +152,12 @@ def hold(id: str) -> Organization:
     raise errors.not_found("ORGANIZATION", id=id)
 
 
+def hold_member(organization_id: str, user_id: str) -> None:
+    """Keep the user a member until the transaction ends; to one who is none, the organization does not exist."""
+    if not Member.lock(Member.organization == organization_id, Member.user == user_id, mode="FOR KEY SHARE"):
+        raise errors.not_found("ORGANIZATION", id=organization_id)
+
+
 def lock_those_of(user_id: str) -> list[str]:
     """Lock the organizations that a user is a member of, by id, and answer their ids."""
     memberships = Member.select(Member.organization).where(Member.user == user_id)
@@ -159,6 +170,12 @@ def require_admin(id: str) -> None:
         raise errors.FailedPrecondition(
             "LAST_ADMIN", "the organization would be left without an ADMIN", {"organization_id": id}
         )
+
+
+def _hold_user(id: str) -> None:
+    # As users.hold, which is above this module.
+    if not User.lock(User.id == id, mode="FOR KEY SHARE"):
+        raise errors.not_found("USER", id=id)
 
 
 def _locked(id: str) -> Organization:

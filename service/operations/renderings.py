@@ -7,7 +7,7 @@ from typing import NamedTuple
 from service import errors, rendering
 from service.actor import Actor
 from service.models.templates import Template, View
-from service.operations import selections, templates
+from service.operations import rights, selections, templates
 from service.operations.listing import MAX_OCTETS
 from service.operations.selections import Reason, Resolution
 
@@ -28,6 +28,7 @@ def render(actor: Actor, id: str) -> Rendering:
 
 def resolve(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str) -> Rendering:
     """Render the template that holds for a user and a type."""
+    user_id = rights.user(actor, user_id, "resolve.user_id")
     resolution = selections.resolve(
         actor, user_id=user_id, organization_id=organization_id, template_type=template_type, view=View.FULL
     )

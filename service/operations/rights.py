@@ -59,8 +59,11 @@ def require(actor: Actor, rights: Iterable[Right]) -> None:
         RIGHTS[name](actor, *about)
 
 
-def left(actor: Actor, rights: Iterable[Right]) -> list[Right]:
-    """Answer the rights that a write has not taken from its own actor, such as one that ends its membership."""
+def left(actor: Actor, rights: Sequence[Right]) -> list[Right]:
+    """Answer the rights that a write has left to its own actor, and that a key reaches as far where it took some.
+
+    A write takes a right from its own actor when it ends its membership, for example.
+    """
 
     def holds(right: Right) -> bool:
         try:
@@ -69,7 +72,15 @@ def left(actor: Actor, rights: Iterable[Right]) -> list[Right]:
             return False
         return True
 
-    return [right for right in rights if holds(right)]
+    held = [right for right in rights if holds(right)]
+    return held if len(held) == len(rights) else [*held, [reach_as_far.__name__, actor.organization_id]]
+
+
+@_right
+def reach_as_far(actor: Actor, organization_id: str | None) -> None:
+    """Raise for a key that is limited, and not to that organization."""
+    if actor.organization_id not in {None, organization_id}:
+        raise _denied("the key is limited to an organization")
 
 
 def write(actor: Actor) -> None:
@@ -165,6 +176,13 @@ def write_key(actor: Actor, id: str, user_id: str, organization_id: str | None) 
     """Raise unless the key is the actor's own, and no wider than the one that the actor calls with."""
     if not (actor.is_trusted or (actor.user_id == user_id and actor.organization_id in {None, organization_id})):
         raise errors.not_found("API_KEY", id=id)
+
+
+@_right
+def make_secret(actor: Actor) -> None:
+    """Raise for a service that has less than its user: with a key of the user's it would have all of it."""
+    if actor.is_lessened:
+        raise _denied("only an admin service gets keys of the platform's administrators")
 
 
 @_right

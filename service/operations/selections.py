@@ -152,6 +152,8 @@ def batch_resolve(
 
 def point(user_id: str, template: Template, organization_id: str | None) -> str:
     """Make the template the user's selection for its type in the organization, or platform-wide; answer the id."""
+    if organization_id is not None:
+        organizations.hold_member(organization_id, user_id)
     (id,) = database.execute_sql(
         """
         insert into user_template_selections as s

@@ -52,7 +52,9 @@ def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
     """Check a part of a key: the digest keeps mistakes out, but anybody can make one."""
     if kind is datetime and type(part) is int:
         return _EPOCH + timedelta(microseconds=part)
-    if kind is str and isinstance(part, str) and "\0" not in part and part.encode():
+    if kind is str and isinstance(part, str) and "\0" not in part:
+        # Raises for what is no text.
+        part.encode()
         return part
     raise ValueError
 

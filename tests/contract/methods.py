@@ -17,6 +17,7 @@ from tests.conftest import Api
 OUTPUT_ONLY = field_behavior_pb2.FieldBehavior.OUTPUT_ONLY
 IMMUTABLE = field_behavior_pb2.FieldBehavior.IMMUTABLE
 REQUIRED = field_behavior_pb2.FieldBehavior.REQUIRED
+OPTIONAL = field_behavior_pb2.FieldBehavior.OPTIONAL
 
 _NEW_KEYS = {"request_id", "clerk_id", "openai_id", "assistant_id"}
 """Named like references, but what they name need not exist."""
@@ -99,6 +100,15 @@ class Method:
         assert resource is not None
         return resource
 
+    @property
+    def unkept(self) -> list[str]:
+        """The fields of the answer that a replay does not have."""
+        return [field.name for field in self.descriptor.output_type.fields if field.name == "secret"]
+
+    def resource_of(self, answer: Any) -> Any:
+        """Answer the resource that a write answers, alone or beside a secret."""
+        return getattr(answer, self.body.name) if self.unkept else answer
+
     def on(self, api: Api) -> Any:
         """Answer what makes the call."""
         return self.sends(api, self.request.SerializeToString)
@@ -117,6 +127,12 @@ class Method:
         """Answer the fields that name what must exist for the call to succeed."""
         return [field for field in self.strings() if self._is_reference(field)]
 
+    def required_references(self) -> list[Field]:
+        """Answer those that must not be empty where nobody is authenticated: an empty user is the caller."""
+        return [
+            field for field in self.references() if field.name != "organization_id" or REQUIRED in behaviour(field.last)
+        ]
+
     def _is_reference(self, field: Field) -> bool:
         key = field.last.containing_oneof
         if key is not None and key.name == "key":
@@ -126,7 +142,8 @@ class Method:
         ):
             return False
         if len(field.way) == 1:
-            return REQUIRED in behaviour(field.last)
+            # What a list is filtered by need not exist, but for the place where it looks.
+            return bool({REQUIRED, OPTIONAL} & set(behaviour(field.last))) or field.name == "organization_id"
         if self.name.startswith("Update"):
             return field.name == "id" or IMMUTABLE not in behaviour(field.last)
         return OUTPUT_ONLY not in behaviour(field.last)
@@ -161,5 +178,6 @@ READS = [method for method in METHODS if method.is_read]
 WRITES = [method for method in METHODS if not method.is_read]
 # What OpenAI serves are no rows of the database.
 LISTS = [method for method in METHODS if method.name.startswith("List") and method.name != "ListAvailableModels"]
-CREATES = [method for method in METHODS if method.name.startswith("Create")]
+CREATES = [method for method in METHODS if method.name.startswith(("Create", "Add"))]
 UPDATES = [method for method in METHODS if method.name.startswith("Update")]
+DELETES = [method for method in METHODS if method.name.startswith(("Delete", "Remove"))]

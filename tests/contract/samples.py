@@ -4,9 +4,20 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.api_key_service_pb2 import (
+    CreateApiKeyRequest,
+    GetApiKeyRequest,
+    ListApiKeysRequest,
+    RevokeApiKeyRequest,
+    RotateApiKeyRequest,
+    UpdateApiKeyRequest,
+)
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import (
     CreateModelRequest,
@@ -18,6 +29,19 @@ from omniflo.templates.v1.model_service_pb2 import (
     RefreshModelsRequest,
     ReplaceModelRequest,
     UpdateModelRequest,
+)
+from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_service_pb2 import (
+    AddMemberRequest,
+    CreateOrganizationRequest,
+    DeleteOrganizationRequest,
+    GetMemberRequest,
+    GetOrganizationRequest,
+    ListMembersRequest,
+    ListOrganizationsRequest,
+    RemoveMemberRequest,
+    UpdateMemberRequest,
+    UpdateOrganizationRequest,
 )
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
@@ -209,6 +233,41 @@ def _batch_render(api: Api) -> BatchRenderTemplatesRequest:
     return BatchRenderTemplatesRequest(user_id=template.user_id, template_types=[template.template_type])
 
 
+def _create_organization(api: Api) -> CreateOrganizationRequest:
+    return CreateOrganizationRequest(organization=Organization(name="A name"), user_id=api.user().id)
+
+
+def _add_member(api: Api) -> AddMemberRequest:
+    member = Member(
+        organization_id=api.organization().id,
+        user_id=api.user().id,
+        role=OrganizationRole.ORGANIZATION_ROLE_VIEWER,
+    )
+    return AddMemberRequest(member=member)
+
+
+def _update_member(api: Api) -> UpdateMemberRequest:
+    id = api.member(api.organization()).id
+    return UpdateMemberRequest(member=Member(id=id, role=OrganizationRole.ORGANIZATION_ROLE_ADMIN))
+
+
+def _create_key(api: Api) -> CreateApiKeyRequest:
+    owner = api.user()
+    key = ApiKey(
+        name="A name",
+        user_id=owner.id,
+        organization_id=api.organization(owner).id,
+        scope=ApiKeyScope.API_KEY_SCOPE_READ,
+        expire_time=Timestamp(seconds=2_000_000_000, nanos=123_456_000),
+    )
+    return CreateApiKeyRequest(api_key=key)
+
+
+def _update_key(api: Api) -> UpdateApiKeyRequest:
+    key = ApiKey(id=api.key().api_key.id, name="Another name", expire_time=Timestamp(seconds=2_000_000_000))
+    return UpdateApiKeyRequest(api_key=key)
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -251,6 +310,21 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "DeleteSelection": _delete_selection,
     "ResolveTemplate": _resolve,
     "BatchResolveTemplates": _batch_resolve,
+    "CreateOrganization": _create_organization,
+    "GetOrganization": lambda api: GetOrganizationRequest(id=api.organization().id),
+    "UpdateOrganization": lambda api: UpdateOrganizationRequest(
+        organization=Organization(id=api.organization().id, name="Another name")
+    ),
+    "DeleteOrganization": lambda api: DeleteOrganizationRequest(id=api.organization().id),
+    "AddMember": _add_member,
+    "GetMember": lambda api: GetMemberRequest(id=api.member(api.organization()).id),
+    "UpdateMember": _update_member,
+    "RemoveMember": lambda api: RemoveMemberRequest(id=api.member(api.organization()).id),
+    "CreateApiKey": _create_key,
+    "GetApiKey": lambda api: GetApiKeyRequest(id=api.key().api_key.id),
+    "UpdateApiKey": _update_key,
+    "RevokeApiKey": lambda api: RevokeApiKeyRequest(id=api.key().api_key.id),
+    "RotateApiKey": lambda api: RotateApiKeyRequest(id=api.key().api_key.id, grace=Duration(seconds=60)),
 }
 
 
@@ -367,6 +441,76 @@ def _selections(api: Api) -> Rows:
     )
 
 
+def _organizations(api: Api) -> Rows:
+    user = api.user()
+    api.organization()
+    return Rows(
+        request=ListOrganizationsRequest(user_id=user.id),
+        add=lambda: api.organization(user).id,
+        remove=lambda row: api.organizations.DeleteOrganization(DeleteOrganizationRequest(id=row)),
+        # Of one name: the id tells them apart.
+        copy="""
+            with copies as (
+                insert into organizations (id, name)
+                select id || n, name from organizations, generate_series(1, 1001) n where id = %s
+                returning id
+            )
+            insert into organization_members (id, organization_id, user_id, role)
+            select copies.id, copies.id, m.user_id, m.role
+            from copies join organization_members m on copies.id like m.organization_id || '%%'
+        """,
+    )
+
+
+def _members(api: Api) -> Rows:
+    organization = api.organization()
+    request = ListMembersRequest(organization_id=organization.id)
+    # Without this one there is no organization, so it is the first of the rows.
+    first = [member.id for member in api.organizations.ListMembers(request).members]
+    api.organization()
+    return Rows(
+        request=request,
+        add=lambda: first.pop() if first else api.member(organization).id,
+        remove=lambda row: api.organizations.RemoveMember(RemoveMemberRequest(id=row)),
+        # Of one time: the id tells them apart.
+        copy="""
+            with first as (
+                select m.*, n from organization_members m, generate_series(1, 1001) n where m.id = %s
+            ), person as (
+                insert into users (id, clerk_id) select user_id || n, user_id || n from first
+            )
+            insert into organization_members (id, organization_id, user_id, role, create_time)
+            select id || n, organization_id, user_id || n, role, create_time from first
+        """,
+    )
+
+
+def _keys(api: Api) -> Rows:
+    owner = api.user()
+    api.key()
+    places = {}
+
+    def add() -> str:
+        place = api.organization(owner).id
+        row = api.key(user_id=owner.id, organization_id=place).api_key.id
+        places[row] = place
+        return row
+
+    return Rows(
+        request=ListApiKeysRequest(user_id=owner.id),
+        add=add,
+        # A key is never deleted by itself.
+        remove=lambda row: api.organizations.DeleteOrganization(DeleteOrganizationRequest(id=places[row])),
+        # Of one time: the id tells them apart.
+        copy="""
+            insert into api_keys (id, user_id, organization_id, name, scope, digest, create_time)
+            select id || n, user_id, organization_id, name, scope, digest, create_time
+            from api_keys, generate_series(1, 1001) n
+            where id = %s
+        """,
+    )
+
+
 ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListUsers": _users,
     "ListTemplateTypes": _types,
@@ -374,4 +518,7 @@ ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListModels": _models,
     "ListTemplates": _templates,
     "ListSelections": _selections,
+    "ListOrganizations": _organizations,
+    "ListMembers": _members,
+    "ListApiKeys": _keys,
 }

@@ -13,7 +13,18 @@ from omniflo.templates.v1.error_reason_pb2 import ErrorReason
 from service import errors
 from tests.conftest import Api, Database, fails
 from tests.contract import samples
-from tests.contract.methods import CREATES, LISTS, METHODS, OUTPUT_ONLY, READS, UPDATES, WRITES, Method, behaviour
+from tests.contract.methods import (
+    CREATES,
+    DELETES,
+    LISTS,
+    METHODS,
+    OUTPUT_ONLY,
+    READS,
+    UPDATES,
+    WRITES,
+    Method,
+    behaviour,
+)
 from tests.contract.tables import contents
 
 NAME = "{0.name}".format
@@ -36,7 +47,7 @@ def test_no_sample_is_of_a_method_that_is_gone() -> None:
 
 def test_every_kind_of_method_is_found() -> None:
     assert len({method.name for method in METHODS}) == len(METHODS)
-    assert all([READS, WRITES, LISTS, CREATES, UPDATES])
+    assert all([READS, WRITES, LISTS, CREATES, UPDATES, DELETES])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
@@ -72,13 +83,22 @@ def test_a_write_changes_something(api: Api, database: Database, method: Method)
 def test_requests_and_responses_are_named_after_the_method(method: Method) -> None:
     assert method.descriptor.input_type.name == f"{method.name}Request"
     answer = method.descriptor.output_type.name
-    verb = next(
-        (verb for verb in ("Get", "Create", "Update", "Provision", "Import", "Set") if method.name.startswith(verb)), ""
-    )
-    if method.name.startswith("Delete"):
+    verbs = ("Get", "Create", "Add", "Update", "Provision", "Import", "Set")
+    verb = next((verb for verb in verbs if method.name.startswith(verb)), "")
+    if method in DELETES:
         assert answer == "Empty"
+    elif verb and not method.unkept:
+        assert answer == method.name.removeprefix(verb)
     else:
-        assert answer == (method.name.removeprefix(verb) if verb else f"{method.name}Response")
+        assert answer == f"{method.name}Response"
+
+
+def test_only_what_makes_a_secret_answers_one() -> None:
+    assert [method.name for method in METHODS if method.unkept] == ["CreateApiKey", "RotateApiKey"]
+    assert [message.name for message in MESSAGES if "secret" in message.fields_by_name] == [
+        "CreateApiKeyResponse",
+        "RotateApiKeyResponse",
+    ]
 
 
 @pytest.mark.parametrize("method", LISTS, ids=NAME)
@@ -150,5 +170,5 @@ def test_what_is_output_only_is_ignored(api: Api, method: Method) -> None:
     assert fields
     for field in fields:
         _fill(body, field)
-    response = method.on(api)(request)
+    response = method.resource_of(method.on(api)(request))
     assert [field.name for field in fields if getattr(response, field.name) == getattr(body, field.name)] == []

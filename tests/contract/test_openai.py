@@ -120,7 +120,7 @@ def test_reads_of_openai_are_tried_again(api: Api, stand_in: StandIn) -> None:
 
 
 def test_without_a_key_the_missing_variable_is_named(url: str) -> None:
-    keyless = server.build(Settings(openai_api_key=None, drain_seconds=0), url)
+    keyless = server.build(Settings(auth="none", openai_api_key=None, drain_seconds=0), url)
     with grpc.insecure_channel(f"127.0.0.1:{keyless.start({'listen': '127.0.0.1:0'})['listen']}") as channel:
         failure = fails(ModelServiceStub(channel).ImportModel, ImportModelRequest(openai_id="o3"))
     keyless.drain()

@@ -146,7 +146,9 @@ def test_what_cannot_be_rendered_says_why(api: Api) -> None:
         failure = fails(api.templates.RenderTemplate, RenderTemplateRequest(**key))
         assert (failure.code, failure.reason) == (code, reason)
     empty = fails(api.templates.RenderTemplate, RenderTemplateRequest(resolve=ResolutionKey()))
-    assert set(empty.violations) == {"resolve.user_id", "resolve.template_type"}
+    assert set(empty.violations) == {"resolve.template_type"}
+    empty = fails(api.templates.RenderTemplate, RenderTemplateRequest(resolve=ResolutionKey(template_type="x")))
+    assert set(empty.violations) == {"resolve.user_id"}
 
 
 def test_a_model_that_ends_is_warned_about_and_rendered_all_the_same(api: Api, database: Database) -> None:

@@ -113,8 +113,10 @@ def test_what_is_not_given_is_left_to_the_model(api: Api) -> None:
 
 def test_create_wants_what_is_required(api: Api) -> None:
     failure = fails(api.templates.CreateTemplate, CreateTemplateRequest(template=Template(description="Empty.")))
-    assert_invalid(failure, "title", "instructions", "user_id", "template_type", "model")
+    assert_invalid(failure, "title", "instructions", "template_type", "model")
     assert set(failure.violations.values()) == {"is required"}
+    body = Template(title="A title", instructions="Do it.", template_type=api.type().name, model=api.model().openai_id)
+    assert_invalid(fails(api.templates.CreateTemplate, CreateTemplateRequest(template=body)), "user_id")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.operations import models, template_tools, template_types, templates
+from service.operations import api_keys, models, organizations, template_tools, template_types, templates
 from service.server import SERVICES
 
 
@@ -33,9 +33,16 @@ def methods() -> Iterator[Method]:
 Known = dict[str, list[str]]
 """Values by the name of the field that they are meant for; an `id` stands behind its message, as in `Model.id`."""
 
-KINDS = ("TemplateTool", "TemplateType", "Template", "Model", "User")
+KINDS = ("TemplateTool", "TemplateType", "Template", "Model", "User", "Organization", "Member", "ApiKey")
 
-ENDS = {"DeleteTemplateRequest", "DeleteTemplateToolRequest", "DeleteSelectionRequest"}
+ENDS = {
+    "DeleteTemplateRequest",
+    "DeleteTemplateToolRequest",
+    "DeleteSelectionRequest",
+    "DeleteOrganizationRequest",
+    "RemoveMemberRequest",
+    "RevokeApiKeyRequest",
+}
 """Requests that nothing forbids; they name the last quarter of what there is, so that the rest stays."""
 
 WORDS: Known = {
@@ -55,7 +62,18 @@ WORDS: Known = {
     "vector_store_ids": ["vs_1"],
     "file_ids": ["file_1"],
     "memory_limit": ["", "4g"],
-    "paths": ["*", *sorted(templates.WRITABLE | template_types.WRITABLE | models.WRITABLE | template_tools.WRITABLE)],
+    "paths": [
+        "*",
+        *sorted(
+            templates.WRITABLE
+            | template_types.WRITABLE
+            | models.WRITABLE
+            | template_tools.WRITABLE
+            | organizations.WRITABLE
+            | organizations.WRITABLE_OF_MEMBER
+            | api_keys.WRITABLE
+        ),
+    ],
 }
 
 STRINGS = [

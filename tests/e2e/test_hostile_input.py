@@ -15,7 +15,10 @@ from google.protobuf.message import Message
 from grpc import RpcError, StatusCode
 from grpc_status import rpc_status
 
+from omniflo.templates.v1.api_key_pb2 import ApiKey
+from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest, ListApiKeysRequest, RotateApiKeyRequest
 from omniflo.templates.v1.model_service_pb2 import ListModelsRequest
+from omniflo.templates.v1.organization_service_pb2 import ListMembersRequest, ListOrganizationsRequest
 from omniflo.templates.v1.selection_service_pb2 import ListSelectionsRequest
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import (
@@ -42,6 +45,7 @@ CALLS = 10_000
 """Different ones; those that are refused are sent again, at least once."""
 MAX_ROUNDS = 10
 CLIENTS = 8
+LARGEST = 2**31 - 1
 MAX_DETAILS_OCTETS = 4096
 MAX_MESSAGE_OCTETS = 4 * 1024 * 1024
 MAX_METADATA_OCTETS = 8 * 1024
@@ -138,8 +142,18 @@ def known(api: Api) -> Known:
         )
         for number, type_ in enumerate(types * 4)
     ]
+    organizations = [api.organization(user) for user in users[:4]]
+    members = [
+        api.member(organization, user)
+        for place, organization in enumerate(organizations)
+        for number, user in enumerate(users[:5])
+        if place != number
+    ]
+    keys = [api.key(user_id=users[number % 8].id).api_key for number in range(8)]
+    keys += [api.key(user_id=users[number].id, organization_id=organizations[0].id).api_key for number in range(4)]
     templates = [
         api.template(
+            organization_id=organizations[number % 3].id if number >= 25 else "",
             user_id=users[number % 5].id,
             template_type=types[number % 5].name,
             model=all_models[number % 4].openai_id,
@@ -165,6 +179,13 @@ def known(api: Api) -> Known:
         "Template.id": (template_ids := [*(template.id for template in templates), "nothing"]),
         "template_id": template_ids,
         "assistant_id": ["asst_1"],
+        "Organization.id": (organization_ids := [*(organization.id for organization in organizations), "nothing"]),
+        "Organization.name": ["An organization"],
+        # Mostly platform-wide.
+        "organization_id": ["", "", "", "", *organization_ids],
+        "Member.id": [*(member.id for member in members), "nothing"],
+        "ApiKey.id": [*(key.id for key in keys), "nothing"],
+        "ApiKey.name": ["A key"],
     }
 
 
@@ -211,7 +232,10 @@ LISTS: dict[str, tuple[Message, list[type]]] = {
     "TemplateTypeService/ListTemplateTools": (ListTemplateToolsRequest(), [str, str]),
     "ModelService/ListModels": (ListModelsRequest(), [str, str]),
     "TemplateService/ListTemplates": (ListTemplatesRequest(query="title"), [int, str]),
-    "SelectionService/ListSelections": (ListSelectionsRequest(), [str]),
+    "SelectionService/ListSelections": (ListSelectionsRequest(), [str, str]),
+    "OrganizationService/ListOrganizations": (ListOrganizationsRequest(), [str, str]),
+    "OrganizationService/ListMembers": (ListMembersRequest(), [int, str]),
+    "ApiKeyService/ListApiKeys": (ListApiKeysRequest(), [int, str]),
 }
 """The request of each list, and the kinds of the parts of its keys; a number is a time."""
 
@@ -265,8 +289,10 @@ def forged(request: Any, key: bytes) -> str:
 def test_a_page_token_that_holds_no_key_is_invalid_even_with_the_right_digest(api: Api, path: str) -> None:
     request: Any
     request, kinds = LISTS[path]
-    if isinstance(request, ListSelectionsRequest):
+    if isinstance(request, ListSelectionsRequest | ListOrganizationsRequest | ListApiKeysRequest):
         request.user_id = api.user().id
+    elif isinstance(request, ListMembersRequest):
+        request.organization_id = api.organization().id
     elif isinstance(request, ListTemplateToolsRequest):
         request.template_type = api.type().name
     # Keys of other lists are none of this one.
@@ -278,6 +304,22 @@ def test_a_page_token_that_holds_no_key_is_invalid_even_with_the_right_digest(ap
         if (outcome.code, outcome.reason) != (StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID"):
             accepted.append(f"{key[:40]!r}: {outcome.code.name}")
     assert not accepted
+
+
+@pytest.mark.parametrize("nanos", [-1, 1_000_000_000, LARGEST, -LARGEST - 1])
+@pytest.mark.parametrize("seconds", [0, 1, 86_400, 253_402_300_799, -62_135_596_800, 2**63 - 1, -(2**63)])
+def test_no_moment_and_no_duration_breaks_the_service(api: Api, seconds: int, nanos: int) -> None:
+    made = api.key().api_key
+    key = ApiKey(name="A key", user_id=made.user_id, scope=made.scope)
+    key.expire_time.seconds, key.expire_time.nanos = seconds, nanos
+    rotate = RotateApiKeyRequest(id=made.id)
+    rotate.grace.seconds, rotate.grace.nanos = seconds, nanos
+    for path, request in (
+        ("ApiKeyService/CreateApiKey", CreateApiKeyRequest(api_key=key)),
+        ("ApiKeyService/RotateApiKey", rotate),
+    ):
+        outcome = send(api, Call(f"/omniflo.templates.v1.{path}", request.SerializeToString()))
+        assert outcome.code in REFUSALS | {StatusCode.OK}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,10 @@ SECONDS = 30.0
 """How long a test waits for what must happen."""
 
 PACKAGE = "omniflo.templates.v1"
-SERVICES = {f"{PACKAGE}.{name}Service" for name in ("User", "TemplateType", "Model", "Template", "Selection")}
+SERVICES = {
+    f"{PACKAGE}.{name}Service"
+    for name in ("User", "TemplateType", "Model", "Template", "Selection", "Organization", "ApiKey")
+}
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 MIGRATIONS = [migration.name for migration in migrate.load()]
@@ -45,7 +48,7 @@ MIGRATIONS = [migration.name for migration in migrate.load()]
 
 def environment(settings: dict[str, object]) -> dict[str, str]:
     """Answer the environment of a child: these settings, and nothing of ours that the tests were started with."""
-    ours = {"listen": "127.0.0.1:0", "log_format": "json", "processes": 1, "threads": 4, **settings}
+    ours = {"listen": "127.0.0.1:0", "auth": "none", "log_format": "json", "processes": 1, "threads": 4, **settings}
     inherited = os.environ.items()
     return {name: value for name, value in inherited if not name.startswith("OMNIFLO_")} | {
         variable(name): str(value) for name, value in ours.items()
@@ -350,7 +353,8 @@ def test_every_call_has_one_line_in_the_log(serving: Serving, api: Api) -> None:
     assert lines == [
         common | {"method": f"/{PACKAGE}.UserService/ProvisionUser", "code": "OK", "request_id": "order-17"},
         common | {"method": f"/{PACKAGE}.UserService/GetUser", "code": "NOT_FOUND", "reason": "USER_NOT_FOUND"},
-        common | {"method": malformed, "code": "INVALID_ARGUMENT", "reason": "REQUEST_MALFORMED"},
+        # It is refused before anybody asks who calls.
+        common | {"caller": "nobody", "method": malformed, "code": "INVALID_ARGUMENT", "reason": "REQUEST_MALFORMED"},
     ]
 
 

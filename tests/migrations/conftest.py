@@ -37,12 +37,34 @@ ROWS = {
         insert into user_template_selections (id, user_id, template_type_id, template_id) values
           ('s1', 'u1', 't1', 'p2'), ('s2', 'u2', 't2', 'p3')
     """,
+    "organizations": "insert into organizations (id, name) values ('g1', 'Sales'), ('g2', 'Support')",
+    "organization_members": """
+        insert into organization_members (id, organization_id, user_id, role) values
+          ('a1', 'g1', 'u1', 'admin'), ('a2', 'g1', 'u2', 'viewer'), ('a3', 'g2', 'u2', 'admin')
+    """,
+    "api_keys": """
+        insert into api_keys (id, user_id, organization_id, name, scope, digest, expire_time) values
+          ('k1', 'u1', null, 'Everywhere', 'read', 'abc', null),
+          ('k2', 'u2', 'g1', 'In one place', 'write', 'def', '2030-01-01Z')
+    """,
     "idempotency_keys": """
         insert into idempotency_keys (caller, method, request_id, fingerprint, response)
         values ('anonymous', 'CreateModel', 'order-17', 'abc', 'def')
     """,
 }
 """Some rows for each table, in an order in which what they refer to is there."""
+
+IN_ORGANIZATIONS = """
+    insert into templates (id, title, instructions, user_id, template_type_id, is_default, model_id, organization_id)
+    values
+      ('p4', 'Four', 'Do it here.', 'u1', 't1', true, 'm1', 'g1'),
+      ('p5', 'Five', 'Do it there.', 'u2', 't1', false, 'm1', 'g2');
+    insert into user_template_selections
+      (id, user_id, template_type_id, template_id, organization_id, template_scope)
+    values
+      ('s3', 'u1', 't1', 'p4', 'g1', 'g1'), ('s4', 'u2', 't1', 'p1', 'g1', '')
+"""
+"""Templates and selections of organizations."""
 
 
 def fill(database: Database) -> None:
@@ -58,9 +80,10 @@ def schema(database: Database) -> Schema:
     ours = "nspname = 'public' and relname <> 'schema_migrations'"
     return {
         "columns": database.query(
-            "select table_name, column_name, ordinal_position, data_type, udt_name, collation_name, is_nullable,"
-            " column_default from information_schema.columns"
-            " where table_schema = 'public' and table_name <> 'schema_migrations' order by 1, 3"
+            # The order of columns, not their positions: one that is dropped and added again leaves a gap.
+            "select table_name, column_name, data_type, udt_name, collation_name, is_nullable, column_default,"
+            " generation_expression from information_schema.columns"
+            " where table_schema = 'public' and table_name <> 'schema_migrations' order by 1, ordinal_position"
         ),
         "indexes": database.query(
             "select indexname, indexdef from pg_indexes"

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import CONSTRAINTS
 from tests.conftest import Database
-from tests.migrations.conftest import fill
+from tests.migrations.conftest import IN_ORGANIZATIONS, fill
 
 BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
     "users_clerk_id_within_bounds": (
@@ -85,22 +85,80 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["null", """'{{"file_search": {{}}}}'"""],
         ["""'{{"code_interpreter": {{}}}}'""", "'{{}}'", "'[]'", """'["file_search"]'""", """'"file_search"'"""],
     ),
-    # Two defaults of one type.
-    "templates_one_default_for_each_type": (
-        "update templates set is_default = true where id = {}",
-        ["'p1'", "'p3'"],
-        ["'p2'"],
+    # Two defaults of one type, of the platform or of one organization.
+    "templates_one_default_for_each_scope_and_type": (
+        """
+        insert into templates
+          (id, title, instructions, user_id, model_id, is_default, template_type_id, organization_id)
+        values ('p6', 'Six', 'Do it.', 'u1', 'm1', {})
+        """,
+        ["false, 't1', null", "false, 't1', 'g1'", "true, 't1', 'g2'", "true, 't2', 'g1'"],
+        ["true, 't1', null", "true, 't2', null", "true, 't1', 'g1'"],
     ),
-    # A template of another type than the selection's.
+    # A template of another type than the selection's, or that is not where the selection says that it is.
     "user_template_selections_are_of_a_template_of_their_type": (
-        "update user_template_selections set template_id = {} where id = 's1'",
-        ["'p1'", "'p2'"],
-        ["'p3'", "'nothing'"],
+        "update user_template_selections set (template_id, template_scope) = ({}) where id = 's3'",
+        ["'p4', 'g1'", "'p1', ''", "'p2', ''"],
+        ["'p3', ''", "'nothing', ''", "'p1', 'g1'", "'p4', ''", "'p5', ''", "'p5', 'g1'"],
     ),
-    "user_template_selections_one_for_each_user_and_type": (
-        "insert into user_template_selections (id, user_id, template_type_id, template_id) values ('s3', {})",
-        ["'u1', 't2', 'p3'"],
-        ["'u1', 't1', 'p1'", "'u1', 't1', 'p2'"],
+    # A template of another organization than the selection's.
+    "user_template_selections_are_of_a_template_within_reach": (
+        "update user_template_selections set (organization_id, template_id, template_scope) = ({}) where id = 's3'",
+        ["'g1', 'p4', 'g1'", "'g1', 'p1', ''"],
+        ["null, 'p4', 'g1'", "'g1', 'p5', 'g2'", "null, 'p5', 'g2'"],
+    ),
+    # Of one who is no member there.
+    "user_template_selections_belong_to_a_member": (
+        """
+        insert into user_template_selections (id, user_id, template_type_id, template_id, organization_id)
+        values ('s5', {})
+        """,
+        ["'u1', 't2', 'p3', 'g1'", "'u2', 't1', 'p1', 'g2'", "'u2', 't1', 'p1', null"],
+        ["'u1', 't2', 'p3', 'g2'", "'u1', 't2', 'p3', 'nothing'"],
+    ),
+    "user_template_selections_one_for_each_user_scope_and_type": (
+        """
+        insert into user_template_selections (id, user_id, template_type_id, template_id, organization_id)
+        values ('s5', {})
+        """,
+        ["'u1', 't2', 'p3', null", "'u1', 't2', 'p3', 'g1'", "'u2', 't1', 'p1', 'g2'"],
+        ["'u1', 't1', 'p1', null", "'u1', 't1', 'p2', null", "'u1', 't1', 'p1', 'g1'", "'u2', 't1', 'p2', 'g1'"],
+    ),
+    "organizations_name_within_bounds": (
+        "update organizations set name = {}",
+        ["'x'", "repeat('é', 128)"],
+        ["''", "repeat('x', 129)"],
+    ),
+    "organization_members_organization_and_user_are_unique": (
+        "insert into organization_members (id, organization_id, user_id, role) values ('a4', {}, 'viewer')",
+        ["'g2', 'u1'"],
+        ["'g1', 'u1'", "'g1', 'u2'"],
+    ),
+    "organization_members_belong_to_an_organization": (
+        "update organization_members set organization_id = {} where id = 'a3'",
+        ["'g2'"],
+        ["'nothing'"],
+    ),
+    "organization_members_belong_to_a_user": (
+        "update organization_members set user_id = {} where id = 'a3'",
+        ["'u1'", "'u2'"],
+        ["'nobody'"],
+    ),
+    "templates_belong_to_an_organization": (
+        "update templates set organization_id = {} where id = 'p5'",
+        ["null", "'g1'", "'g2'"],
+        ["'nothing'", "''"],
+    ),
+    "api_keys_belong_to_a_user": ("update api_keys set user_id = {} where id = 'k1'", ["'u2'"], ["'nobody'"]),
+    "api_keys_belong_to_a_member": (
+        "update api_keys set (user_id, organization_id) = ({})",
+        ["'u1', 'g1'", "'u2', 'g2'", "'u2', null"],
+        ["'u1', 'g2'", "'u2', 'nothing'"],
+    ),
+    "api_keys_name_within_bounds": (
+        "update api_keys set name = {}",
+        ["'x'", "repeat('é', 128)"],
+        ["''", "repeat('x', 129)"],
     ),
     "users_clerk_id_is_unique": ("insert into users (id, clerk_id) values ('u3', {})", ["'user_3'"], ["'user_1'"]),
     "template_types_name_is_unique": (
@@ -123,8 +181,8 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
     "templates_have_an_author": ("update templates set user_id = {}", ["'u2'"], ["'nobody'"]),
     "templates_are_of_a_type": (
         "insert into templates (id, title, instructions, user_id, model_id, template_type_id) values ({})",
-        ["'p4', 'Four', 'Do it.', 'u1', 'm1', 't1'"],
-        ["'p4', 'Four', 'Do it.', 'u1', 'm1', 'nothing'"],
+        ["'p6', 'Six', 'Do it.', 'u1', 'm1', 't1'"],
+        ["'p6', 'Six', 'Do it.', 'u1', 'm1', 'nothing'"],
     ),
     "templates_name_a_model": ("update templates set model_id = {}", ["'m1'"], ["'nothing'"]),
     "user_template_selections_belong_to_a_user": (
@@ -135,7 +193,7 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
 }
 """By the name of a constraint: a statement with a gap, what may stand there, and what is refused."""
 
-NEVER_FIRST = {"templates_id_and_type_are_unique"}
+NEVER_FIRST = {"templates_id_type_and_scope_are_unique"}
 """Constraints that others always come before: this one is only there to be referred to."""
 
 CASES = [
@@ -150,6 +208,7 @@ CASES = [
 def filled(database: Database) -> Database:
     """The server's database with some rows."""
     fill(database)
+    database.query(IN_ORGANIZATIONS)
     return database
 
 
@@ -215,6 +274,16 @@ def test_plain_sql_is_refused_by_the_constraint_and_no_sooner(
             "update templates set template_type_id = 't2', is_default = false where id = 'p2'",
             "user_template_selections_are_of_a_template_of_their_type",
         ),
+        ("delete from organizations where id = 'g2'", "templates_belong_to_an_organization"),
+        # A template that is selected stays where it belongs.
+        (
+            "update templates set organization_id = 'g2' where id = 'p4'",
+            "user_template_selections_are_of_a_template_of_their_type",
+        ),
+        (
+            "update templates set organization_id = null, is_default = false where id = 'p4'",
+            "user_template_selections_are_of_a_template_of_their_type",
+        ),
     ],
 )
 def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> None:
@@ -226,10 +295,33 @@ def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> Non
 @pytest.mark.parametrize(
     ("sql", "left"),
     [
-        ("delete from templates where id = 'p2'", {"user_template_selections": ["s2"]}),
+        ("delete from templates where id = 'p2'", {"user_template_selections": ["s2", "s3", "s4"]}),
         (
             "delete from templates where user_id = 'u2'; delete from users where id = 'u2'",
-            {"users": ["u1"], "user_template_selections": ["s1"]},
+            {
+                "users": ["u1"],
+                "user_template_selections": ["s1", "s3"],
+                "organization_members": ["a1"],
+                "organizations": ["g1", "g2"],
+                "api_keys": ["k1"],
+            },
+        ),
+        (
+            "delete from organization_members where id = 'a2'",
+            {
+                "user_template_selections": ["s1", "s2", "s3"],
+                "api_keys": ["k1"],
+                "templates": ["p1", "p2", "p3", "p4", "p5"],
+            },
+        ),
+        (
+            "delete from templates where organization_id = 'g1'; delete from organizations where id = 'g1'",
+            {
+                "organization_members": ["a3"],
+                "user_template_selections": ["s1", "s2"],
+                "api_keys": ["k1"],
+                "users": ["u1", "u2"],
+            },
         ),
         (
             "delete from templates where template_type_id = 't1'; delete from template_types where id = 't1'",
@@ -241,3 +333,10 @@ def test_what_belongs_to_a_row_goes_with_it(filled: Database, sql: str, left: Ma
     filled.query(sql)
     for table, ids in left.items():
         assert [id for (id,) in filled.query(f"select id from {table} order by id")] == ids
+
+
+@pytest.mark.parametrize("table", ["templates", "user_template_selections"])
+def test_the_scope_of_a_row_is_written_with_its_organization_and_by_nobody(filled: Database, table: str) -> None:
+    assert filled.query(f"select id from {table} where scope is distinct from coalesce(organization_id, '')") == []
+    with pytest.raises(psycopg2.errors.GeneratedAlways):
+        filled.query(f"update {table} set scope = ''")

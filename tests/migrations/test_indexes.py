@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 
 from service import db, migrate
-from service.actor import SYSTEM
+from service.actor import SYSTEM, Actor
 from service.models.templates import View
-from service.operations import maintenance, models, selections, template_tools, template_types, templates, users
+from service.operations import (
+    api_keys,
+    maintenance,
+    models,
+    organizations,
+    selections,
+    template_tools,
+    template_types,
+    templates,
+    users,
+)
 from tests.conftest import Database
 from tests.migrations.conftest import working_on
 
@@ -21,8 +31,12 @@ Node = dict[str, Any]
 Explain = Callable[[Callable[[], object]], list[Node]]
 
 
-def list_templates(**filters: object) -> List:
-    return lambda **page: templates.page(SYSTEM, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
+USER = Actor("user:u10", user_id="u10")
+"""A member of 20 organizations."""
+
+
+def list_templates(actor: Actor = SYSTEM, **filters: object) -> List:
+    return lambda **page: templates.page(actor, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
 
 
 LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
@@ -38,7 +52,9 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
         "template_tools_by_template_type",
     ),
     "ListModels": (lambda **page: models.page(SYSTEM, **page), ("Model 10", "m10"), "openai_models_by_name"),
-    "ListTemplates": (list_templates(), MIDDLE, "templates_by_create_time"),
+    "ListTemplates": (list_templates(), MIDDLE, "templates_by_scope"),
+    "ListTemplates that a user may read": (list_templates(USER), MIDDLE, "templates_by_scope"),
+    "ListTemplates of an organization": (list_templates(organization_id="g10"), MIDDLE, "templates_by_scope"),
     "ListTemplates of a type": (
         list_templates(template_type="type-10"),
         MIDDLE,
@@ -49,12 +65,28 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
     "ListSelections": (
         lambda **page: selections.page(SYSTEM, user_id="u10", view=View.SUMMARY, **page),
         (),
-        "user_template_selections_one_for_each_user_and_type",
+        "user_template_selections_one_for_each_user_scope_and_type",
+    ),
+    "ListOrganizations": (
+        lambda **page: organizations.page(SYSTEM, user_id="u10", **page),
+        (),
+        "organization_members_by_user",
+    ),
+    "ListMembers": (
+        lambda **page: organizations.page_of_members(SYSTEM, "g10", **page),
+        (MOMENT, "a1010"),
+        "organization_members_by_organization",
+    ),
+    "ListApiKeys": (
+        lambda **page: api_keys.page(SYSTEM, user_id="u10", **page),
+        (MIDDLE[0], "k2010"),
+        "api_keys_by_user",
     ),
 }
 """What lists rows, a key within them, and the index that they are found by.
 
-The selections of a user are sorted for each page: there are no more than types.
+The selections of a user are sorted for each page: there are no more than types in each of the user's organizations. So
+are those, of which a user has few.
 """
 
 KEYED = {name: (list_, key, index) for name, (list_, key, index) in LISTS.items() if key}
@@ -66,11 +98,42 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "ResolveTemplate": (
         lambda: selections.resolve(SYSTEM, user_id="u10", template_type="type-10", view=View.SUMMARY),
-        "templates_one_default_for_each_type",
+        "templates_one_default_for_each_scope_and_type",
+    ),
+    "ResolveTemplate in an organization, its default": (
+        lambda: selections.resolve(
+            SYSTEM, user_id="u10", organization_id="g10", template_type="type-10", view=View.SUMMARY
+        ),
+        "templates_one_default_for_each_scope_and_type",
+    ),
+    "ResolveTemplate in an organization, the selections": (
+        lambda: selections.resolve(
+            SYSTEM, user_id="u10", organization_id="g10", template_type="type-10", view=View.SUMMARY
+        ),
+        "user_template_selections_one_for_each_user_scope_and_type",
     ),
     "ListTemplates, all defaults": (
         lambda: list_templates(is_default=True)(after=None, size=50),
-        "templates_one_default_for_each_type",
+        "templates_one_default_for_each_scope_and_type",
+    ),
+    "what a user may read": (
+        lambda: list_templates(USER)(after=None, size=50),
+        "organization_members_by_user",
+    ),
+    # What a foreign key asks when somebody deletes what it refers to.
+    "the templates of an organization": (
+        lambda: db.database.execute_sql("select from templates where organization_id = 'g10'"),
+        "templates_by_organization",
+    ),
+    "the selections of a member": (
+        lambda: db.database.execute_sql(
+            "delete from user_template_selections where (organization_id, user_id) = ('g10', 'u10')"
+        ),
+        "user_template_selections_one_for_each_user_scope_and_type",
+    ),
+    "the API keys of a member": (
+        lambda: db.database.execute_sql("delete from api_keys where (organization_id, user_id) = ('g10', 'u10')"),
+        "api_keys_by_user",
     ),
     "ListModels that end": (
         lambda: models.page(SYSTEM, shutting_down_before=date(2027, 6, 1), after=None, size=50),
@@ -79,7 +142,8 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     "purge": (lambda: maintenance.purge_batch(SYSTEM), "idempotency_keys_by_create_time"),
     "the selections of a template": (
         lambda: db.database.execute_sql(
-            "delete from user_template_selections where (template_id, template_type_id) = ('p10', 't10')"
+            "delete from user_template_selections"
+            " where (template_id, template_type_id, template_scope) = ('p10', 't10', '')"
         ),
         "user_template_selections_by_template",
     ),
@@ -103,10 +167,23 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             "'m' || i, 'model-' || i, 'Model ' || i, case when i % 100 = 0 then date '2027-01-01' + i end",
             3000,
         ),
+        ("organizations", "id, name", "'g' || i, 'Organization ' || i", 99),
+        (
+            "organization_members",
+            "id, organization_id, user_id, role, create_time",
+            "'a' || i, 'g' || i % 20, 'u' || i / 20, 'member', {time}",
+            9999,
+        ),
+        (
+            "api_keys",
+            "id, user_id, name, scope, digest, create_time",
+            "'k' || i, 'u' || i % 500, 'A key', 'read', '', {time}",
+            5000,
+        ),
         (
             "templates",
-            "id, user_id, template_type_id, model_id, is_default, create_time, title, instructions",
-            "'p' || i, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, i >= 9900, {time}, {title}, 'Do it.'",
+            "id, organization_id, user_id, template_type_id, model_id, is_default, create_time, title, instructions",
+            "'p' || i, {place}, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, {default}, {time}, {title}, 'Do it.'",
             9999,
         ),
         (
@@ -126,6 +203,8 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             time=f"'{MOMENT}'::timestamptz + make_interval(mins => i)",
             title="case when i % 1000 = 7 then 'rare' else 'common' end",
             tool="'code_interpreter'",
+            place="case when i > 5000 and i < 9900 and i % 2 = 0 then 'g' || i % 100 end",
+            default="i >= 9900 or i >= 9800 and i % 2 = 0",
         )
         database.query(f"insert into {table} ({columns}) select {filled_in} from generate_series(0, {count}) i")
     database.query("update idempotency_keys set create_time = now() where request_id::int > 100")

@@ -6,7 +6,7 @@ import pytest
 
 from service import migrate
 from tests.conftest import Database
-from tests.migrations.conftest import ROWS, fill, schema
+from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill, schema
 
 MIGRATIONS = migrate.load()
 
@@ -64,3 +64,26 @@ def test_a_step_back_and_forth_spares_the_rows_of_other_tables(empty: Database, 
     assert schema(empty) == schema_before
     again = rows(empty)
     assert {table: same_columns(again[table], kept) for table, kept in without.items()} == without
+
+
+@pytest.mark.parametrize("table", ["templates", "user_template_selections"])
+def test_what_belongs_to_organizations_is_neither_lost_nor_made_public(migrated: Database, table: str) -> None:
+    migrated.query(IN_ORGANIZATIONS)
+    if table == "user_template_selections":
+        # The selection of a platform-wide template in an organization.
+        migrated.query("delete from templates where organization_id is not null")
+    before, newest = rows(migrated), max(migration.version for migration in MIGRATIONS)
+    migrate.down(MIGRATIONS, to=9)
+    schema_before = schema(migrated)
+    with pytest.raises(migrate.MigrationError, match="0009_templates_of_organizations failed and was rolled back"):
+        migrate.down(MIGRATIONS, to=0)
+    assert schema(migrated) == schema_before
+    assert rows(migrated)[table] == before[table]
+
+    migrate.up(MIGRATIONS, to=newest)
+    for each in ("user_template_selections", "templates"):
+        migrated.query(f"delete from {each} where organization_id is not null")
+    assert migrate.down(MIGRATIONS, to=8)[-1] == "0009_templates_of_organizations"
+    assert [row["id"] for row in rows(migrated)[table]] == [
+        row["id"] for row in before[table] if row["organization_id"] is None
+    ]

@@ -13,11 +13,22 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 
 from omniflo.templates.v1 import (
+    api_key_service_pb2,
     model_service_pb2,
+    organization_service_pb2,
     selection_service_pb2,
     template_service_pb2,
     template_type_service_pb2,
     user_service_pb2,
+)
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.api_key_service_pb2 import (
+    CreateApiKeyRequest,
+    GetApiKeyRequest,
+    ListApiKeysRequest,
+    RevokeApiKeyRequest,
+    RotateApiKeyRequest,
+    UpdateApiKeyRequest,
 )
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import (
@@ -26,6 +37,19 @@ from omniflo.templates.v1.model_service_pb2 import (
     GetModelRequest,
     ListModelsRequest,
     UpdateModelRequest,
+)
+from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_service_pb2 import (
+    AddMemberRequest,
+    CreateOrganizationRequest,
+    DeleteOrganizationRequest,
+    GetMemberRequest,
+    GetOrganizationRequest,
+    ListMembersRequest,
+    ListOrganizationsRequest,
+    RemoveMemberRequest,
+    UpdateMemberRequest,
+    UpdateOrganizationRequest,
 )
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
@@ -62,8 +86,11 @@ from omniflo.templates.v1.user_service_pb2 import (
     ListUsersRequest,
     ProvisionUserRequest,
 )
+from service import actor
 from service.openai_gateway import Gateway
+from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.models import ModelServicer
+from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
@@ -80,6 +107,8 @@ SERVICERS: Mapping[ServiceDescriptor, object] = {
         (model_service_pb2, "Model", ModelServicer(Gateway(None, None))),
         (template_service_pb2, "Template", TemplateServicer()),
         (selection_service_pb2, "Selection", SelectionServicer()),
+        (organization_service_pb2, "Organization", OrganizationServicer()),
+        (api_key_service_pb2, "ApiKey", ApiKeyServicer()),
     )
 }
 
@@ -90,9 +119,11 @@ SECONDS = 10.0
 
 
 @pytest.fixture
-def call(database: Database) -> Call:
+def call(database: Database, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Makes the call that takes the request, and answers what its servicer answers."""
     del database
+    # The interceptor that says who calls is not there.
+    monkeypatch.setattr(actor, "current", lambda: actor.ANONYMOUS)
     server = grpc_testing.server_from_dictionary(SERVICERS, grpc_testing.strict_real_time())
 
     def make(request: Message) -> Any:
@@ -210,6 +241,42 @@ def test_selections(call: Call, template: Template) -> None:
     assert [result.WhichOneof("outcome") for result in batch.results] == ["resolved", "error"]
     assert call(DeleteSelectionRequest(**key, etag=selection.etag)) == Empty()
     assert list(call(ListSelectionsRequest(user_id=user.id)).selections) == []
+
+
+def test_organizations_and_their_members(call: Call) -> None:
+    user, other = (call(ProvisionUserRequest(clerk_id=f"user_{number}")) for number in (1, 2))
+    created = call(CreateOrganizationRequest(organization=Organization(name="A"), user_id=user.id))
+    changed = call(UpdateOrganizationRequest(organization=Organization(id=created.id, name="B", etag=created.etag)))
+    assert call(GetOrganizationRequest(id=created.id)) == changed
+    assert list(call(ListOrganizationsRequest(user_id=user.id)).organizations) == [changed]
+    (first,) = call(ListMembersRequest(organization_id=created.id)).members
+    assert (first.user_id, first.role) == (user.id, OrganizationRole.ORGANIZATION_ROLE_ADMIN)
+    viewer = OrganizationRole.ORGANIZATION_ROLE_VIEWER
+    added = call(AddMemberRequest(member=Member(organization_id=created.id, user_id=other.id, role=viewer)))
+    promoted = call(UpdateMemberRequest(member=Member(id=added.id, role=OrganizationRole.ORGANIZATION_ROLE_MEMBER)))
+    assert call(GetMemberRequest(id=added.id)) == promoted
+    page = call(ListMembersRequest(organization_id=created.id, page_size=1))
+    assert list(page.members) == [first]
+    rest = call(ListMembersRequest(organization_id=created.id, page_size=1, page_token=page.next_page_token))
+    assert (list(rest.members), rest.next_page_token) == ([promoted], "")
+    assert call(RemoveMemberRequest(id=added.id, etag=promoted.etag)) == Empty()
+    assert call(DeleteOrganizationRequest(id=created.id, etag=changed.etag)) == Empty()
+    assert list(call(ListOrganizationsRequest(user_id=user.id)).organizations) == []
+
+
+def test_api_keys(call: Call) -> None:
+    user = call(ProvisionUserRequest(clerk_id="user_1"))
+    body = ApiKey(name="A", user_id=user.id, scope=ApiKeyScope.API_KEY_SCOPE_READ)
+    made = call(CreateApiKeyRequest(api_key=body))
+    assert made.secret.startswith(f"omf_{made.api_key.id}_")
+    changed = call(UpdateApiKeyRequest(api_key=ApiKey(id=made.api_key.id, name="B")))
+    assert call(GetApiKeyRequest(id=changed.id)) == changed
+    rotated = call(RotateApiKeyRequest(id=changed.id, etag=changed.etag))
+    assert rotated.secret.startswith(f"omf_{made.api_key.id}_")
+    assert rotated.secret != made.secret
+    revoked = call(RevokeApiKeyRequest(id=changed.id, etag=rotated.api_key.etag)).api_key
+    assert revoked.HasField("revoke_time")
+    assert list(call(ListApiKeysRequest(user_id=user.id)).api_keys) == [revoked]
 
 
 def test_a_write_that_is_sent_again_is_answered_again_and_not_done_again(call: Call, database: Database) -> None:

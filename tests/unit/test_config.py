@@ -40,6 +40,26 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DRAIN_SECONDS", "inf", "0 to 600"),
         ("LOG_FORMAT", "xml", "json, text, or auto"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("AUTH", "maybe", "every call needs a session"),
+        ("CLERK_ISSUER", "clerk.example.com", "must be an https URL"),
+        ("CLERK_ISSUER", "http://clerk.example.com", "must be an https URL"),
+        ("CLERK_JWKS_URL", "http://clerk.example.com/jwks.json", "must be an https URL"),
+        ("CLERK_JWKS_URL", "file:///etc/passwd", "must be an https URL"),
+        ("CLERK_JWKS_URL", "http://localhost.example.com/jwks.json", "must be an https URL"),
+        ("CLERK_JWKS_URL", "https://", "must be an https URL"),
+        ("CLERK_ALLOW_NO_AZP", "perhaps", "without azp"),
+        ("SERVICES", "spiffe://mesh/a", "each with a role of reader, writer, admin"),
+        ("SERVICES", "spiffe://mesh/a=owner", "each with a role of reader, writer, admin"),
+        ("SERVICES", "spiffe://mesh/a=", "each with a role of reader, writer, admin"),
+        ("SERVICES", "=writer", "each with a role of reader, writer, admin"),
+        ("SERVICES", "a=reader,a=writer", "must be unique names"),
+        ("TLS_CERT", "/nowhere/cert.pem", "certificate chain in PEM"),
+        ("TLS_KEY", "/nowhere/key.pem", "key in PEM"),
+        ("TLS_CLIENT_CA", "/", "client certificates are signed by"),
+        ("LISTEN_MTLS", "50052", "must be host:port"),
+        ("HEALTH_LISTEN", "127.0.0.1:", "must be host:port"),
+        ("TRUST_XFCC", "yes", "x-forwarded-client-cert"),
+        ("REFLECTION", "yes", "whether reflection is served"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_it_may_be(
@@ -80,11 +100,96 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
         ("log_level", "debug", "debug"),
         ("listen", "[::]:0", "[::]:0"),
         ("listen", "localhost:65535", "localhost:65535"),
+        ("auth", "none", "none"),
+        ("admins", " user_1 ,user_2,, ", ("user_1", "user_2")),
+        ("proxies", "spiffe://mesh/proxy", ("spiffe://mesh/proxy",)),
+        ("services", "spiffe://mesh/a=reader, b.internal=admin,", {"spiffe://mesh/a": "reader", "b.internal": "admin"}),
+        ("services", "spiffe://mesh/a?b=c=writer", {"spiffe://mesh/a?b=c": "writer"}),
+        ("trust_xfcc", "on", "on"),
+        ("health_listen", "0.0.0.0:50053", "0.0.0.0:50053"),
     ],
 )
 def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
     monkeypatch.setenv(variable(name), text)
     assert getattr(Settings.load(), name) == value
+
+
+ISSUER = {"CLERK_ISSUER": "https://clerk.example.com"}
+URL = {"CLERK_JWKS_URL": "https://clerk.example.com/jwks.json"}
+PEM = {"CLERK_JWT_KEY": "-----BEGIN PUBLIC KEY-----"}
+PARTY = {"CLERK_AUTHORIZED_PARTIES": "https://app.example.com"}
+TLS = {"TLS_CERT": __file__, "TLS_KEY": __file__}
+CA = {"TLS_CLIENT_CA": __file__}
+MTLS = {"LISTEN_MTLS": "127.0.0.1:50052"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"AUTH": "none", "LISTEN": "0.0.0.0:50051"}, "OMNIFLO_LISTEN=0.0.0.0:50051: with OMNIFLO_AUTH=none"),
+        ({"AUTH": "none", "LISTEN": "[::]:50051"}, "OMNIFLO_LISTEN=[::]:50051: with OMNIFLO_AUTH=none"),
+        ({"AUTH": "none", "LISTEN": "192.0.2.1:50051"}, "OMNIFLO_LISTEN=192.0.2.1:50051: with OMNIFLO_AUTH=none"),
+        ({"AUTH": "none", "LISTEN": "example.com:50051"}, "OMNIFLO_LISTEN=example.com:50051: with OMNIFLO_AUTH=none"),
+        ({"AUTH": "none", "LISTEN": "localhost.example.com:1"}, "OMNIFLO_LISTEN=localhost.example.com:1: with"),
+        ({"AUTH": "none", "LISTEN": "127.1:50051"}, "OMNIFLO_LISTEN=127.1:50051: with OMNIFLO_AUTH=none"),
+        ({"AUTH": "none", "HEALTH_LISTEN": "0.0.0.0:50053"}, "OMNIFLO_HEALTH_LISTEN=0.0.0.0:50053: with"),
+        ({"AUTH": "none", **TLS, **CA, "LISTEN_MTLS": "0.0.0.0:50052"}, "OMNIFLO_LISTEN_MTLS=0.0.0.0:50052: with"),
+        ({"TLS_CERT": __file__}, "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"),
+        ({"TLS_KEY": __file__}, "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"),
+        ({**MTLS, **TLS}, "OMNIFLO_LISTEN_MTLS needs"),
+        ({**MTLS, **CA}, "OMNIFLO_LISTEN_MTLS needs"),
+        (MTLS, "OMNIFLO_LISTEN_MTLS needs"),
+        ({**ISSUER, **PARTY}, "OMNIFLO_CLERK_ISSUER goes with one of"),
+        ({**ISSUER, **PARTY, **URL, **PEM}, "OMNIFLO_CLERK_ISSUER goes with one of"),
+        (URL, "OMNIFLO_CLERK_ISSUER goes with one of"),
+        (PEM, "OMNIFLO_CLERK_ISSUER goes with one of"),
+        ({**ISSUER, **URL}, "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES"),
+    ],
+)
+def test_what_settings_demand_of_each_other_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OMNIFLO_{name}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(named)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"AUTH": "none"},
+        {"AUTH": "none", "LISTEN": "localhost:50051"},
+        {"AUTH": "none", "LISTEN": "127.8.8.8:50051"},
+        {"AUTH": "none", "LISTEN": "[::1]:50051", "HEALTH_LISTEN": "127.0.0.1:50053"},
+        {"LISTEN": "0.0.0.0:50051"},
+        {**ISSUER, **URL, **PARTY},
+        {**ISSUER, **PEM, **PARTY},
+        {**ISSUER, **URL, "CLERK_ALLOW_NO_AZP": "true"},
+        TLS,
+        {**TLS, **CA, **MTLS},
+    ],
+)
+def test_what_goes_together_is_taken(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OMNIFLO_{name}", value)
+    Settings.load()
+
+
+def test_authentication_is_the_default() -> None:
+    assert Settings.load().auth == "required"
+
+
+def test_a_key_in_pem_may_have_its_lines_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (ISSUER | PARTY | {"CLERK_JWT_KEY": "-----BEGIN-----\\nAAAA\\n-----END-----"}).items():
+        monkeypatch.setenv(f"OMNIFLO_{name}", value)
+    settings = Settings.load()
+    assert settings.clerk_jwt_key == "-----BEGIN-----\nAAAA\n-----END-----"
+    # And is shown so that it may be given again.
+    assert "OMNIFLO_CLERK_JWT_KEY=-----BEGIN-----\\nAAAA\\n-----END-----\n" in describe(settings)
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

