@@ -4,13 +4,13 @@ BIN := .venv/bin
 PROTOS := $(shell find protos third_party -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check proto migrate fmt lock clean
+.PHONY: help run test check proto migrate fmt bench bench-growth lock clean
 
 help: ## list all targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless OMNIFLO_AUTH=required, with an embedded PostgreSQL unless OMNIFLO_DATABASE_URL is set; OPENAI=fake adds a stand-in for OpenAI
-	@OMNIFLO_AUTH=$${OMNIFLO_AUTH:-none} exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
+	@OMNIFLO_AUTH=$${OMNIFLO_AUTH:-none} OMNIFLO_WORKERS=$${OMNIFLO_WORKERS:-2} exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
 
 test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
 	$(BIN)/coverage erase
@@ -40,6 +40,13 @@ fmt: .venv/installed ## format Python and protos, and apply ruff's safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/buf format -w protos
+
+bench: .venv/installed ## measure the service beside an echo and the seed's stack, into bench/results; ARGS=--quick is a smoke run
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || true
+	$(BIN)/python -m bench compare $(ARGS)
+
+bench-growth: .venv/installed ## measure the service with up to a million templates, into bench/results; ARGS=--quick is a smoke run
+	$(BIN)/python -m bench growth $(ARGS)
 
 lock: .venv/installed ## resolve pyproject.toml into requirements.lock anew, to the newest versions
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

@@ -1,0 +1,89 @@
+"""The command line: compare, growth."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import compare, growth, report
+from bench.compare import Options
+from bench.http2 import LoadError
+from bench.programs import ProgramError
+from service.embedded import EmbeddedError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Run one command and answer the exit code."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    # A smoke run leaves the results of a real one alone.
+    folder = RESULTS / "quick" if options.quick else RESULTS
+    try:
+        if options.command == "compare":
+            files = report.write(compare.run(_options(options)), folder)
+        else:
+            files = growth.write(growth.run(_growth_options(options)), folder)
+    except (ProgramError, LoadError, EmbeddedError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    for file in files:
+        print(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+    return 0
+
+
+def _options(options: argparse.Namespace) -> Options:
+    if options.quick:
+        return Options(rounds=1, seconds=1, warm_seconds=0.5, is_quick=True)
+    return Options(options.rounds, options.seconds, warm_seconds=2, is_quick=False)
+
+
+def _growth_options(options: argparse.Namespace) -> growth.Options:
+    sizes, users, calls = (
+        ([1_000, 10_000], 10_000, 30) if options.quick else ([1_000, 100_000, 1_000_000], 100_000, 300)
+    )
+    return growth.Options(
+        options.sizes or sizes, options.users or users, options.calls or calls, is_quick=options.quick
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the service: see bench/README.md.")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
+    command = commands.add_parser("compare", help="beside an echo and the seed's stack")
+    command.add_argument("--rounds", type=_within(5, 50), default=5, help="5 to 50, 5 by default")
+    command.add_argument("--seconds", type=_within(1, 60), default=5, help="of each measure, 1 to 60, 5 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 1 round, 1 s, no conclusions")
+    command = commands.add_parser("growth", help="with ever more templates")
+    command.add_argument("--sizes", type=_within(1_000, 10_000_000), nargs="+", help="1000 100000 1000000 by default")
+    command.add_argument("--users", type=_within(1_000, 1_000_000), help="100000 by default")
+    command.add_argument("--calls", type=_within(10, 10_000), help="of each kind, 300 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 1000 and 10000 templates, no conclusions")
+    return parser
+
+
+def _within(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def _stop(number: int, _: object) -> None:
+    """End by closing everything that was started, whatever else is sent meanwhile."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
