@@ -11,8 +11,8 @@ import structlog
 
 from service import db, embedded, errors, logs, migrate, processes, tls
 from service.actor import SYSTEM
-from service.config import ConfigurationError, Settings, describe
-from service.operations import api_keys, seed, users
+from service.config import ConfigurationError, Settings, describe, variable
+from service.operations import api_keys, maintenance, seed, users
 
 _log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings.load()
         logs.configure(settings.log_format, settings.log_level)
         run(settings, options)
-    except (ConfigurationError, embedded.EmbeddedError, migrate.MigrationError) as error:
+    except (ConfigurationError, embedded.EmbeddedError, migrate.MigrationError, processes.CrashLoopError) as error:
         print(error, file=sys.stderr)
     except errors.Error as error:
         print(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), file=sys.stderr)
@@ -94,16 +94,24 @@ def _days(text: str) -> timedelta:
 def _serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
     tls.check(settings)
+    if settings.is_open:
+        _log.warning(
+            "plain text", listen=settings.listen, help="set OMNIFLO_TLS_CERT, or listen on loopback behind a proxy"
+        )
     with ExitStack() as stack:
         listeners = settings.listeners().items()
         held = {name: stack.enter_context(processes.port(name, address)) for name, address in listeners}
         settings = settings.model_copy(update=held)
         url = stack.enter_context(_database(settings))
         if options.migrate:
+            _use_direct_url(settings)
             for name in migrate.up(migrate.load()):
                 _log.info("migrated", name=name)
+            db.database.drop()
+            db.database.configure(url, prepares=settings.prepare == "on")
         else:
             _require_schema()
+        _require_connections(settings)
         if options.seed:
             for added in seed.run(SYSTEM):
                 _log.info("seeded", added=added)
@@ -116,6 +124,7 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
     """Apply or take back the files of migrations/, one by one, or say which are applied."""
     migrations = migrate.load()
     with _database(settings):
+        _use_direct_url(settings)
         if options.action == "up":
             _print(migrate.up(migrations, to=options.to), "applied {}", "nothing to apply")
         elif options.action == "down":
@@ -165,12 +174,11 @@ def _database(settings: Settings) -> Iterator[str]:
     """Configure the database and answer its URL; an embedded one runs for the time of the block."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        db.database.configure(url)
+        db.database.configure(url, prepares=settings.prepare == "on")
         yield url
         return
-    # Enough for every thread of every process, and for people.
-    connections = settings.processes * (settings.threads + 1) + 20
-    with embedded.running(settings.data_dir, ["-c", f"max_connections={connections}"]) as url:
+    # And for people.
+    with embedded.running(settings.data_dir, ["-c", f"max_connections={settings.connections + 20}"]) as url:
         db.database.configure(url)
         yield url
 
@@ -185,6 +193,26 @@ def _require_schema() -> None:
     if pending:
         raise migrate.MigrationError(
             f"migrations are pending: run `python -m service migrate up` ({', '.join(pending)})"
+        )
+
+
+def _use_direct_url(settings: Settings) -> None:
+    """Go past a pooler, whose sessions are not ours to lock anything in."""
+    if settings.database_direct_url is not None:
+        db.database.configure(settings.database_direct_url.get_secret_value())
+
+
+def _require_connections(settings: Settings) -> None:
+    """Raise when the database has too few connections for what the workers may open, unless it cannot be asked."""
+    try:
+        most = maintenance.max_connections(SYSTEM)
+    except errors.Unavailable:
+        return
+    if settings.connections > most:
+        raise ConfigurationError(
+            f"{settings.workers} workers with {settings.threads} threads each need {settings.connections} connections,"
+            f" and the database has {most} (max_connections less what it reserves): set {variable('workers')} or"
+            f" {variable('threads')} lower, or max_connections higher"
         )
 
 

@@ -14,6 +14,9 @@ from service.actor import Role
 
 PREFIX = "OMNIFLO_"
 
+CONNECTIONS_BESIDE = 2
+"""The connections of a worker beside those of its threads: one that watches health, and one that hears of changes."""
+
 
 class ConfigurationError(Exception):
     """A setting is wrong; the message names the variable and what it may be."""
@@ -31,6 +34,22 @@ def _https_url(value: str) -> str:
     if not parts.hostname or not (is_local or parts.scheme == "https"):
         raise ValueError("must be an https URL such as https://example.com/path, or http on this machine")
     return value
+
+
+def _rsa_public_key(value: str) -> str:
+    # Slow to import, and not often needed.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    # In one line, line breaks are spelled out.
+    pem = value.replace("\\n", "\n")
+    try:
+        is_key = isinstance(load_pem_public_key(pem.encode()), RSAPublicKey)
+    except ValueError:
+        is_key = False
+    if not is_key:
+        raise ValueError("must be an RSA public key, from -----BEGIN PUBLIC KEY----- to the end")
+    return pem
 
 
 def _address(value: str) -> str:
@@ -96,6 +115,11 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
         default=None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
     )
+    database_direct_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
+        default=None,
+        description="the same database past a pooler, for migrations and for hearing of changes; unset is"
+        " OMNIFLO_DATABASE_URL",
+    )
     data_dir: Path = Field(default=Path(".data"), description="where the embedded PostgreSQL keeps its data")
     listen: Address = Field(default="127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one")
     auth: Literal["none", "required"] = Field(
@@ -105,7 +129,7 @@ class Settings(BaseSettings):
     )
     clerk_issuer: Url = Field(default=None, description="the issuer of Clerk's sessions; unset takes no sessions")
     clerk_jwks_url: Url = Field(default=None, description="where Clerk's public keys are, read again as they change")
-    clerk_jwt_key: Annotated[str | None, AfterValidator(lambda pem: pem and pem.replace("\\n", "\n"))] = Field(
+    clerk_jwt_key: Annotated[str | None, AfterValidator(lambda pem: pem and _rsa_public_key(pem))] = Field(
         default=None, description="Clerk's public key in PEM, instead of OMNIFLO_CLERK_JWKS_URL"
     )
     clerk_authorized_parties: Names = Field(
@@ -139,17 +163,29 @@ class Settings(BaseSettings):
     health_listen: OptionalAddress = Field(
         default=None, description="host:port for health alone, in plain text; unset serves none"
     )
-    processes: int = Field(
-        default_factory=lambda: min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1),
+    workers: int = Field(
+        default_factory=lambda: (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ),
         ge=1,
         le=256,
-        description="server processes that share the port, 1 to 256; by default one a core, 8 at most",
+        description="server processes that share the port, 1 to 256; by default one a core",
     )
     threads: int = Field(
         default=8,
         ge=1,
         le=64,
-        description="threads of each process, 1 to 64; each keeps one connection to the database",
+        description="threads of each worker, 1 to 64; each keeps one connection to the database",
+    )
+    prepare: Literal["on", "off"] = Field(
+        default="on",
+        description="on: statements are prepared; off: they are not, for poolers that lend connections to transactions",
+    )
+    cache_mb: int = Field(
+        default=64,
+        ge=0,
+        le=65_536,
+        description="megabytes of answers that each process keeps, 0 to 65536; 0 keeps none",
     )
     queue: int = Field(
         default=256,
@@ -196,6 +232,11 @@ class Settings(BaseSettings):
             raise ConfigurationError("\n".join(conflicts))
         return settings
 
+    @property
+    def connections(self) -> int:
+        """How many connections to the database the service may have: of each thread, and beside them."""
+        return self.workers * (self.threads + CONNECTIONS_BESIDE)
+
     def listeners(self) -> dict[str, str]:
         """Answer the addresses that are served, by their settings."""
         addresses = {"listen": self.listen, "listen_mtls": self.listen_mtls, "health_listen": self.health_listen}
@@ -218,6 +259,11 @@ class Settings(BaseSettings):
             yield "OMNIFLO_CLERK_ISSUER goes with one of OMNIFLO_CLERK_JWKS_URL and OMNIFLO_CLERK_JWT_KEY"
         if self.clerk_issuer is not None and not (self.clerk_authorized_parties or self.clerk_allow_no_azp):
             yield "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES, or OMNIFLO_CLERK_ALLOW_NO_AZP=true"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether credentials come over the network in plain text."""
+        return self.tls_cert is None and not _is_loopback(self.listen)
 
     @property
     def serves_reflection(self) -> bool:

@@ -52,15 +52,18 @@ class Call(threading.local):
 call = Call()
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+class time_limit:  # noqa: N801 - used as a function; one made of a generator takes three times as long
     """Bound everything that this thread does with the database in the block."""
-    outer = call.deadline
-    call.deadline = min(time.monotonic() + seconds, float("inf") if outer is None else outer)
-    try:
-        yield
-    finally:
-        call.deadline = outer
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def __enter__(self) -> None:
+        self._outer = call.deadline
+        call.deadline = self._deadline if self._outer is None else min(self._deadline, self._outer)
+
+    def __exit__(self, *_: object) -> None:
+        call.deadline = self._outer
 
 
 def _wait(connection: Any) -> None:
@@ -82,6 +85,30 @@ def _wait(connection: Any) -> None:
         poller.poll(None if left == float("inf") else int(left * 1000) + 1)
 
 
+def connect(url: str) -> Any:
+    """Answer a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
+    extensions.set_wait_callback(_wait)
+    connection = psycopg2.connect(url, **_OPTIONS)
+    connection.autocommit = True
+    return connection
+
+
+def readable(connection: Any, seconds: float) -> bool:
+    """Wait for something to come on a connection that has nothing to do."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(max(0, int(seconds * 1000)) + 1))
+
+
+_OPTIONS: dict[str, Any] = {
+    "application_name": "omniflo-templates",
+    "client_encoding": "UTF8",
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+
 class CommitUnknownError(Exception):
     """The connection broke after COMMIT was sent."""
 
@@ -99,19 +126,15 @@ class Database(pw.PostgresqlDatabase):
         self._lock = contextlib.nullcontext()
         self.prepares = True
         """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
+        self.on_change: list[Callable[[Sequence[str]], None]] = []
+        """Whom to tell what a transaction has changed, when it has been committed and before anybody is answered."""
 
-    def configure(self, url: str) -> None:
+    def configure(self, url: str, *, prepares: bool = True) -> None:
         """Name the server; nothing connects yet."""
         extensions.set_wait_callback(_wait)
-        self.init(
-            # Peewee takes the other spelling for the name of a database.
-            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url,
-            application_name="omniflo-templates",
-            client_encoding="UTF8",
-            keepalives_idle=30,
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
+        self.prepares = prepares
+        # Peewee takes the other spelling for the name of a database.
+        self.init(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url, **_OPTIONS)
 
     def _initialize_connection(self, conn: Any) -> None:
         # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query
@@ -153,12 +176,21 @@ class Database(pw.PostgresqlDatabase):
         )
 
     def commit(self) -> None:
+        changes = self._changes() if self.on_change else ()
         try:
             super().commit()
         except Exception as error:
             if self.is_lost():
                 raise CommitUnknownError from error
             raise
+        finally:
+            for tell in self.on_change if changes else ():
+                tell(changes)
+
+    def _changes(self) -> list[str]:
+        """Answer what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
+        ((noted,),) = self.execute_sql("select current_setting('omniflo.changed', true)").fetchall()
+        return (noted or "").splitlines()
 
     def rollback(self) -> None:
         # A lost connection has been rolled back by the server.

@@ -1,13 +1,19 @@
 """The log: structured lines on standard error, as JSON or for a terminal."""
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
+import orjson
 import structlog
 
 Format = Literal["auto", "json", "text"]
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def _json(line: Any, **options: Any) -> str:
+    # A line a call: json of the standard library takes four times as long.
+    return orjson.dumps(line, **options).decode()
 
 
 def configure(format: Format, level: str) -> None:
@@ -17,7 +23,7 @@ def configure(format: Format, level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),

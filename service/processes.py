@@ -1,4 +1,4 @@
-"""The processes of `serve`: one parent that supervises, and servers that share its port."""
+"""The processes of `serve`: one parent that supervises, and workers that share its port."""
 
 import errno
 import fcntl
@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection, wait
@@ -19,7 +20,9 @@ import structlog
 from service import logs
 from service.config import ConfigurationError, Settings, split_address, variable
 
-RESTART_SECONDS = 1.0
+MAX_CRASHES = 5
+CRASH_SECONDS = 60.0
+"""As many crashes in so short a time end the service: something is wrong that another start does not mend."""
 START_SECONDS = 30.0
 KILL_SECONDS = 5.0
 """How long a process may take to end after its drain."""
@@ -89,32 +92,42 @@ def signals() -> Iterator[int]:
 
 
 def supervise(settings: Settings, url: str, stop: int, started: Callable[[], None]) -> None:
-    """Serve on ports that are held, until `stop` is readable, then drain; a server that dies is replaced.
+    """Serve on ports that are held, until `stop` is readable, then drain; a worker that dies is replaced.
 
-    `started` is called when all servers accept calls. ConfigurationError when one cannot.
+    `started` is called when all workers accept calls. ConfigurationError when one cannot, and CrashLoopError when they
+    keep dying.
     """
-    servers: list[_Process] = []
+    workers: list[_Worker] = []
+    crashes: deque[float] = deque(maxlen=MAX_CRASHES)
     try:
-        for _ in range(settings.processes):
+        for _ in range(settings.workers):
             # One by one: those that run are ended also when the next cannot start.
-            servers.append(_Process(settings, url))  # noqa: PERF401 - see above
-        for server in servers:
-            if not server.is_ready(stop):
+            workers.append(_Worker(settings, url))  # noqa: PERF401 - see above
+        for worker in workers:
+            if not worker.is_ready(stop):
                 return
         started()
-        while stop not in (ended := wait([stop, *(server.sentinel for server in servers)])):
-            for index, server in enumerate(servers):
-                if server.sentinel in ended:
-                    _log.error("server died", exit_code=server.exit_code)
-                    # Bounds how often one that cannot live is tried again.
-                    wait([stop], RESTART_SECONDS)
-                    servers[index] = _Process(settings, url)
+        while stop not in (ended := wait([stop, *(worker.sentinel for worker in workers)])):
+            for index, worker in enumerate(workers):
+                if worker.sentinel in ended:
+                    crashes.append(time.monotonic())
+                    _log.error("worker died", exit_code=worker.exit_code, crashes=len(crashes))
+                    if len(crashes) == MAX_CRASHES and crashes[-1] - crashes[0] < CRASH_SECONDS:
+                        raise CrashLoopError
+                    workers[index] = _Worker(settings, url)
     finally:
-        _end(servers, settings.drain_seconds)
+        _end(workers, settings.drain_seconds)
 
 
-class _Process:
-    """One server process, as the parent sees it."""
+class CrashLoopError(Exception):
+    """Workers die again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"workers died {MAX_CRASHES} times within {CRASH_SECONDS:.0f} s; the log above says why")
+
+
+class _Worker:
+    """One worker, as the parent sees it."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -137,7 +150,7 @@ class _Process:
 
     def is_ready(self, stop: int) -> bool:
         """Wait until it is; False when `stop` is readable first."""
-        failed = ConfigurationError(f"a server could not start on {self._address}; its log is above")
+        failed = ConfigurationError(f"a worker could not start on {self._address}; its log is above")
         ready = wait([stop, self._ready], START_SECONDS)
         if stop in ready:
             return False
@@ -156,13 +169,13 @@ class _Process:
         """Wait for the end, and force it when it does not come in time."""
         self._process.join(max(0.0, seconds))
         if self._process.is_alive():
-            _log.error("server did not drain in time")
+            _log.error("worker did not drain in time")
             self._process.kill()
             self._process.join()
 
 
 def _serve(settings: Settings, url: str, says_ready: Connection) -> None:
-    """Be one of the servers: until asked to end, or until the parent is gone."""
+    """Be one of the workers: until asked to end, or until the parent is gone."""
     from service import server  # noqa: PLC0415 - the parent does without grpcio
 
     with signals() as stop:
@@ -176,12 +189,12 @@ def _serve(settings: Settings, url: str, says_ready: Connection) -> None:
         running.drain()
 
 
-def _end(servers: list[_Process], drain_seconds: float) -> None:
-    for server in servers:
-        server.terminate()
+def _end(workers: list[_Worker], drain_seconds: float) -> None:
+    for worker in workers:
+        worker.terminate()
     give_up = time.monotonic() + drain_seconds + KILL_SECONDS
-    for server in servers:
-        server.end(give_up - time.monotonic())
+    for worker in workers:
+        worker.end(give_up - time.monotonic())
 
 
 _STOP = (signal.SIGTERM, signal.SIGINT)

@@ -1,5 +1,6 @@
 """A template as the body of OpenAI's `POST /v1/responses`. Pure: nothing is read and nothing is sent."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,6 +126,12 @@ def meets_strict_mode(schema: Any) -> bool:
     return all(map(_is_strict, _subschemas(schema)))
 
 
+@functools.lru_cache(256)
+def _text_meets_strict_mode(schema: str) -> bool:
+    """As above, of the text of a schema; there are few, and they are rendered all day."""
+    return meets_strict_mode(json.loads(schema, parse_int=float))
+
+
 def _takes_temperature(family: Family | None, temperature: float, reasoning_effort: str | None) -> bool:
     match family.temperature if family else Temperature.ALWAYS:
         case Temperature.NEVER:
@@ -146,7 +153,7 @@ def _tool(tool: Tool, adjustments: list[Adjustment]) -> str | None:
                 members["description"] = _json(tool.description)
             # The order of the keys and the spelling of the numbers matter to the model: the text goes in as it is.
             members["parameters"] = tool.schema
-            members["strict"] = _json(meets_strict_mode(json.loads(tool.schema, parse_int=float)))
+            members["strict"] = _json(_text_meets_strict_mode(tool.schema))
             return _object(members)
         case "file_search":
             if not settings.get("vector_store_ids"):
@@ -158,8 +165,8 @@ def _tool(tool: Tool, adjustments: list[Adjustment]) -> str | None:
             return _json({"type": "code_interpreter", "container": {"type": "auto", **given}})
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_json = json.JSONEncoder(ensure_ascii=False).encode
+# json.dumps would make another encoder for each value.
 
 
 def _object(members: Mapping[str, str]) -> str:

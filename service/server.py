@@ -32,10 +32,13 @@ from omniflo.templates.v1 import (
 )
 from service import errors, tls
 from service.actor import SYSTEM
+from service.cache import Cache
+from service.changes import Listener
 from service.clerk import Keys, Sessions
 from service.config import Settings
 from service.db import database, sqlstate, time_limit
 from service.interceptors.authentication import Authentication, Identities
+from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
@@ -110,8 +113,14 @@ class Health(HealthServicer):  # type: ignore[misc]  # It comes without types.
 class Server:
     """A gRPC server with its health, in this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
+        self._cache = Cache(settings.cache_mb * 1024 * 1024) if settings.cache_mb else None
+        self._listener = None
+        if self._cache is not None:
+            database.on_change.append(self._cache.change)
+            direct = settings.database_direct_url
+            self._listener = Listener(self._cache, url if direct is None else direct.get_secret_value())
         self._health = Health()
         # Probes are answered while all other threads wait for the database, and a reflection stream, which holds its
         # thread for as long as it is open, holds none of those that calls need.
@@ -127,7 +136,8 @@ class Server:
                 Logging(),
                 Errors(),
                 Deadlines(settings.deadline_seconds),
-                Authentication(self._identities, trusts_xfcc=settings.trust_xfcc == "on"),
+                Authentication(self._identities, trusts_xfcc=settings.trust_xfcc == "on", cache=self._cache),
+                *([] if self._cache is None else [Caching(self._cache)]),
                 Validation(),
             ],
             options=list(_OPTIONS.items()),
@@ -161,6 +171,8 @@ class Server:
         self._server.start()
         self._probes.start()
         self._keeper.start()
+        if self._listener is not None:
+            self._listener.start()
         _log.info("serving", **ports, process=os.getpid())
         return ports
 
@@ -180,6 +192,10 @@ class Server:
         self._server.stop(self._settings.drain_seconds).wait()
         self._probes.stop(0).wait()
         self._gateway.close()
+        if self._listener is not None:
+            self._listener.stop()
+        if self._cache is not None:
+            database.on_change.remove(self._cache.change)
         self._keeper.join(2 * PROBE_SECONDS)
         _log.info("drained", process=os.getpid())
 
@@ -223,8 +239,8 @@ class Server:
 
 def build(settings: Settings, url: str) -> Server:
     """Wire a server to the database of that URL; nothing listens and nothing connects yet."""
-    database.configure(url)
-    return Server(settings)
+    database.configure(url, prepares=settings.prepare == "on")
+    return Server(settings, url)
 
 
 def _identities(settings: Settings) -> Identities:

@@ -9,7 +9,7 @@ _PAIR = re.compile(r'(?P<key>[A-Za-z]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<pla
 
 
 def names(values: Sequence[str]) -> list[str]:
-    """Answer the SPIFFE URIs and DNS names of the one certificate that the header is about.
+    """Answer the SPIFFE URI of the one certificate that the header is about, or the DNS names of one without.
 
     ValueError when the header does not stand exactly once, is no such header, is about several certificates, names
     several URIs, or a DNS name before one: a proxy that replaces it, as SANITIZE_SET makes Envoy do, sends nothing of
@@ -32,4 +32,5 @@ def names(values: Sequence[str]) -> list[str]:
     if "uri" in kinds[1:]:
         raise ValueError("several URIs, or one that is not first")
     uris = [text for key, text in pairs if key == "uri" and text]
-    return uris + [text for key, text in pairs if key == "dns" and text]
+    # Nor does it quote a `;DNS=` in a URI: who has a URI is called by it alone.
+    return uris or [text for key, text in pairs if key == "dns" and text]

@@ -1,6 +1,7 @@
 """What every test may use: an embedded PostgreSQL, databases in it, a server on a free port, and its stubs."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from service import db, embedded, migrate, server
 from service.config import Settings
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
+from tests.pooler import pooled
 
 TABLES = (
     "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
@@ -196,6 +198,16 @@ def url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
+def served(url: str) -> Iterator[dict[str, Any]]:
+    """The settings for the database of the servers of this process; TEST_POOLER=on puts a PgBouncer in between."""
+    if os.environ.get("TEST_POOLER") != "on":
+        yield {"database_url": SecretStr(url)}
+        return
+    with pooled(url) as through:
+        yield {"database_url": SecretStr(through), "database_direct_url": SecretStr(url), "prepare": "off"}
+
+
+@pytest.fixture(scope="session")
 def openai() -> Iterator[StandIn]:
     running = StandIn()
     yield running
@@ -210,12 +222,17 @@ def stand_in(openai: StandIn) -> StandIn:
 
 
 @pytest.fixture(scope="session")
-def address(url: str, openai: StandIn) -> Iterator[str]:
+def address(served: dict[str, Any], openai: StandIn) -> Iterator[str]:
     """The address of a server in this process."""
     settings = Settings(
-        auth="none", drain_seconds=5, threads=16, openai_api_key=SecretStr(KEY), openai_base_url=openai.url
+        **served,
+        auth="none",
+        drain_seconds=5,
+        threads=16,
+        openai_api_key=SecretStr(KEY),
+        openai_base_url=openai.url,
     )
-    running = server.build(settings, url)
+    running = server.build(settings, served["database_url"].get_secret_value())
     yield f"127.0.0.1:{running.start({'listen': '127.0.0.1:0'})['listen']}"
     running.drain()
 
@@ -259,9 +276,10 @@ PLATFORM_ADMIN = "user_platform_admin"
 
 
 @pytest.fixture(scope="session")
-def guarded(url: str, openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
+def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
     """A channel to a server in this process that lets nobody in without an identity, and trusts XFCC from loopback."""
     settings = Settings(
+        **served,
         auth="required",
         clerk_issuer=ISSUER,
         clerk_jwks_url=clerk.url,
@@ -274,7 +292,7 @@ def guarded(url: str, openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
         openai_api_key=SecretStr(KEY),
         openai_base_url=openai.url,
     )
-    running = server.build(settings, url)
+    running = server.build(settings, served["database_url"].get_secret_value())
     port = running.start({"listen": "127.0.0.1:0"})["listen"]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel

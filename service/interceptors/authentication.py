@@ -5,7 +5,7 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn
@@ -16,9 +16,12 @@ from cryptography import x509
 
 from service import actor, errors, xfcc
 from service.actor import ANONYMOUS, SYSTEM, Actor, Role
+from service.cache import LIVE_SECONDS, STALE_SECONDS, Cache
 from service.clerk import Sessions
+from service.db import time_limit
 from service.interceptors import logging
-from service.interceptors.interceptor import Interceptor
+from service.interceptors.caching import AVAILABLE, AWAY_SECONDS, CONSISTENCY, METHODS
+from service.interceptors.interceptor import Interceptor, metadata_of
 from service.operations import api_keys, users
 
 CREDENTIAL = "authorization"
@@ -28,15 +31,21 @@ CLERK = "clerk:"
 
 TRUST_SECONDS = 3.0
 """For how long what was found out about a caller holds: a key that is revoked is refused after that, everywhere."""
+RIGHTS_SECONDS = 5.0
+"""How long before the database went away a caller must have been checked, to be let in without it."""
 MAX_KNOWN = 10_000
 """How many callers are remembered."""
 
 
 class _Known(NamedTuple):
+    """What was found out about a credential; times are on the clock of `time.monotonic`."""
+
     actor: Actor
     api_key: str | None
-    until: float
-    """On the clock of `time.monotonic`."""
+    ends: float
+    """When the credential itself ends."""
+    checked: float = 0.0
+    """When it was found out."""
 
 
 class Identities:
@@ -59,18 +68,21 @@ class Identities:
             used, self._used = self._used, set()
         return sorted(used)
 
-    def of_bearer(self, token: str) -> Actor:
-        """Answer who calls with an API key or with the token of a session."""
+    def of_bearer(self, token: str, behind: float) -> Actor:
+        """Answer who calls with an API key or with the token of a session.
+
+        `behind` is for how many seconds the database has been away, for a call that goes on without it, or else 0.
+        """
         is_key = token.startswith(api_keys.PREFIX)
-        known = self._remembered(CREDENTIAL, token, self._key if is_key else self._session)
+        known = self._remembered(CREDENTIAL, token, self._key if is_key else self._session, behind)
         if known.api_key is not None:
             logging.add(api_key=known.api_key)
             with self._lock:
                 self._used.add(known.api_key)
         return known.actor
 
-    def of_certificate(self, names: Sequence[str], user: str | None) -> Actor:
-        """Answer the service whose certificate has the names, calling for a user or for nobody."""
+    def of_certificate(self, names: Sequence[str], user: str | None, behind: float) -> Actor:
+        """Answer the service whose certificate has the names, calling for a user or for nobody; `behind` as above."""
         of_services = [name for name in names if name in self._services]
         if len(of_services) != 1 or not self._proxies.isdisjoint(names):
             _refuse()
@@ -80,7 +92,7 @@ class Identities:
             return Actor(f"service:{name}", role=role, is_admin=role == "admin", is_reader=role == "reader")
         if role == "reader":
             _refuse()
-        person = self._remembered(USER, user, self._user).actor
+        person = self._remembered(USER, user, self._user, behind).actor
         return replace(
             person,
             name=f"service:{name} for {person.name}",
@@ -92,29 +104,37 @@ class Identities:
     def is_proxy(self, names: Sequence[str]) -> bool:
         return not self._proxies.isdisjoint(names)
 
-    def _remembered(self, header: str, value: str, find: Callable[[str], _Known]) -> _Known:
+    def _remembered(self, header: str, value: str, find: Callable[[str], _Known], behind: float) -> _Known:
         # What is remembered cannot be called with; and what one header says is never taken for what another does.
         digest = sha256(f"{header}:{value}".encode()).digest()
         now = time.monotonic()
         with self._lock:
             known = self._known.get(digest)
-        if known is None or known.until <= now:
-            known = find(value)
-            # Counted from before it was asked for.
-            known = known._replace(until=min(known.until, now + TRUST_SECONDS))
-            with self._lock:
-                self._known[digest] = known
-        return known
+        if known is not None and now < min(known.ends, known.checked + TRUST_SECONDS):
+            return known
+        try:
+            with time_limit(AWAY_SECONDS) if behind else nullcontext():
+                found = find(value)._replace(checked=now)
+        except (errors.Unavailable, errors.DeadlineExceeded):
+            # Whoever was let in until the database went away stays in, if the call is one that goes on without it.
+            if not behind or known is None or now >= known.ends or known.checked < now - behind - RIGHTS_SECONDS:
+                raise
+            return known
+        with self._lock:
+            self._known[digest] = found
+        return found
 
     def _session(self, token: str) -> _Known:
+        asked = time.monotonic()
         session = None if self._sessions is None else self._sessions.user(token)
         if session is None:
             _refuse()
         clerk_id, seconds = session
         user = users.provision(SYSTEM, clerk_id)
-        return _Known(self._actor(user.id, clerk_id), None, time.monotonic() + seconds)
+        return _Known(self._actor(user.id, clerk_id), None, asked + seconds)
 
     def _key(self, text: str) -> _Known:
+        asked = time.monotonic()
         owner = api_keys.owner(SYSTEM, text)
         if owner is None:
             _refuse()
@@ -126,7 +146,7 @@ class Identities:
             is_reader=key.scope == "read",
             organization_id=key.organization_id,
         )
-        return _Known(limited, key.id, time.monotonic() + (float("inf") if owner.seconds is None else owner.seconds))
+        return _Known(limited, key.id, asked + (float("inf") if owner.seconds is None else owner.seconds))
 
     def _user(self, name: str) -> _Known:
         key = {"clerk_id": name.removeprefix(CLERK)} if name.startswith(CLERK) else {"id": name}
@@ -143,14 +163,14 @@ class Identities:
 class Authentication(Interceptor):
     """Runs each call as the actor that its credentials name; without `identities` everybody is ANONYMOUS."""
 
-    def __init__(self, identities: Identities | None, *, trusts_xfcc: bool) -> None:
+    def __init__(self, identities: Identities | None, *, trusts_xfcc: bool, cache: Cache | None) -> None:
         self._identities = identities
+        self._cache = cache
         self._trusts_xfcc = trusts_xfcc
 
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        del method
-        caller = self._caller(context)
+        caller = self._caller(method, context)
         logging.add(caller=caller.name)
         reset = actor.use(caller)
         try:
@@ -158,10 +178,8 @@ class Authentication(Interceptor):
         finally:
             actor.reset(reset)
 
-    def _caller(self, context: grpc.ServicerContext) -> Actor:
-        metadata: dict[str, list[str | bytes]] = {}
-        for key, value in context.invocation_metadata():
-            metadata.setdefault(key, []).append(value)
+    def _caller(self, method: str, context: grpc.ServicerContext) -> Actor:
+        metadata = metadata_of(context)
         user = _only(metadata.get(USER))
         identities = self._identities
         if identities is None:
@@ -169,12 +187,13 @@ class Authentication(Interceptor):
             if user is not None:
                 _refuse()
             return ANONYMOUS
+        behind = self._seconds_away(method, metadata)
         credential = _only(metadata.get(CREDENTIAL))
         if credential is not None:
             scheme, _, token = credential.partition(" ")
             if scheme.lower() != "bearer" or user is not None:
                 _refuse()
-            return identities.of_bearer(token)
+            return identities.of_bearer(token, behind)
         names = _names_of(context)
         if xfcc.HEADER in metadata and self._trusts_xfcc:
             if not (identities.is_proxy(names) if names else _is_loopback(context.peer())):
@@ -183,7 +202,14 @@ class Authentication(Interceptor):
                 names = xfcc.names([str(value) for value in metadata[xfcc.HEADER]])
             except ValueError:
                 _refuse()
-        return identities.of_certificate(names, user)
+        return identities.of_certificate(names, user, behind)
+
+    def _seconds_away(self, method: str, metadata: Mapping[str, list[str | bytes]]) -> float:
+        """Answer for how long the database has been away, for a call that may be answered without it; else 0."""
+        if self._cache is None or method not in METHODS or metadata.get(CONSISTENCY) != [AVAILABLE]:
+            return 0.0
+        behind = self._cache.seconds_behind()
+        return behind if LIVE_SECONDS <= behind <= STALE_SECONDS else 0.0
 
 
 def _refuse() -> NoReturn:

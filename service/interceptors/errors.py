@@ -40,10 +40,13 @@ class Errors(Interceptor):
 
     def received(self, request: Any) -> None:
         if isinstance(request, _Malformed):
-            raise errors.InvalidArgument("REQUEST_MALFORMED", "the bytes are not a message of the request's type")
+            raise malformed()
 
     def wrap(self, method: str, handler: Any) -> Any:
         wrapped: Any = super().wrap(method, handler)
+        if handler.request_deserializer is None:
+            # Whoever is inside takes the bytes.
+            return wrapped
         return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
 
 
@@ -55,6 +58,10 @@ def _described(fault: Exception) -> dict[str, Any]:
         "sqlstate": sqlstate(fault),
         "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     }
+
+
+def malformed() -> errors.InvalidArgument:
+    return errors.InvalidArgument("REQUEST_MALFORMED", "the bytes are not a message of the request's type")
 
 
 class _Malformed:

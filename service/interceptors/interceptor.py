@@ -1,5 +1,6 @@
 """How an interceptor wraps a method: around the call, and at each message that comes in."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,6 +17,10 @@ class Interceptor(grpc.ServerInterceptor):
     grpcio calls `intercept_service` on the one thread that accepts calls, so nothing is done there but the wrapping.
     """
 
+    @functools.cached_property
+    def _wrapped(self) -> dict[str, Any]:
+        return {}
+
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         """Answer what the whole call runs in."""
         del method, context
@@ -29,11 +34,14 @@ class Interceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Any],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(PREFIX):
-            return handler
-        return self.wrap(method, handler)
+        # grpcio asks at every call; what is inside of this one is asked once.
+        handler = self._wrapped.get(method)
+        if handler is None:
+            handler = continuation(handler_call_details)
+            if handler is not None and method.startswith(PREFIX):
+                handler = self._wrapped[method] = self.wrap(method, handler)
+        return handler
 
     def wrap(self, method: str, handler: Any) -> Any:
         """Answer a handler of the same kind; one of a kind that cannot be wrapped raises."""
@@ -46,12 +54,17 @@ class Interceptor(grpc.ServerInterceptor):
             with self.around(method, context):
                 return behaviour(incoming(request), context)
 
+        def look(request: Any, context: grpc.ServicerContext) -> Any:
+            return behaviour(incoming(request), context)
+
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self.around(method, context):
                 yield from behaviour(incoming(request), context)
 
+        # What has nothing to do around a call costs it nothing.
+        unary = look if type(self).around is Interceptor.around else answer
         return make(
-            stream if handler.response_streaming else answer,
+            stream if handler.response_streaming else unary,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -62,6 +75,14 @@ class Interceptor(grpc.ServerInterceptor):
 
     def _each(self, requests: Iterator[Any]) -> Iterator[Any]:
         return map(self._one, requests)
+
+
+def metadata_of(context: grpc.ServicerContext) -> dict[str, list[str | bytes]]:
+    """Answer the metadata of a call: the values of each key, in the order in which they came."""
+    metadata: dict[str, list[str | bytes]] = {}
+    for key, value in context.invocation_metadata():
+        metadata.setdefault(key, []).append(value)
+    return metadata
 
 
 def _kind(handler: Any) -> tuple[Callable[..., Any], Any]:

@@ -12,8 +12,6 @@ import structlog
 from service.actor import NOBODY
 from service.interceptors.interceptor import Interceptor
 
-_log = structlog.get_logger()
-
 _fields: ContextVar[dict[str, Any]] = ContextVar("fields")
 
 
@@ -23,6 +21,10 @@ def add(**fields: Any) -> None:
 
 
 class Logging(Interceptor):
+    def __init__(self) -> None:
+        # Bound once: what is bound at each call costs a fifth of the line.
+        self._log = structlog.get_logger().bind()
+
     @contextmanager
     def around(self, method: str, context: Any) -> Iterator[None]:
         start = time.perf_counter()
@@ -33,7 +35,7 @@ class Logging(Interceptor):
         finally:
             _fields.reset(reset)
             code = context.code() or grpc.StatusCode.OK
-            _log.info(
+            self._log.info(
                 "call",
                 method=method,
                 code=code.name,

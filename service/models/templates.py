@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import peewee as pw
 
+from service import cache
 from service.db import database
 from service.models.models import Model
 from service.models.organizations import Organization
@@ -71,14 +72,18 @@ class Template(Versioned):
         """Make a template of values in the order of `selected(view)`."""
         end = len(cls.names())
         template = cls.of(values[:end])
-        template.type_name, template.openai_id = values[end : end + 2]
+        template.type_name, template.openai_id, written_by = values[end : end + 3]
+        # Not its version, which nobody raises by hand.
+        cache.saw(f"template:{template.id}", written_by)
         if view is View.FULL:
-            rest = iter(values[end + 2 :])
+            rest = iter(values[end + 3 :])
             template.details = Details(
                 User.of(next(rest) for _ in User.names()),
                 TemplateType.of_joined([next(rest) for _ in ("tools", *TemplateType.names())]),
                 Model.of(rest),
             )
+            cache.saw(f"type:{template.template_type_id}", template.details.template_type.version)
+            cache.saw(f"model:{template.model_id}", template.details.model.version)
         return template
 
     @classmethod
@@ -94,7 +99,7 @@ def selected(view: View, *, if_: str = "true") -> str:
     columns = [f"t.{column}" for column in Template.names()]
     instructions = "''" if view is View.SUMMARY else f"case when {if_} then t.instructions end"
     columns[Template.names().index("instructions")] = instructions
-    columns += ["tt.name", "m.openai_id"]
+    columns += ["tt.name", "m.openai_id", "t.xmin::text"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), Model.columns("m")]

@@ -13,6 +13,19 @@ def ping(actor: Actor) -> None:
     database.execute_sql("select 1").fetchone()
 
 
+@read
+def max_connections(actor: Actor) -> int:
+    """Answer how many connections the server has for us at most, whoever has them now."""
+    ((most,),) = database.execute_sql(
+        """
+        select max(setting::int) filter (where name = 'max_connections')
+          - coalesce(sum(setting::int) filter (where name like '%%reserved_connections'), 0)
+        from pg_settings
+        """
+    ).fetchall()
+    return int(most)
+
+
 @transaction
 def purge_batch(actor: Actor) -> int:
     """Delete up to 1,000 request ids that are older than 48 hours by the database's clock; answer how many."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from service import errors
+from service import cache, errors
 from service.actor import Actor
 from service.db import database, read, transaction
 from service.models.row import new_id
@@ -237,6 +237,7 @@ def _resolve(
     fitting = sum(size is None or size <= MAX_OCTETS for _, _, size, *_ in found)
     if fitting < len(found):
         raise too_large(fitting)
+    cache.saw(f"user:{user_id}")
     for name, (_, _, _, is_known, place, *values) in zip(names, found, strict=True):
         if not is_known:
             yield errors.not_found("TEMPLATE_TYPE", name=name)
@@ -247,7 +248,10 @@ def _resolve(
                 {"user_id": user_id, "template_type": name},
             )
         else:
-            yield Resolution(Template.of_view(view, values), _REASONS[place])
+            template = Template.of_view(view, values)
+            cache.saw(f"default:{template.template_type_id}")
+            cache.saw(f"resolution:{user_id}:{organization_id}:{template.template_type_id}", template.id)
+            yield Resolution(template, _REASONS[place])
 
 
 _REASONS = tuple(Reason)

@@ -51,7 +51,7 @@ def processes(
         new_database(),
         folder / "log",
         auth="required",
-        processes=2,
+        workers=2,
         log_level="debug",
         clerk_issuer=ISSUER,
         clerk_jwks_url=clerk.url,

@@ -127,7 +127,7 @@ def through(running: Envoy, meshed: Listening, mesh: Mesh, connect: Callable[...
     return open_
 
 
-@pytest.mark.parametrize("names", [{"uri": WRITER}, {"dns": DNS_WRITER}, {"uri": "spiffe://mesh/a", "dns": DNS_WRITER}])
+@pytest.mark.parametrize("names", [{"uri": WRITER}, {"dns": DNS_WRITER}, {"uri": WRITER, "dns": "a.internal"}])
 def test_a_service_gets_in_by_its_certificate(through: Through, names: dict[str, str]) -> None:
     callers = through(*[names[key] for key in names if key == "uri"], dns=tuple(names[k] for k in names if k == "dns"))
     provision = ProvisionUserRequest(clerk_id="user_of_the_mesh")
@@ -168,7 +168,8 @@ def test_a_service_stays_who_it_is_whatever_it_says(through: Through, value: str
 
 def test_a_certificate_that_speaks_for_itself_in_the_header_gets_nowhere(through: Through) -> None:
     # Envoy does not quote the names that it puts in.
-    for uri in (f"spiffe://mesh/a;URI={ADMIN}", f"spiffe://mesh/a,URI={ADMIN}", f'"{ADMIN}"x', f"{ADMIN},"):
+    uris = (f"spiffe://mesh/a;URI={ADMIN}", f"spiffe://mesh/a;DNS={DNS_WRITER}", f"spiffe://mesh/a,URI={ADMIN}")
+    for uri in (*uris, f'"{ADMIN}"x', f"{ADMIN},"):
         assert knock(through(uri).nobody()) == REFUSED
     for dns in (f"a.internal;URI={ADMIN}", f"a.internal,By=a;URI={ADMIN}"):
         assert knock(through("spiffe://mesh/a", dns=(dns,)).nobody()) == REFUSED

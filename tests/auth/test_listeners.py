@@ -36,7 +36,7 @@ from tests.e2e.serving import eventually
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with these settings and none that the tests were started with."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMNIFLO_")}
-    ours = {"listen": "127.0.0.1:0", "database_url": "postgresql://127.0.0.1:1/nothing", "processes": 1, **settings}
+    ours = {"listen": "127.0.0.1:0", "database_url": "postgresql://127.0.0.1:1/nothing", "workers": 1, **settings}
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments],
         cwd=ROOT,

@@ -47,7 +47,7 @@ def serving(url: str, log: Path, **settings: object) -> Iterator[Service]:
     settings = {
         "database_url": url,
         "listen": "127.0.0.1:0",
-        "processes": 1,
+        "workers": 1,
         "log_format": "json",
         "auth": "none",
         **settings,

@@ -48,7 +48,7 @@ MIGRATIONS = [migration.name for migration in migrate.load()]
 
 def environment(settings: dict[str, object]) -> dict[str, str]:
     """Answer the environment of a child: these settings, and nothing of ours that the tests were started with."""
-    ours = {"listen": "127.0.0.1:0", "auth": "none", "log_format": "json", "processes": 1, "threads": 4, **settings}
+    ours = {"listen": "127.0.0.1:0", "auth": "none", "log_format": "json", "workers": 1, "threads": 4, **settings}
     inherited = os.environ.items()
     return {name: value for name, value in inherited if not name.startswith("OMNIFLO_")} | {
         variable(name): str(value) for name, value in ours.items()
@@ -210,7 +210,7 @@ def database(ready_url: str) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory, ready_url: str) -> Iterator[Serving]:
     """A service that many tests call, of two processes."""
-    running = Serving(tmp_path_factory.mktemp("serving"), database_url=ready_url, processes=2).until_ready()
+    running = Serving(tmp_path_factory.mktemp("serving"), database_url=ready_url, workers=2).until_ready()
     yield running
     running.end()
 
@@ -381,14 +381,33 @@ def test_a_killed_server_is_replaced(serve: Serve, ready_url: str) -> None:
     with serving.api() as api:
         request = GetModelRequest(openai_id="gpt-5.5")
         assert api.models.GetModel(request, wait_for_ready=True, timeout=SECONDS).name == "GPT-5.5"
-    assert [line["exit_code"] for line in serving.log if line["event"] == "server died"] == [-signal.SIGKILL]
+    assert [line["exit_code"] for line in serving.log if line["event"] == "worker died"] == [-signal.SIGKILL]
     serving.signal(signal.SIGTERM)
     assert serving.ended() == 0
     assert not is_alive(replacement)
 
 
+def test_workers_that_keep_dying_end_the_service_with_an_error(serve: Serve, ready_url: str) -> None:
+    serving = serve(database_url=ready_url).until_ready()
+    killed: set[int] = set()
+    for _ in range(5):
+        (worker,) = eventually(lambda: serving.servers() - killed, "another worker")
+        os.kill(worker, signal.SIGKILL)
+        killed.add(worker)
+    assert serving.ended() == 1
+    assert "workers died 5 times within 60 s" in serving.stderr
+
+
+def test_more_connections_than_the_database_has_are_refused_with_the_numbers(ready_url: str) -> None:
+    done = run("serve", database_url=ready_url, workers=30, threads=20)
+    assert done.returncode == 1
+    # Of 300, PostgreSQL reserves three for its superusers.
+    for words in ("30 workers with 20 threads", "660 connections", "has 297", "OMNIFLO_WORKERS", "max_connections"):
+        assert words in done.stderr
+
+
 def test_a_killed_parent_takes_its_servers_along(serve: Serve, ready_url: str) -> None:
-    serving = serve(database_url=ready_url, processes=2).until_ready()
+    serving = serve(database_url=ready_url, workers=2).until_ready()
     below = descendants(serving.process.pid)
     assert len(serving.servers()) == 2
     serving.signal(signal.SIGKILL)
@@ -642,7 +661,7 @@ def test_config_prints_every_setting_with_secrets_masked() -> None:
         ("listen", "192.0.2.1:50051"),
         ("listen", "no-such-host.invalid:50051"),
         ("database_url", "mysql://user:hunter2@host/database"),
-        ("processes", "0"),
+        ("workers", "0"),
         ("log_format", "xml"),
     ],
 )

@@ -94,6 +94,13 @@ def schema(database: Database) -> Schema:
             f" join pg_class on conrelid = pg_class.oid join pg_namespace n on relnamespace = n.oid where {ours}"
             " order by 1, 2"
         ),
+        "functions": database.query(
+            "select proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace order by 1"
+        ),
+        "triggers": database.query(
+            "select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) from pg_trigger"
+            " where not tgisinternal order by 1, 2"
+        ),
         "enums": database.query(
             "select typname, enumlabel from pg_enum join pg_type on enumtypid = pg_type.oid order by 1, enumsortorder"
         ),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from service.config import ConfigurationError, Settings, describe, split_address, variable
+from tests.clerk_stand_in import SigningKey
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +27,9 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LISTEN", "127.0.0.1:-1", "must be host:port"),
         ("LISTEN", "127.0.0.1:65536", "must be host:port"),
         ("LISTEN", "[127.0.0.1]:50051", "must be host:port"),
-        ("PROCESSES", "0", "1 to 256"),
-        ("PROCESSES", "257", "1 to 256"),
-        ("PROCESSES", "many", "1 to 256"),
+        ("WORKERS", "0", "1 to 256"),
+        ("WORKERS", "257", "1 to 256"),
+        ("WORKERS", "many", "1 to 256"),
         ("THREADS", "0", "1 to 64"),
         ("THREADS", "65", "1 to 64"),
         ("QUEUE", "0", "1 to 10000"),
@@ -55,6 +56,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SERVICES", "a=reader,a=writer", "must be unique names"),
         ("TLS_CERT", "/nowhere/cert.pem", "certificate chain in PEM"),
         ("TLS_KEY", "/nowhere/key.pem", "key in PEM"),
+        ("CLERK_JWT_KEY", "-----BEGIN PUBLIC KEY-----", "must be an RSA public key"),
         ("TLS_CLIENT_CA", "/", "client certificates are signed by"),
         ("LISTEN_MTLS", "50052", "must be host:port"),
         ("HEALTH_LISTEN", "127.0.0.1:", "must be host:port"),
@@ -91,7 +93,7 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("processes", "256", 256),
+        ("workers", "256", 256),
         ("threads", "64", 64),
         ("queue", "10000", 10_000),
         ("deadline_seconds", "0.1", 0.1),
@@ -116,7 +118,8 @@ def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: st
 
 ISSUER = {"CLERK_ISSUER": "https://clerk.example.com"}
 URL = {"CLERK_JWKS_URL": "https://clerk.example.com/jwks.json"}
-PEM = {"CLERK_JWT_KEY": "-----BEGIN PUBLIC KEY-----"}
+KEY = SigningKey("ins_1").pem
+PEM = {"CLERK_JWT_KEY": KEY}
 PARTY = {"CLERK_AUTHORIZED_PARTIES": "https://app.example.com"}
 TLS = {"TLS_CERT": __file__, "TLS_KEY": __file__}
 CA = {"TLS_CLIENT_CA": __file__}
@@ -184,12 +187,13 @@ def test_authentication_is_the_default() -> None:
 
 
 def test_a_key_in_pem_may_have_its_lines_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (ISSUER | PARTY | {"CLERK_JWT_KEY": "-----BEGIN-----\\nAAAA\\n-----END-----"}).items():
+    for name, value in (ISSUER | PARTY | {"CLERK_JWT_KEY": KEY.replace("\n", "\\n")}).items():
         monkeypatch.setenv(f"OMNIFLO_{name}", value)
     settings = Settings.load()
-    assert settings.clerk_jwt_key == "-----BEGIN-----\nAAAA\n-----END-----"
+    assert settings.clerk_jwt_key == KEY
     # And is shown so that it may be given again.
-    assert "OMNIFLO_CLERK_JWT_KEY=-----BEGIN-----\\nAAAA\\n-----END-----\n" in describe(settings)
+    joined = KEY.replace("\n", "\\n")
+    assert f"OMNIFLO_CLERK_JWT_KEY={joined}\n" in describe(settings)
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -1,15 +1,18 @@
 """Update masks and bodies to the values that operations take."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
+from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import GetModelRequest
+from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
 from omniflo.templates.v1.template_type_pb2 import (
@@ -21,7 +24,7 @@ from omniflo.templates.v1.template_type_pb2 import (
 )
 from service.errors import InvalidArgument
 from service.models.templates import View
-from service.operations import models, template_tools, template_types, templates
+from service.operations import api_keys, models, organizations, template_tools, template_types, templates
 from service.servicers import decode
 
 WRITABLE = {
@@ -29,6 +32,9 @@ WRITABLE = {
     TemplateType: template_types.WRITABLE,
     TemplateTool: template_tools.WRITABLE,
     Model: models.WRITABLE,
+    Organization: organizations.WRITABLE,
+    Member: organizations.WRITABLE_OF_MEMBER,
+    ApiKey: api_keys.WRITABLE,
 }
 
 FULL = Template(
@@ -82,8 +88,23 @@ def changes(resource: Message, *paths: str) -> dict[str, Any]:
             ["shutdown_date"],
             {"shutdown_date": date(2028, 2, 29)},
         ),
+        (Member(role=OrganizationRole.ORGANIZATION_ROLE_VIEWER), ["role"], {"role": "viewer"}),
+        (ApiKey(name="N"), ["expire_time"], {"expire_time": None}),
+        # To the microsecond, which is what is kept; the rest of the second is cut off, not rounded up to the next.
+        (
+            ApiKey(expire_time=Timestamp(seconds=1, nanos=999_999_999)),
+            [],
+            {"expire_time": datetime(1970, 1, 1, 0, 0, 1, 999_999, tzinfo=UTC)},
+        ),
+        (
+            ApiKey(expire_time=Timestamp(seconds=253_402_300_799)),
+            [],
+            {"expire_time": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
+        ),
         # A star is everything.
         (FULL, ["*"], FULL_VALUES),
+        (Organization(id="x", name="N"), ["*"], {"name": "N"}),
+        (ApiKey(name="N", user_id="u", organization_id="o"), ["*"], {"name": "N", "expire_time": None}),
         (
             Model(name="N"),
             ["*"],
@@ -145,6 +166,13 @@ def test_changes_are_the_fields_of_the_mask(resource: Message, paths: list[str],
         ),
         (Template(title="T"), ["*"], ["template.instructions", "template.model", "template.template_type"]),
         (Model(), ["name"], ["model.name"]),
+        (Member(), ["*"], ["member.role"]),
+        (FULL, ["organization_id"], ["update_mask.paths[0]"]),
+        (
+            ApiKey(scope=ApiKeyScope.API_KEY_SCOPE_READ),
+            ["scope", "user_id", "digest"],
+            [f"update_mask.paths[{index}]" for index in range(3)],
+        ),
         (TemplateTool(), ["name", "type"], ["template_tool.name", "template_tool.type"]),
         (Model(name="N", shutdown_date=Date(year=2027, month=2, day=29)), [], ["model.shutdown_date"]),
     ],

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from omniflo.templates.v1.model_service_pb2 import ListModelsRequest
+from omniflo.templates.v1.selection_service_pb2 import ListSelectionsRequest
 from omniflo.templates.v1.template_pb2 import TemplateView
 from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest
 from omniflo.templates.v1.template_type_service_pb2 import ListTemplateToolsRequest, ListTemplateTypesRequest
@@ -54,6 +55,8 @@ def test_the_first_page_begins_anywhere_and_the_last_has_no_token() -> None:
         (ListTemplateTypesRequest(), ("data-export",)),
         (ListTemplateToolsRequest(template_type="data-export"), ("a_tool", "id")),
         (ListModelsRequest(), ("Modèle \u2603 \U0001f600 \" \\ '", "id")),
+        # Of a platform-wide selection.
+        (ListSelectionsRequest(user_id="u1"), ("data-export", "")),
         (FILTERED, BY_TIME),
     ],
 )

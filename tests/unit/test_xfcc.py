@@ -18,7 +18,7 @@ ADMIN = "spiffe://mesh/admin"
         ('URI="spiffe://mesh/a"', ["spiffe://mesh/a"]),
         ("DNS=a.internal", ["a.internal"]),
         ("DNS=a.internal;DNS=b.internal", ["a.internal", "b.internal"]),
-        ("URI=spiffe://mesh/a;DNS=a.internal", ["spiffe://mesh/a", "a.internal"]),
+        ("URI=spiffe://mesh/a;DNS=a.internal", ["spiffe://mesh/a"]),
         ("URI=;DNS=a.internal", ["a.internal"]),
         ("DNS=;URI=spiffe://mesh/a", ["spiffe://mesh/a"]),
         ("By=spiffe://mesh/server;Hash=00ff;URI=spiffe://mesh/a", ["spiffe://mesh/a"]),

@@ -1,0 +1,157 @@
+"""Encoded answers, kept as long as nothing that they were made of has changed. It knows when it cannot know."""
+
+import threading
+import time
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+EVERYTHING = "*"
+"""The tag of a change of everything."""
+
+LIVE_SECONDS = 0.9
+"""For how long it may be that no change was heard of before nothing is answered from here."""
+STALE_SECONDS = 600.0
+"""How old an answer may be that is given while the database is away, to who asks for it."""
+
+_OVERHEAD = 600
+"""What an entry takes beside its key and its answer: measured, CPython 3.11."""
+_MAX_CHANGES = 100_000
+_MAX_STATES = 100_000
+
+State = int | str | None
+
+Seen = dict[str, State]
+"""What an answer is made of: the tag of each thing, and in which state it was, where that is known."""
+
+_seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
+
+
+def saw(tag: str, state: State = None) -> None:
+    """Say what an answer that is being made is made of: a tag of migrations/0012_changes.up.sql, or one of its own."""
+    seen = _seen.get()
+    if seen is not None and (state is not None or tag not in seen):
+        seen[tag] = state
+
+
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """Answer what is seen in the block."""
+    seen: Seen = {}
+    reset = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(reset)
+
+
+class _Entry(NamedTuple):
+    answer: bytes
+    tags: tuple[str, ...]
+    since: int
+    """The number of changes known before it was read."""
+
+
+class Cache:
+    """A bounded number of octets of answers.
+
+    Each change has a number. An entry is good while no tag of its has changed since the number at which its reading
+    began: so what was read before a change is never put back after it.
+    """
+
+    def __init__(self, max_octets: int) -> None:
+        self._entries: LRUCache[Hashable, _Entry] = LRUCache(max_octets, getsizeof=_octets)
+        self._changed: dict[str, int] = {}
+        self._states: LRUCache[str, State] = LRUCache(_MAX_STATES)
+        self._changes = self._floor = 0
+        self._confirmed = float("-inf")
+        self._lock = threading.Lock()
+
+    def is_live(self) -> bool:
+        """Whether every change of the last moment is known here."""
+        return self.seconds_behind() < LIVE_SECONDS
+
+    def seconds_behind(self) -> float:
+        """Answer for how long changes may have been missed; infinity where it is not known."""
+        return time.monotonic() - self._confirmed
+
+    def confirm(self, moment: float) -> None:
+        """Say that every change up to then is known, on the clock of `time.monotonic`."""
+        self._confirmed = moment
+
+    def begin(self) -> int:
+        """Answer what `put` wants to know: call it before anything is read."""
+        return self._changes
+
+    def get(self, key: Hashable) -> bytes | None:
+        """Answer what is kept under the key, unless it has changed or may have."""
+        return self._get(key) if self.is_live() else None
+
+    def last_known(self, key: Hashable) -> tuple[bytes, float] | None:
+        """Answer what held when changes were last known, and how many seconds ago that was."""
+        age = self.seconds_behind()
+        answer = self._get(key) if age <= STALE_SECONDS else None
+        return None if answer is None else (answer, age)
+
+    def note(self, seen: Seen) -> None:
+        """Take what was seen in a state that is new here for changed, before it is heard of.
+
+        Whoever was answered with the new state is not answered with the old one after it.
+        """
+        with self._lock:
+            changed = [
+                tag for tag, state in seen.items() if state is not None and self._states.get(tag, state) != state
+            ]
+            self._states.update((tag, state) for tag, state in seen.items() if state is not None)
+        self.change(changed)
+
+    def put(self, key: Hashable, answer: bytes, seen: Seen, began: int) -> None:
+        """Keep an answer whose reading began then, unless what it is made of has changed meanwhile."""
+        entry = _Entry(answer, tuple(seen), began)
+        if not self.is_live() or not self._is_good(entry) or _octets(entry) > self._entries.maxsize:
+            return
+        with self._lock:
+            self._entries[key] = entry
+
+    def change(self, tags: Iterable[str]) -> None:
+        """Forget what is made of any of these."""
+        with self._lock:
+            for tag in tags:
+                self._changes += 1
+                if tag == EVERYTHING or len(self._changed) >= _MAX_CHANGES:
+                    self._forget()
+                else:
+                    self._changed[tag] = self._changes
+
+    def start_over(self) -> None:
+        """Forget everything: changes may have been missed."""
+        with self._lock:
+            self._confirmed = float("-inf")
+            self._changes += 1
+            self._forget()
+
+    def _forget(self) -> None:
+        self._floor = self._changes
+        self._changed.clear()
+        self._entries.clear()
+
+    def _get(self, key: Hashable) -> bytes | None:
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            if self._is_good(entry):
+                return entry.answer
+            del self._entries[key]
+            return None
+
+    def _is_good(self, entry: _Entry) -> bool:
+        changed = self._changed
+        return entry.since >= self._floor and all(changed.get(tag, 0) <= entry.since for tag in entry.tags)
+
+
+def _octets(entry: _Entry) -> int:
+    return len(entry.answer) + _OVERHEAD
