@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROTOS := $(shell find protos third_party -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check proto migrate fmt bench bench-growth lock clean
+.PHONY: help run test test-modes check proto migrate fmt bench bench-growth lock clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,11 @@ test: .venv/installed ## run every test against an embedded PostgreSQL of its ow
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-modes: .venv/installed ## the contract once more: without cache and prepared statements, and through PgBouncer where it is installed
+	OMNIFLO_CACHE_MB=0 OMNIFLO_PREPARE=off $(BIN)/python -m pytest -q tests/contract
+	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract; \
+	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
 
 check: .venv/installed ## format, lint, types, imports, and breaking changes against the last tag
 	$(BIN)/ruff format --check

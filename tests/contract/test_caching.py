@@ -31,9 +31,12 @@ from omniflo.templates.v1.template_service_pb2 import (
 from omniflo.templates.v1.template_type_pb2 import TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import DeleteTemplateToolRequest, UpdateTemplateTypeRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service.config import Settings
 from service.interceptors import logging
 from tests.conftest import Api, Callers, Database, fails
 from tests.e2e.serving import eventually
+
+pytestmark = pytest.mark.skipif(Settings.load().cache_mb == 0, reason="OMNIFLO_CACHE_MB=0 keeps nothing")
 
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 STRONG = (("x-omniflo-consistency", "strong"),)

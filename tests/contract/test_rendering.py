@@ -160,7 +160,9 @@ def test_a_model_that_ends_is_warned_about_and_rendered_all_the_same(api: Api, d
         (-400, [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
     ):
         database.query("update openai_models set shutdown_date = (now() at time zone 'utc')::date + %s", (days,))
-        rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id))
+        # What is written by hand is heard of a moment later.
+        strong = [("x-omniflo-consistency", "strong")]
+        rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id), metadata=strong)
         assert [warning.kind for warning in rendered.warnings] == kinds
         assert all(warning.field == "model" and warning.message for warning in rendered.warnings)
         assert json.loads(rendered.responses_request)["model"] == template.model
