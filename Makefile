@@ -19,8 +19,8 @@ test: .venv/installed ## run every test against an embedded PostgreSQL of its ow
 	$(BIN)/coverage report
 
 test-modes: .venv/installed ## the contract once more: without cache and prepared statements, and through PgBouncer where it is installed
-	OMNIFLO_CACHE_MB=0 OMNIFLO_PREPARE=off $(BIN)/python -m pytest -q tests/contract
-	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract; \
+	OMNIFLO_CACHE_MB=0 OMNIFLO_PREPARE=off $(BIN)/python -m pytest -q tests/contract $(ARGS)
+	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract $(ARGS); \
 	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
 
 check: .venv/installed ## format, lint, types, imports, and breaking changes against the last tag

@@ -52,7 +52,8 @@ class Keys:
     def key(self, id: str) -> jwt.PyJWK | None:
         """Answer the key, or None when there is none of that id; Unavailable when no key is known at all."""
         if id not in self._keys:
-            fetching = self._begin(self._is_worth_a_miss)
+            # Somebody else may have fetched it since.
+            fetching = self._begin(lambda: id not in self._keys and self._is_worth_a_miss())
             if fetching is not None:
                 # Of a fetch that takes longer, only those wait that came with it.
                 left = self._fetched + FETCH_SECONDS - time.monotonic()

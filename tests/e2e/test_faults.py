@@ -1,4 +1,7 @@
-"""The service when its database dies, hangs, or is cut off: what was acknowledged stays, and nothing happens twice."""
+"""The service when its database dies, hangs, or is cut off: what was acknowledged stays, and nothing happens twice.
+
+The service keeps no answers in these tests, so that every read needs the database.
+"""
 
 import itertools
 import os
@@ -234,7 +237,7 @@ def test_after_a_connection_was_killed_the_next_reads_and_writes_succeed(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:
     url = new_database()
-    with serving(url, tmp_path / "log", threads=THREADS) as service, connected(service.address) as api:
+    with serving(url, tmp_path / "log", threads=THREADS, cache_mb=0) as service, connected(service.address) as api:
         world = World(api)
         with looking(url) as database:
             for _ in range(3):
@@ -252,7 +255,7 @@ def test_a_write_whose_connection_is_killed_while_it_waits_for_a_lock_is_done_on
 ) -> None:
     url = new_database()
     with (
-        serving(url, tmp_path / "log") as service,
+        serving(url, tmp_path / "log", cache_mb=0) as service,
         connected(service.address) as api,
         looking(url) as database,
         looking(url) as holder,
@@ -273,7 +276,7 @@ def test_connections_killed_at_random_fail_no_read_and_double_or_lose_no_write(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:
     url = new_database()
-    with serving(url, tmp_path / "log", threads=THREADS) as service, connected(service.address) as api:
+    with serving(url, tmp_path / "log", threads=THREADS, cache_mb=0) as service, connected(service.address) as api:
         load = Load(world := World(api), reads=THREADS // 2, writes=THREADS // 2)
         killed = 0
         with looking(url) as database:
@@ -306,7 +309,7 @@ def test_a_database_that_dies_under_load_five_times_loses_no_acknowledged_write(
 ) -> None:
     recoveries = []
     with (
-        serving(own_postgres.url, tmp_path / "log", threads=THREADS) as service,
+        serving(own_postgres.url, tmp_path / "log", threads=THREADS, cache_mb=0) as service,
         connected(service.address) as api,
     ):
         load = Load(world := World(api), reads=THREADS // 2, writes=THREADS // 2)
@@ -343,7 +346,7 @@ def proxied(
     name = url.partition("@/")[2].partition("?")[0]
     with Proxy(postgres._socket_dir) as proxy, looking(url) as database:
         through = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
-        with serving(through, tmp_path_factory.mktemp("proxied") / "log", threads=THREADS) as service:
+        with serving(through, tmp_path_factory.mktemp("proxied") / "log", threads=THREADS, cache_mb=0) as service:
             yield proxy, service, database
 
 
@@ -418,7 +421,7 @@ SLACK_SECONDS = 0.25
 @pytest.fixture(scope="module")
 def impatient(own_postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("impatient") / "log"
-    with serving(own_postgres.url, log, threads=THREADS, deadline_seconds=DEADLINE_SECONDS) as service:
+    with serving(own_postgres.url, log, threads=THREADS, deadline_seconds=DEADLINE_SECONDS, cache_mb=0) as service:
         yield service
 
 
