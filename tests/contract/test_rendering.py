@@ -161,7 +161,7 @@ def test_a_model_that_ends_is_warned_about_and_rendered_all_the_same(api: Api, d
     ):
         database.query("update openai_models set shutdown_date = (now() at time zone 'utc')::date + %s", (days,))
         # What is written by hand is heard of a moment later.
-        strong = [("x-omniflo-consistency", "strong")]
+        strong = (("x-omniflo-consistency", "strong"),)
         rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id), metadata=strong)
         assert [warning.kind for warning in rendered.warnings] == kinds
         assert all(warning.field == "model" and warning.message for warning in rendered.warnings)
