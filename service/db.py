@@ -43,7 +43,7 @@ class Call(threading.local):
 
     def __init__(self) -> None:
         self.prepared: dict[str, str] = {}
-        """The names of the statements that the thread's connection has prepared, by their text."""
+        """How the statements that the thread's connection has prepared are executed, by their text."""
 
     def remaining(self) -> float:
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
@@ -157,13 +157,14 @@ class Database(pw.PostgresqlDatabase):
         """Execute a text that never changes, planned once a connection: planning costs more than running."""
         if not self.prepares:
             return self.execute_sql(sql, params)
-        if sql not in call.prepared:
+        execute = call.prepared.get(sql)
+        if execute is None:
             # Of the text: should a pooler hand this thread another's connection, the same name is the same statement.
             name = f"omniflo_{blake2b(sql.encode(), digest_size=12).hexdigest()}"
             numbers = itertools.count(1)
             self.execute_sql(f"prepare {name} as {re.sub('%s', lambda _: f'${next(numbers)}', sql)}")
-            call.prepared[sql] = name
-        return self.execute_sql(f"execute {call.prepared[sql]} ({', '.join(['%s'] * len(params))})", params)
+            execute = call.prepared[sql] = f"execute {name} ({', '.join(['%s'] * len(params))})"
+        return self.execute_sql(execute, params)
 
     def begin(self, isolation_level: object = None) -> None:
         """Begin, with server-side timeouts that end a statement just before the deadline ends the connection."""

@@ -98,13 +98,13 @@ def render(
             adjustments.append(Adjustment("temperature", family.temperature.value if family else ""))
     if reasoning_effort is not None:
         if family is None or family.reasons:
-            members["reasoning"] = _json({"effort": reasoning_effort})
+            members["reasoning"] = _object({"effort": _json(reasoning_effort)})
         else:
             adjustments.append(Adjustment("reasoning_effort", "the model does not reason"))
     rendered = [text for tool in tools if (text := _tool(tool, adjustments)) is not None]
     if rendered:
         members["tools"] = f"[{', '.join(rendered)}]"
-    members["metadata"] = _json(metadata)
+    members["metadata"] = _object({name: _json(value) for name, value in metadata.items()})
     return Rendered(_object(members), adjustments)
 
 
@@ -170,7 +170,8 @@ _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _object(members: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{_json(name)}: {text}" for name, text in members.items()) + "}"
+    """Answer an object of its members' JSON; the names are this service's own, and need no escapes."""
+    return "{" + ", ".join([f'"{name}": {text}' for name, text in members.items()]) + "}"
 
 
 _KEYWORDS = frozenset(

@@ -49,6 +49,9 @@ TABLES = (
 class Api:
     """The stubs of all services on one channel, and what tests start from."""
 
+    _numbers = itertools.count(1)
+    """Of all together, since several may use one database."""
+
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
         self.users = UserServiceStub(channel)
@@ -58,7 +61,6 @@ class Api:
         self.selections = SelectionServiceStub(channel)
         self.organizations = OrganizationServiceStub(channel)
         self.keys = ApiKeyServiceStub(channel)
-        self._numbers = itertools.count(1)
 
     def user(self) -> User:
         return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))

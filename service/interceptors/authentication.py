@@ -4,8 +4,8 @@ import functools
 import ipaddress
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn
@@ -14,8 +14,8 @@ import grpc
 from cachetools import LRUCache
 from cryptography import x509
 
-from service import actor, errors, xfcc
-from service.actor import ANONYMOUS, SYSTEM, Actor, Role
+from service import errors, xfcc
+from service.actor import ANONYMOUS, SYSTEM, Actor, Role, acting_as
 from service.cache import LIVE_SECONDS, STALE_SECONDS, Cache
 from service.clerk import Sessions
 from service.db import time_limit
@@ -168,15 +168,10 @@ class Authentication(Interceptor):
         self._cache = cache
         self._trusts_xfcc = trusts_xfcc
 
-    @contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         caller = self._caller(method, context)
         logging.add(caller=caller.name)
-        reset = actor.use(caller)
-        try:
-            yield
-        finally:
-            actor.reset(reset)
+        return acting_as(caller)
 
     def _caller(self, method: str, context: grpc.ServicerContext) -> Actor:
         metadata = metadata_of(context)

@@ -13,7 +13,7 @@ from service.cache import Cache, watching
 from service.db import time_limit
 from service.interceptors import logging
 from service.interceptors.errors import malformed
-from service.interceptors.interceptor import Interceptor, metadata_of
+from service.interceptors.interceptor import Interceptor
 
 CONSISTENCY = "x-omniflo-consistency"
 AVAILABLE = "available"
@@ -91,7 +91,9 @@ class Caching(Interceptor):
 
 
 def _consistency(context: grpc.ServicerContext) -> str:
-    values = metadata_of(context).get(CONSISTENCY, ["default"])
+    values = [value for key, value in context.invocation_metadata() if key == CONSISTENCY]
+    if not values:
+        return "default"
     if len(values) != 1 or values[0] not in {"default", "strong", AVAILABLE}:
         raise errors.field_invalid((CONSISTENCY, "must be default, strong or available"))
     return str(values[0])

@@ -1,7 +1,6 @@
 """The time that a call has: the caller's deadline, at most the longest that the service allows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import grpc
 
@@ -14,12 +13,10 @@ class Deadlines(Interceptor):
     def __init__(self, longest_seconds: float) -> None:
         self._longest = longest_seconds
 
-    @contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         del method
         remaining = context.time_remaining()
         # A call that waited in the queue until its caller gave up is not begun.
         if not context.is_active() or (remaining is not None and remaining <= 0):
             raise errors.deadline_exceeded()
-        with time_limit(self._longest if remaining is None else min(remaining, self._longest)):
-            yield
+        return time_limit(self._longest if remaining is None else min(remaining, self._longest))

@@ -2,8 +2,8 @@
 
 import secrets
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -20,23 +20,8 @@ _log = structlog.get_logger()
 
 
 class Errors(Interceptor):
-    @contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        try:
-            yield
-        except errors.Error as error:
-            failure = error
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the caller gets one sentence
-            error_id = secrets.token_hex(4)
-            _log.error("fault", method=method, error_id=error_id, **_described(fault))
-            failure = errors.Internal(
-                "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
-            )
-        else:
-            return
-        logging.add(reason=failure.reason)
-        # Raises, which tells grpcio that the call is over.
-        context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
+    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        return _Answering(method, context)
 
     def received(self, request: Any) -> None:
         if isinstance(request, _Malformed):
@@ -48,6 +33,33 @@ class Errors(Interceptor):
             # Whoever is inside takes the bytes.
             return wrapped
         return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
+
+
+class _Answering:
+    """Ends a call with a status where the block raises."""
+
+    def __init__(self, method: str, context: grpc.ServicerContext) -> None:
+        self._method = method
+        self._context = context
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, fault: BaseException | None, _traceback: object) -> None:
+        if not isinstance(fault, Exception):
+            return
+        if isinstance(fault, errors.Error):
+            failure = fault
+        else:
+            # Whatever it is, the caller gets one sentence.
+            error_id = secrets.token_hex(4)
+            _log.error("fault", method=self._method, error_id=error_id, **_described(fault))
+            failure = errors.Internal(
+                "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
+            )
+        logging.add(reason=failure.reason)
+        # Raises, which tells grpcio that the call is over.
+        self._context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
 
 
 def _described(fault: Exception) -> dict[str, Any]:

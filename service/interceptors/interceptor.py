@@ -50,19 +50,21 @@ class Interceptor(grpc.ServerInterceptor):
             raise TypeError(f"{method} answers through a callback, which cannot be wrapped")
         incoming = self._each if handler.request_streaming else self._one
 
-        def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            with self.around(method, context):
-                return behaviour(incoming(request), context)
-
         def look(request: Any, context: grpc.ServicerContext) -> Any:
             return behaviour(incoming(request), context)
 
+        # What has nothing to do costs a call nothing.
+        looking = behaviour if type(self).received is Interceptor.received else look
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            with self.around(method, context):
+                return looking(request, context)
+
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self.around(method, context):
-                yield from behaviour(incoming(request), context)
+                yield from looking(request, context)
 
-        # What has nothing to do around a call costs it nothing.
-        unary = look if type(self).around is Interceptor.around else answer
+        unary = looking if type(self).around is Interceptor.around else answer
         return make(
             stream if handler.response_streaming else unary,
             request_deserializer=handler.request_deserializer,

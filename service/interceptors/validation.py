@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import protovalidate
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
@@ -19,7 +19,7 @@ class Validation(Interceptor):
 
     def received(self, request: Any) -> None:
         # The validator looks at every item of a list, also of one that is far too long, and holds all other threads up.
-        if overfull := list(_overfull(request)):
+        if _has_limits(request.DESCRIPTOR) and (overfull := list(_overfull(request))):
             raise errors.field_invalid(*overfull)
         violations = self._validator.collect_violations(request)
         if violations:
@@ -36,6 +36,15 @@ def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
         elif field.message_type is not None:
             for index, item in enumerate(value if field.is_repeated else [value]):
                 yield from _overfull(item, f"{name}[{index}]." if field.is_repeated else f"{name}.")
+
+
+@functools.cache
+def _has_limits(descriptor: Descriptor) -> bool:
+    """Whether a message has a list in it, or a message with one, that may have only so many items."""
+    return any(
+        _max_items(field) or (field.message_type is not None and _has_limits(field.message_type))
+        for field in descriptor.fields
+    )
 
 
 @functools.cache

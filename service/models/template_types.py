@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import peewee as pw
 
@@ -32,6 +32,16 @@ class TemplateType(Versioned):
         template_type = cls.of(values[1:])
         template_type.tools = [TemplateTool.of_json(tool) for tool in values[0] or ()]
         return template_type
+
+
+class Tool(NamedTuple):
+    """As much of a tool as a rendering needs."""
+
+    name: str
+    type: str
+    description: str
+    schema: str | None
+    config: dict[str, Any] | None
 
 
 class ToolType(pw.TextField):
@@ -88,6 +98,15 @@ def tools_of(type_id: str) -> str:
             from template_tools tool join template_types owner on owner.id = tool.template_type_id
             where tool.template_type_id = {type_id}
         ) row
+    )"""
+
+
+def renderable_tools_of(type_id: str) -> str:
+    """Answer the expression for the tools of a type, by name, as a JSON array of the values of each Tool."""
+    values = ", ".join(f"tool.{name}" for name in Tool._fields)
+    return f"""(
+        select coalesce(json_agg(json_build_array({values}) order by tool.name, tool.id), '[]')
+        from template_tools tool where tool.template_type_id = {type_id}
     )"""
 
 

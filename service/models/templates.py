@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from datetime import date
 from enum import Enum
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +13,7 @@ from service.db import database
 from service.models.models import Model
 from service.models.organizations import Organization
 from service.models.row import Text, Versioned
-from service.models.template_types import TemplateType, octets_of_tools, tools_of
+from service.models.template_types import TemplateType, Tool, octets_of_tools, renderable_tools_of, tools_of
 from service.models.users import User
 
 
@@ -25,12 +26,21 @@ class View(Enum):
     """Without them."""
     FULL = 2
     """With them and with what the template refers to."""
+    RENDERABLE = 3
+    """With them and with what a rendering is made of; no caller asks for it."""
 
 
 class Details(NamedTuple):
     author: User
     template_type: TemplateType
     model: Model
+
+
+class Renderable(NamedTuple):
+    tools: Sequence[Tool]
+    """Of its type, by name."""
+    shutdown_date: date | None
+    """The model's."""
 
 
 class ReasoningEffort(pw.TextField):
@@ -66,6 +76,8 @@ class Template(Versioned):
     """The model's."""
     details: Details | None = None
     """In the FULL view alone."""
+    renderable: Renderable | None = None
+    """In the RENDERABLE view alone."""
 
     @classmethod
     def of_view(cls, view: View, values: Sequence[Any]) -> Self:
@@ -82,8 +94,14 @@ class Template(Versioned):
                 TemplateType.of_joined([next(rest) for _ in ("tools", *TemplateType.names())]),
                 Model.of(rest),
             )
-            cache.saw(f"type:{template.template_type_id}", template.details.template_type.version)
-            cache.saw(f"model:{template.model_id}", template.details.model.version)
+            type_version, model_version = template.details.template_type.version, template.details.model.version
+        elif view is View.RENDERABLE:
+            type_version, model_version, tools, shutdown_date = values[end + 3 :]
+            template.renderable = Renderable([Tool(*tool) for tool in tools or ()], shutdown_date)
+        else:
+            return template
+        cache.saw(f"type:{template.template_type_id}", type_version)
+        cache.saw(f"model:{template.model_id}", model_version)
         return template
 
     @classmethod
@@ -103,6 +121,9 @@ def selected(view: View, *, if_: str = "true") -> str:
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), Model.columns("m")]
+    elif view is View.RENDERABLE:
+        tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
+        columns += ["tt.version", "m.version", tools, "m.shutdown_date"]
     return ", ".join(columns)
 
 
@@ -126,4 +147,6 @@ def octets(view: View) -> str:
             " + (select octet_length(name) + octet_length(description) from openai_models where id = t.model_id)"
             f" + {octets_of_tools('t.template_type_id')}"
         )
+    elif view is View.RENDERABLE:
+        size += f" + {octets_of_tools('t.template_type_id')}"
     return size

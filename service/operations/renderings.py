@@ -23,14 +23,14 @@ class Rendering(NamedTuple):
 
 def render(actor: Actor, id: str) -> Rendering:
     """Render the template of an id."""
-    return _render(templates.get(actor, id, view=View.FULL), None)
+    return _render(templates.get(actor, id, view=View.RENDERABLE), None)
 
 
 def resolve(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str) -> Rendering:
     """Render the template that holds for a user and a type."""
     user_id = rights.user(actor, user_id, "resolve.user_id")
     resolution = selections.resolve(
-        actor, user_id=user_id, organization_id=organization_id, template_type=template_type, view=View.FULL
+        actor, user_id=user_id, organization_id=organization_id, template_type=template_type, view=View.RENDERABLE
     )
     return _render(*resolution)
 
@@ -42,7 +42,7 @@ def batch_resolve(
     outcomes: list[Rendering | errors.Error] = []
     octets = 0
     resolved = selections.batch_resolve(
-        actor, user_id=user_id, organization_id=organization_id, template_types=template_types, view=View.FULL
+        actor, user_id=user_id, organization_id=organization_id, template_types=template_types, view=View.RENDERABLE
     )
     for outcome in resolved:
         outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
@@ -54,9 +54,8 @@ def batch_resolve(
 
 
 def _render(template: Template, reason: Reason | None) -> Rendering:
-    details = template.details
-    if details is None:
-        raise TypeError("a template is rendered from its FULL view")
+    if template.renderable is None:
+        raise TypeError("a template is rendered from its RENDERABLE view")
     return Rendering(
         template,
         reason,
@@ -65,8 +64,8 @@ def _render(template: Template, reason: Reason | None) -> Rendering:
             model=template.openai_id,
             temperature=template.temperature,
             reasoning_effort=template.reasoning_effort,
-            tools=details.template_type.tools,
+            tools=template.renderable.tools,
             metadata={"template_id": template.id, "template_type": template.type_name},
         ),
-        rendering.days_left(details.model.shutdown_date, datetime.now(UTC).date()),
+        rendering.days_left(template.renderable.shutdown_date, datetime.now(UTC).date()),
     )

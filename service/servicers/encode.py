@@ -1,6 +1,6 @@
 """Rows to messages. Pure."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -45,7 +45,12 @@ from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
+_EFFORTS: dict[str | None, template_pb2.ReasoningEffort.ValueType] = {
+    name.removeprefix("REASONING_EFFORT_").lower(): value for name, value in template_pb2.ReasoningEffort.items()
+} | {None: template_pb2.ReasoningEffort.REASONING_EFFORT_UNSPECIFIED}
+_REASONS = {reason: ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}") for reason in Reason}
+_LEFT_OUT = AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT
+_NO_ASSISTANT = template_pb2.AssistantState.ASSISTANT_STATE_NONE
 
 
 def user(row: User) -> user_pb2.User:
@@ -160,12 +165,10 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         is_default=row.is_default,
         model=row.openai_id,
         temperature=row.temperature,
-        reasoning_effort=template_pb2.ReasoningEffort.Value(
-            f"REASONING_EFFORT_{(row.reasoning_effort or 'unspecified').upper()}"
-        ),
+        reasoning_effort=_EFFORTS[row.reasoning_effort],
         assistant_id=row.assistant_id or "",
         # No copy is kept anywhere yet.
-        assistant_state=template_pb2.AssistantState.ASSISTANT_STATE_NONE,
+        assistant_state=_NO_ASSISTANT,
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,
@@ -193,11 +196,7 @@ def selection(row: Selection) -> selection_pb2.Selection:
 
 
 def resolution(outcome: Resolution) -> ResolveTemplateResponse:
-    return ResolveTemplateResponse(template=template(outcome.template), reason=_reason(outcome.reason))
-
-
-def _reason(reason: Reason) -> ResolutionReason.ValueType:
-    return ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}")
+    return ResolveTemplateResponse(template=template(outcome.template), reason=_REASONS[outcome.reason])
 
 
 def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolution:
@@ -229,7 +228,7 @@ def rendering(of: Rendering) -> RenderTemplateResponse:
         adjustments=[
             Adjustment(
                 field=adjustment.field,
-                action=AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT,
+                action=_LEFT_OUT,
                 reason=adjustment.reason,
             )
             for adjustment in of.rendered.adjustments
@@ -238,7 +237,7 @@ def rendering(of: Rendering) -> RenderTemplateResponse:
         template=template(of.template, View.SUMMARY),
     )
     if of.reason is not None:
-        message.reason = _reason(of.reason)
+        message.reason = _REASONS[of.reason]
     return message
 
 
@@ -268,5 +267,4 @@ def _date(day: date | None) -> Date | None:
 
 def _timestamp(moment: datetime) -> Timestamp:
     since = moment - _EPOCH
-    seconds = since // _SECOND
-    return Timestamp(seconds=seconds, nanos=(since - seconds * _SECOND).microseconds * 1000)
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
