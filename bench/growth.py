@@ -16,7 +16,7 @@ from google.type.date_pb2 import Date
 from bench import content, machine
 from bench.compare import migrate, postgres, say
 from bench.content import MODELS, RARE, TYPES, Database, id_of
-from bench.figures import percentile
+from bench.figures import percentile, verdict
 from bench.programs import ProgramError
 from bench.report import rows
 from bench.targets import serve
@@ -39,6 +39,10 @@ PAGE_SIZE = 50
 WARM_CALLS = 10
 DEADLINE_SECONDS = 30.0
 
+FIRST_PAGE = f"list: first page of {PAGE_SIZE}"
+LATE_PAGE = "list: page at 90 % of the walk"
+FLOOR, TARGET = 2.0, 1.2
+"""How many times the first page of the smallest table a late page of the largest one may take."""
 
 _METHOD = """One caller, one call at a time, {calls} calls of each kind, by turns. In brackets: how many times what it
 is with {first:,} templates.
@@ -187,8 +191,8 @@ def _reads(database: Database, channel: grpc.Channel, size: int, users: int) -> 
         "get": get,
         "resolve": resolve,
         "render": render,
-        f"list: first page of {PAGE_SIZE}": listing(),
-        "list: page at 90 % of the walk": late,
+        FIRST_PAGE: listing(),
+        LATE_PAGE: late,
         f"list: template_type, 1 in {TYPES}": listing(template_type="bench-type-2"),
         f"list: model, 1 in {MODELS}": listing(model="bench-model-2"),
         "list: user_id": listing(user_id=id_of("user", 2)),
@@ -251,7 +255,11 @@ def _some(found: Sequence[object]) -> Sequence[object]:
 
 
 def _text(result: Result) -> str:
-    first = min(result.times)
+    first, last = min(result.times), max(result.times)
+    ratio = result.times[last][LATE_PAGE].p50_ms / result.times[first][FIRST_PAGE].p50_ms
+    judgement = verdict(
+        ratio, floor=FLOOR, target=TARGET, lower_is_better=True, is_conclusive=not result.options.is_quick
+    )
     parts = [
         "# Growth\n",
         _METHOD.format(calls=result.options.calls, first=first),
@@ -264,7 +272,9 @@ def _text(result: Result) -> str:
         [name, *itertools.chain.from_iterable(_cells(result, size, name, first) for size in result.times)]
         for name in result.times[first]
     ]
-    return "\n".join([*parts, rows(head, body)])
+    comparison = f"page at 90 % of {last:,} / first page of {first:,}, p50"
+    bound = [comparison, f"{ratio:.2f}", f"{FLOOR:g}", f"{TARGET:g}", f"{judgement} (lower is better)"]
+    return "\n".join([*parts, rows(["comparison", "ratio", "floor", "target", "verdict"], [bound]), rows(head, body)])
 
 
 def _cells(result: Result, size: int, name: str, first: int) -> list[str]:

@@ -62,6 +62,7 @@ class Template(Versioned):
     """None is platform-wide."""
     scope = Text()
     """The organization's id, or empty; the database makes it."""
+    # The column `words` is for conditions alone, and is never read.
 
     class Meta:
         table_name = "templates"

@@ -28,8 +28,12 @@ WRITABLE = frozenset(
     }
 )
 
+MAX_RARE = 5_000
+"""How many templates may have the words of a query for them to be found first and put in order after."""
+
 _MAX_NAMED = 20
 _MAX_NAMED_OCTETS = 2000
+_HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
 _PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
@@ -147,12 +151,16 @@ def page(
     if model_shutting_down_before is not None:
         condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
         filters.append((condition, model_shutting_down_before))
+    order = "t.create_time"
     if query.strip():
-        filters.append(("template_words(t.title, t.description) @@ to_tsquery('simple', %s)", _prefixes(query)))
+        filters.append((_HAS_WORDS, _prefixes(query)))
+        if _is_rare(_prefixes(query)):
+            # In an order that no index has, so that all of them are found by their words, and then put in order.
+            order += " + interval '0'"
     return Source(
         keys="templates t",
         id="t.id",
-        order=("t.create_time", "t.id"),
+        order=(order, "t.id"),
         descending=True,
         octets=octets(view),
         rows=f"{joined(view)} on t.id = page.id",
@@ -268,6 +276,17 @@ def _change(template: Template, values: Mapping[str, Any]) -> None:
         ),
     ):
         template.change(**values)
+
+
+def _is_rare(words: str) -> bool:
+    """Whether few templates have the words.
+
+    PostgreSQL takes any prefix for a common one and walks from the newest template to the oldest until a page is full.
+    Where the words are common that is quick; where they are not, it reads the whole table.
+    """
+    sql = f"select count(*) from (select from templates t where {_HAS_WORDS} limit {MAX_RARE + 1}) found"
+    ((found,),) = database.execute_sql(sql, [words]).fetchall()
+    return int(found) <= MAX_RARE
 
 
 def _prefixes(query: str) -> str:

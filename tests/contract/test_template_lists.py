@@ -7,6 +7,7 @@ from grpc import StatusCode
 
 from omniflo.templates.v1.template_pb2 import Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest, UpdateTemplateRequest
+from service.operations import templates
 from tests.conftest import Api, fails
 from tests.contract.walks import walk
 
@@ -96,6 +97,17 @@ def test_a_filter_that_matches_nothing_gives_an_empty_page(api: Api, request_: L
 def test_a_query_finds_every_word_as_a_prefix_in_any_case(api: Api, query: str, titles: list[str]) -> None:
     titled(api, "Data export", "Data", "exporter", "data-import")
     assert matches(api, query) == titles
+
+
+@pytest.mark.parametrize("most", [0, 1_000], ids=["common", "rare"])
+def test_pages_of_a_query_are_the_same_whether_its_words_are_rare_or_common(
+    api: Api, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(templates, "MAX_RARE", most)
+    made = [api.template(title=f"The report {number}") for number in range(5)]
+    api.template(title="Something else")
+    pages = walk(api.templates.ListTemplates, ListTemplatesRequest(query="report", page_size=2))
+    assert [template for page in pages for template in page.templates] == made[::-1]
 
 
 def test_a_query_finds_a_word_in_angle_brackets(api: Api) -> None:

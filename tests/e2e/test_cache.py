@@ -35,8 +35,8 @@ STRONG = (("x-omniflo-consistency", "strong"),)
 AVAILABLE = (("x-omniflo-consistency", "available"),)
 LISTENS = "query like 'notify omniflo_changes%%' and datname = current_database()"
 AWAY = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
-WRITES = 200
-SECONDS = 5.0
+WRITES = 1_000
+SECONDS = 60.0
 """For how long histories are made."""
 
 

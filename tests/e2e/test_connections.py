@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from peewee import DataError
 
 from service import db, errors, migrate
 from service.actor import SYSTEM
@@ -76,6 +77,22 @@ def test_a_prepared_statement_is_named_after_its_text(own: Database) -> None:
 def test_a_migration_that_changes_what_is_answered_makes_the_connection_new(own: Database) -> None:
     models.get(SYSTEM, openai_id="gpt-5.5")
     own.query("alter table openai_models alter description type varchar(3000)")
+    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert db.database.prepares
+
+
+def test_what_a_failed_transaction_prepared_is_executed_after_it(own: Database) -> None:
+    del own
+    db.database.drop()
+
+    @transaction
+    def failing() -> None:
+        models.get(SYSTEM, openai_id="gpt-5.5")
+        db.database.execute_sql("select 1 / 0")
+
+    with pytest.raises(DataError):
+        failing()
+    assert db.call.prepared
     assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
     assert db.database.prepares
 
