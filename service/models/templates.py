@@ -26,8 +26,8 @@ class View(Enum):
     """Without them."""
     FULL = 2
     """With them and with what the template refers to."""
-    RENDERABLE = 3
-    """With them and with what a rendering is made of; no caller asks for it."""
+    RENDERABLE = "renderable"
+    """With them and with what a rendering is made of. No number is its own, so no caller can ask for it."""
 
 
 class Details(NamedTuple):
