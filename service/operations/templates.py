@@ -153,8 +153,9 @@ def page(
         filters.append((condition, model_shutting_down_before))
     order = "t.create_time"
     if query.strip():
-        filters.append((_HAS_WORDS, _prefixes(query)))
-        if _is_rare(_prefixes(query)):
+        words = _prefixes(query)
+        filters.append((_HAS_WORDS, words))
+        if _is_rare(words):
             # In an order that no index has, so that all of them are found by their words, and then put in order.
             order += " + interval '0'"
     return Source(
