@@ -21,7 +21,7 @@ from bench.works import DEADLINE_SECONDS, ETAG_SIZE, NUMBER, Work, WrongAnswerEr
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
-from service import embedded
+from service.database import embedded
 
 TEMPLATES = 1_000
 USERS = 1_000

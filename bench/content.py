@@ -93,7 +93,7 @@ _COPIES = (
     ),
     (
         "select id, openai_id, name, description, create_time, update_time from openai_models",
-        'insert into "OpenAIModel" ("id", "openAIId", "name", "description", "createdAt", "updatedAt") values %s',
+        'insert into "ListedModel" ("id", "openAIId", "name", "description", "createdAt", "updatedAt") values %s',
     ),
     (
         """

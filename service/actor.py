@@ -24,6 +24,8 @@ class Actor:
     """Calls for an administrator of the platform without being one: a key of the user's would have more than it has."""
     is_reader: bool = False
     """Writes nothing."""
+    api_key_id: str | None = None
+    """The API key that it calls with, if it does."""
     organization_id: str | None = None
     """Where the only key that it has is good: outside it only reads what is platform-wide."""
 

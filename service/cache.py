@@ -16,6 +16,8 @@ LIVE_SECONDS = 0.9
 """For how long it may be that no change was heard of before nothing is answered from here."""
 STALE_SECONDS = 600.0
 """How old an answer may be that is given while the database is away, to who asks for it."""
+AWAY_SECONDS = 0.5
+"""How long a caller who takes what was last known waits for a database that does not answer."""
 
 _OVERHEAD = 600
 """What an entry takes beside its key and its answer: measured, CPython 3.11."""

@@ -11,8 +11,7 @@ from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service import errors
-from service.db import call
+from service import deadline, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,7 @@ MAX_RETRY_SECONDS = 3600.0
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-class OpenAIModel(NamedTuple):
+class ListedModel(NamedTuple):
     """A model as OpenAI lists it."""
 
     openai_id: str
@@ -53,11 +52,11 @@ class Gateway:
         # answer that comes in drops.
         self._threads = ThreadPoolExecutor(32, "openai")
 
-    def models(self) -> list[OpenAIModel]:
+    def models(self) -> list[ListedModel]:
         """Answer all models that OpenAI serves to this key, by openai_id."""
         return self._ask(lambda client, options: sorted(map(_model, client.models.list(**options).data)))
 
-    def model(self, openai_id: str) -> OpenAIModel:
+    def model(self, openai_id: str) -> ListedModel:
         """Answer one model, or raise OPENAI_MODEL_NOT_FOUND."""
         return self._ask(lambda client, options: _model(client.models.retrieve(openai_id, **options)), openai_id)
 
@@ -73,7 +72,8 @@ class Gateway:
         import openai  # noqa: PLC0415 - a second and 40 MB, which a server that is never asked for it does without
 
         client = self._open()
-        give_up = time.monotonic() + min(call.remaining() - MARGIN_SECONDS, TRIES * (CONNECT_SECONDS + READ_SECONDS))
+        most = TRIES * (CONNECT_SECONDS + READ_SECONDS)
+        give_up = time.monotonic() + min(deadline.remaining() - MARGIN_SECONDS, most)
         for attempt in range(TRIES):
             left = max(0.0, give_up - time.monotonic())
             timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
@@ -118,13 +118,13 @@ class Gateway:
             return self._client
 
 
-def _model(model: openai.types.Model) -> OpenAIModel:
+def _model(model: openai.types.Model) -> ListedModel:
     """Check a model: the SDK builds one of whatever came. ValueError when it is none."""
     if not isinstance(model.id, str) or re.fullmatch(r"[!-~]{1,128}", model.id) is None:
         raise ValueError("no openai_id")
     day = model.shutdown_date
     owner = model.owned_by if isinstance(model.owned_by, str) else ""
-    return OpenAIModel(model.id, owner[:256], None if day is None else date.fromisoformat(day[:10]))
+    return ListedModel(model.id, owner[:256], None if day is None else date.fromisoformat(day[:10]))
 
 
 def _refusal(error: openai.APIStatusError, openai_id: str | None) -> errors.Error:

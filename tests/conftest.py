@@ -34,8 +34,9 @@ from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServ
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
-from service import db, embedded, migrate, server
 from service.config import Settings
+from service.database import embedded, handle, migrate
+from service.server import wiring
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
 from tests.pooler import pooled
@@ -194,7 +195,7 @@ def new_database(postgres: embedded.Server) -> Callable[[], str]:
 def url(new_database: Callable[[], str]) -> str:
     """The URL of the migrated database that the server of this process works on."""
     url = new_database()
-    db.database.configure(url)
+    handle.database.configure(url)
     migrate.up(migrate.load())
     return url
 
@@ -234,7 +235,7 @@ def address(served: dict[str, Any], openai: StandIn) -> Iterator[str]:
         openai_api_key=SecretStr(KEY),
         openai_base_url=openai.url,
     )
-    running = server.build(settings, served["database_url"].get_secret_value())
+    running = wiring.build(settings, served["database_url"].get_secret_value())
     yield f"127.0.0.1:{running.start({'listen': '127.0.0.1:0'})['listen']}"
     running.drain()
 
@@ -294,7 +295,7 @@ def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[g
         openai_api_key=SecretStr(KEY),
         openai_base_url=openai.url,
     )
-    running = server.build(settings, served["database_url"].get_secret_value())
+    running = wiring.build(settings, served["database_url"].get_secret_value())
     port = running.start({"listen": "127.0.0.1:0"})["listen"]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel

@@ -9,32 +9,18 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from service import actor, errors
-from service.cache import Cache, watching
-from service.db import time_limit
-from service.interceptors import logging
+from service.cache import AWAY_SECONDS, Cache, watching
+from service.deadline import time_limit
+from service.interceptors import consistency, logging
 from service.interceptors.errors import malformed
 from service.interceptors.interceptor import Interceptor
 
-CONSISTENCY = "x-omniflo-consistency"
-AVAILABLE = "available"
 STALE = "x-omniflo-stale-seconds"
-METHODS = frozenset(
-    f"/omniflo.templates.v1.{name}"
-    for name in (
-        "TemplateService/GetTemplate",
-        "TemplateService/BatchGetTemplates",
-        "TemplateService/RenderTemplate",
-        "SelectionService/ResolveTemplate",
-    )
-)
-AWAY_SECONDS = 0.5
-"""How long a caller who takes what was last known waits for a database that does not answer."""
-
 _DAY_SECONDS = 86400
 
 
 class Caching(Interceptor):
-    """Keeps the encoded answers of METHODS: what is inside of it is not even called for a known request."""
+    """Keeps the encoded responses of `consistency.METHODS`: on a hit, nothing below this interceptor runs."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -48,7 +34,7 @@ class Caching(Interceptor):
         self._cache.note(seen)
 
     def wrap(self, method: str, handler: Any) -> Any:
-        if method not in METHODS:
+        if method not in consistency.METHODS:
             return super().wrap(method, handler)
         parse, encode, behaviour = handler.request_deserializer, handler.response_serializer, handler.unary_unary
 
@@ -65,15 +51,15 @@ class Caching(Interceptor):
             return answer
 
         def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
-            consistency = _consistency(context)
+            wanted = consistency.of(context)
             caller = actor.current()
             # What the caller may read is a part of the key. A rendering warns by the day.
             day = int(time.time()) // _DAY_SECONDS
             key = (method, data, caller.is_trusted, caller.user_id, caller.organization_id, day)
-            if consistency != "strong" and (known := self._cache.get(key)) is not None:
+            if wanted != consistency.STRONG and (known := self._cache.get(key)) is not None:
                 logging.add(cached=True)
                 return known
-            if consistency != AVAILABLE or self._cache.is_live():
+            if wanted != consistency.AVAILABLE or self._cache.is_live():
                 return make(key, data, context)
             try:
                 with time_limit(AWAY_SECONDS):
@@ -88,12 +74,3 @@ class Caching(Interceptor):
             return known
 
         return grpc.unary_unary_rpc_method_handler(answer)
-
-
-def _consistency(context: grpc.ServicerContext) -> str:
-    values = [value for key, value in context.invocation_metadata() if key == CONSISTENCY]
-    if not values:
-        return "default"
-    if len(values) != 1 or values[0] not in {"default", "strong", AVAILABLE}:
-        raise errors.field_invalid((CONSISTENCY, "must be default, strong or available"))
-    return str(values[0])

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 import grpc
 
 from service import errors
-from service.db import time_limit
+from service.deadline import time_limit
 from service.interceptors.interceptor import Interceptor
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import errors, statuses
-from service.db import sqlstate
+from service.database.transactions import sqlstate
 from service.interceptors import logging
 from service.interceptors.interceptor import Interceptor
 

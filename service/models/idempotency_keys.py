@@ -2,7 +2,7 @@
 
 import peewee as pw
 
-from service.db import database
+from service.database.handle import database
 from service.models.row import Text, Timestamp
 
 

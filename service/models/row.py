@@ -10,7 +10,7 @@ import peewee as pw
 from cuid2 import Cuid
 
 from service import errors
-from service.db import database
+from service.database.handle import database
 
 new_id = Cuid().generate
 

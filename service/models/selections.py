@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import peewee as pw
 
-from service.db import database
+from service.database.handle import database
 from service.models.row import Text, Versioned
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, selected

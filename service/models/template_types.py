@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import peewee as pw
 
-from service.db import database
+from service.database.handle import database
 from service.models.row import Text, Versioned
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 import peewee as pw
 
 from service import cache
-from service.db import database
-from service.models.models import Model
+from service.database.handle import database
+from service.models.openai_models import OpenAIModel
 from service.models.organizations import Organization
 from service.models.row import Text, Versioned
 from service.models.template_types import TemplateType, Tool, octets_of_tools, renderable_tools_of, tools_of
@@ -33,7 +33,7 @@ class View(Enum):
 class Details(NamedTuple):
     author: User
     template_type: TemplateType
-    model: Model
+    model: OpenAIModel
 
 
 class Renderable(NamedTuple):
@@ -54,7 +54,7 @@ class Template(Versioned):
     user = pw.ForeignKeyField(User, lazy_load=False)
     template_type = pw.ForeignKeyField(TemplateType, lazy_load=False)
     is_default = pw.BooleanField(default=False)
-    model = pw.ForeignKeyField(Model, lazy_load=False)
+    model = pw.ForeignKeyField(OpenAIModel, lazy_load=False)
     temperature = pw.DoubleField(null=True)
     reasoning_effort = ReasoningEffort(null=True)
     assistant_id = pw.TextField(null=True)
@@ -93,7 +93,7 @@ class Template(Versioned):
             template.details = Details(
                 User.of(next(rest) for _ in User.names()),
                 TemplateType.of_joined([next(rest) for _ in ("tools", *TemplateType.names())]),
-                Model.of(rest),
+                OpenAIModel.of(rest),
             )
             type_version, model_version = template.details.template_type.version, template.details.model.version
         elif view is View.RENDERABLE:
@@ -121,7 +121,7 @@ def selected(view: View, *, if_: str = "true") -> str:
     columns += ["tt.name", "m.openai_id", "t.xmin::text"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
-        columns += [User.columns("u"), tools, TemplateType.columns("tt"), Model.columns("m")]
+        columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
     elif view is View.RENDERABLE:
         tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
         columns += ["tt.version", "m.version", tools, "m.shutdown_date"]

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, transaction
+from service.database.handle import database
+from service.database.transactions import read, transaction
 from service.models.api_keys import ApiKey
 from service.models.row import new_id
 from service.models.users import User

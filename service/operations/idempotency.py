@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import peewee as pw
-from psycopg2 import errorcodes
 
-from service import errors
+from service import deadline, errors
 from service.actor import Actor
-from service.db import call, database, read, sqlstate, transaction
+from service.database.handle import database
+from service.database.transactions import is_lock_timeout, read, transaction
 from service.operations import rights
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes
     try:
         return _attempt(actor, request, operation)
     except errors.Unavailable as error:
-        if error.reason != "COMMIT_UNKNOWN" or call.remaining() <= 0:
+        if error.reason != "COMMIT_UNKNOWN" or deadline.remaining() <= 0:
             raise
         unknown = error
     try:
@@ -90,7 +90,7 @@ def _claim(key: tuple[str, str, str], fingerprint: bytes) -> bool:
             (*key, fingerprint),
         )
     except pw.DatabaseError as error:
-        if sqlstate(error) != errorcodes.LOCK_NOT_AVAILABLE:
+        if not is_lock_timeout(error):
             raise
         raise errors.Aborted(
             "REQUEST_IN_PROGRESS", "another call with this request_id is still running", {"request_id": key[2]}

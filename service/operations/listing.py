@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from service.db import database
+from service.database.handle import database
 
 T = TypeVar("T")
 

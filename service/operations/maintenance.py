@@ -1,7 +1,8 @@
 """What the service does for itself: asks whether the database is there, and forgets old request ids."""
 
 from service.actor import Actor
-from service.db import database, read, transaction
+from service.database.handle import database
+from service.database.transactions import read, transaction
 
 KEEP_HOURS = 48
 BATCH = 1000

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from service import errors
 from service.actor import Actor
-from service.db import read, refused_by, transaction
+from service.database.transactions import read, refused_by, transaction
 from service.models.organizations import Member, Organization
 from service.models.templates import Template
 from service.models.users import User

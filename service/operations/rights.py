@@ -12,7 +12,8 @@ from typing import Any
 
 from service import cache, errors
 from service.actor import Actor
-from service.db import database, read
+from service.database.handle import database
+from service.database.transactions import read
 
 Right = Sequence[Any]
 """The name of a function of RIGHTS, and what it was asked for: JSON."""

@@ -5,10 +5,10 @@ from datetime import date
 from typing import Any
 
 from service.actor import Actor
-from service.db import transaction
-from service.models.models import Model
+from service.database.transactions import transaction
+from service.models.openai_models import OpenAIModel
 from service.models.template_types import TemplateTool, TemplateType
-from service.operations import models, template_tools, template_types
+from service.operations import openai_models, template_tools, template_types
 
 
 def _function(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -91,7 +91,9 @@ def run(actor: Actor) -> list[str]:
                 template_tools.create(actor, name, tool)
                 added.append(f"tool {tool['name']}")
     for openai_id, (name, description, shutdown_date) in MODELS.items():
-        if not Model.fetch("where t.openai_id = %s", [openai_id]):
-            models.create(actor, openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date)
+        if not OpenAIModel.fetch("where t.openai_id = %s", [openai_id]):
+            openai_models.create(
+                actor, openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date
+            )
             added.append(f"model {openai_id}")
     return added

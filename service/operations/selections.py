@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from service import cache, errors
 from service.actor import Actor
-from service.db import database, read, transaction
+from service.database.handle import database
+from service.database.transactions import read, transaction
 from service.models.row import new_id
 from service.models.selections import Selection
 from service.models.templates import Template, View, joined, octets, selected

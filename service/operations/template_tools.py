@@ -5,7 +5,8 @@ from typing import Any
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, transaction
+from service.database.handle import database
+from service.database.transactions import read, transaction
 from service.models.template_types import OCTETS_OF_TOOL, TemplateTool
 from service.operations import json_schema, rights, template_types
 from service.operations.listing import Key, Page, Source

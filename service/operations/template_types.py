@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from service import errors
 from service.actor import Actor
-from service.db import read, refused_by, transaction
+from service.database.transactions import read, refused_by, transaction
 from service.models.template_types import TemplateType, octets_of_tools, tools_of
 from service.models.templates import Template
 from service.operations import rights

@@ -8,11 +8,12 @@ from typing import Any
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, refused_by, transaction
+from service.database.handle import database
+from service.database.transactions import read, refused_by, transaction
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, octets, selected
-from service.operations import models, organizations, rights, selections, template_types, users
+from service.operations import openai_models, organizations, rights, selections, template_types, users
 from service.operations.listing import MAX_OCTETS, Key, Page, Source
 
 WRITABLE = frozenset(
@@ -60,7 +61,7 @@ def create(
     if is_default:
         rights.write_default(actor, organization_id)
     owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")
-    model = models.hold(values["model"])
+    model = openai_models.hold(values["model"])
     if is_default:
         _clear_default(Template.lock(_is_default(owner, organization_id)))
     template = Template.add(
@@ -189,7 +190,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
     if wants_default or "template_type" in values:
         owner = _lock_types(id, values.get("template_type"))
     if "model" in values:
-        values["model"] = models.hold(values["model"]).id
+        values["model"] = openai_models.hold(values["model"]).id
     # The template, and the default that it replaces, in the order of their ids.
     rows = Template.lock(
         (Template.id == id) | _is_default(owner, before.organization_id)

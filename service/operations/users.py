@@ -2,7 +2,8 @@
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, refused_by, transaction
+from service.database.handle import database
+from service.database.transactions import read, refused_by, transaction
 from service.models.row import new_id
 from service.models.templates import Template
 from service.models.users import User

@@ -32,14 +32,14 @@ from omniflo.templates.v1.template_service_pb2 import (
 from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarning
 from service import errors, statuses
 from service.models.api_keys import ApiKey
-from service.models.models import Model
+from service.models.openai_models import OpenAIModel
 from service.models.organizations import Member, Organization
 from service.models.selections import Selection
 from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
 from service.models.users import User
-from service.openai_gateway import OpenAIModel
-from service.operations import models
+from service.openai_gateway import ListedModel
+from service.operations import openai_models
 from service.operations.api_keys import Made
 from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
@@ -140,7 +140,7 @@ def template_tool(row: TemplateTool) -> template_type_pb2.TemplateTool:
     )
 
 
-def model(row: Model) -> model_pb2.Model:
+def model(row: OpenAIModel) -> model_pb2.Model:
     return model_pb2.Model(
         id=row.id,
         openai_id=row.openai_id,
@@ -205,7 +205,7 @@ def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolu
     return TemplateResolution(template_type=template_type, resolved=resolution(of))
 
 
-def available_model(model: OpenAIModel, imported: bool) -> AvailableModel:
+def available_model(model: ListedModel, imported: bool) -> AvailableModel:
     return AvailableModel(
         openai_id=model.openai_id,
         owned_by=model.owned_by,
@@ -214,7 +214,7 @@ def available_model(model: OpenAIModel, imported: bool) -> AvailableModel:
     )
 
 
-def refreshed(of: models.Refreshed) -> RefreshModelsResponse:
+def refreshed(of: openai_models.Refreshed) -> RefreshModelsResponse:
     return RefreshModelsResponse(changed_models=map(model, of.changed), unlisted_openai_ids=of.unlisted)
 
 

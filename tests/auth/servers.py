@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from service import server
 from service.config import Settings
+from service.server import wiring
 from tests.certificates import Authority, Files
 from tests.conftest import ADMIN, DNS_WRITER, READER, WRITER, Database
 from tests.e2e import serving
@@ -67,7 +67,7 @@ def listening(
     url: str, listeners: Iterable[str] = ("listen",), *, host: str = "127.0.0.1", **settings: Any
 ) -> Iterator[Listening]:
     """Serve in this process for the time of the block."""
-    running = server.build(Settings(**{"auth": "required", "drain_seconds": 1, **settings}), url)
+    running = wiring.build(Settings(**{"auth": "required", "drain_seconds": 1, **settings}), url)
     try:
         yield Listening(running.start(dict.fromkeys(listeners, f"{host}:0")))
     finally:

@@ -31,8 +31,8 @@ from omniflo.templates.v1.organization_service_pb2 import (
     RemoveMemberRequest,
 )
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest, ProvisionUserRequest
-from service.db import database as handle
-from service.interceptors import authentication
+from service.database.handle import database as handle
+from service.identity import identities
 from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, knock, refusal, who
 from tests.auth.servers import Served
 from tests.clerk_stand_in import Clerk
@@ -64,7 +64,7 @@ def owner(callers: Callers) -> Api:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is remembered of callers."""
-    monkeypatch.setattr(authentication, "TRUST_SECONDS", 0.0)
+    monkeypatch.setattr(identities, "TRUST_SECONDS", 0.0)
 
 
 def in_seconds(seconds: float) -> Timestamp:
@@ -210,7 +210,7 @@ def test_a_grace_does_not_outlive_the_key(callers: Callers, owner: Api) -> None:
 
 
 def test_a_remembered_key_ends_when_it_expires(callers: Callers, owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "TRUST_SECONDS", 60.0)
+    monkeypatch.setattr(identities, "TRUST_SECONDS", 60.0)
     made = create(owner, expire_time=in_seconds(0.7))
     assert is_let_in(callers.bearing(made.secret))
     eventually(lambda: not is_let_in(callers.bearing(made.secret)), within=SECONDS)

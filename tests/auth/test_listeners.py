@@ -23,8 +23,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from omniflo.templates.v1.api_key_pb2 import ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import ListApiKeysRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
-from service import tls
 from service.config import ConfigurationError, Settings, variable
+from service.server import tls
 from tests.auth.answers import REFUSED, SECONDS, is_let_in, knock, who
 from tests.auth.servers import Listening, Mesh, Served, listening, served
 from tests.certificates import Authority

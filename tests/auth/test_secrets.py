@@ -19,7 +19,7 @@ from omniflo.templates.v1.api_key_service_pb2 import (
     RotateApiKeyRequest,
 )
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
-from service import embedded
+from service.database import embedded
 from tests.auth.answers import SECONDS, knock, refusal, who
 from tests.auth.servers import Served
 from tests.clerk_stand_in import Clerk

@@ -17,8 +17,8 @@ import jwt
 import pytest
 
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersRequest
-from service import clerk as keys_of_clerk
-from service.interceptors import authentication
+from service.identity import clerk as keys_of_clerk
+from service.identity import identities
 from tests.auth.answers import REFUSED, SECONDS, is_let_in, knock, refusal, who
 from tests.auth.servers import listening
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk, SigningKey, segment
@@ -292,7 +292,7 @@ def test_the_first_session_provisions_the_user_once_also_of_eight_at_a_time(
 def test_a_remembered_session_ends_when_it_expires(
     callers: Callers, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "TRUST_SECONDS", 60.0)
+    monkeypatch.setattr(identities, "TRUST_SECONDS", 60.0)
     expires = _now() - 3
     api = callers.bearing(clerk.session("user_about_to_leave", exp=expires))
     assert is_let_in(api)

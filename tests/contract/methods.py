@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
-from service.server import SERVICES
+from service.server.wiring import SERVICES
 from tests.conftest import Api
 
 OUTPUT_ONLY = field_behavior_pb2.FieldBehavior.OUTPUT_ONLY

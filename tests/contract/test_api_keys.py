@@ -34,7 +34,7 @@ from omniflo.templates.v1.organization_service_pb2 import (
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest, ProvisionUserRequest
-from service import db
+from service.database import handle
 from tests.conftest import Api, Callers, Database, fails
 from tests.contract.tables import contents
 
@@ -387,13 +387,13 @@ def test_a_mistyped_key_is_refused_without_asking_the_database(
 ) -> None:
     made = api.key()
     asked: list[str] = []
-    execute = db.Database.execute_prepared
+    execute = handle.Database.execute_prepared
 
-    def note(database: db.Database, sql: str, params: Any) -> Any:
+    def note(database: handle.Database, sql: str, params: Any) -> Any:
         asked.append(sql)
         return execute(database, sql, params)
 
-    monkeypatch.setattr(db.Database, "execute_prepared", note)
+    monkeypatch.setattr(handle.Database, "execute_prepared", note)
     assert [secret for secret in mistyped(made.secret) if opens(callers, secret)] == []
     assert [sql for sql in asked if "api_keys" in sql] == []
     # One that is well made and nobody's is looked up.

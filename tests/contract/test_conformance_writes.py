@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from service import db
+from service.database import handle
 from tests.conftest import Api, Database, fails
 from tests.contract import samples
 from tests.contract.methods import CREATES, DELETES, WRITES, Method
@@ -194,7 +194,7 @@ def test_rows_that_stay_locked_end_the_call_and_nothing_is_written(
 ) -> None:
     request = keyed(samples.of(api, method), "order-17")
     before = contents(database)
-    monkeypatch.setattr(db, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(handle, "LOCK_SECONDS", 0.05)
     with held(database, f"lock table {', '.join(RESOURCES)} in exclusive mode"):
         failure = fails(method.on(api), request)
     assert (failure.code, failure.reason) == (StatusCode.ABORTED, "CONFLICT")
@@ -209,7 +209,7 @@ def test_a_twin_that_is_still_running_is_told_apart(
 ) -> None:
     request = keyed(samples.of(api, method), "order-17")
     before = contents(database)
-    monkeypatch.setattr(db, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(handle, "LOCK_SECONDS", 0.05)
     name = method.request.DESCRIPTOR.full_name.removesuffix("Request")
     with held(database, f"insert into idempotency_keys values ('anonymous', '{name}', 'order-17', '')"):
         failure = fails(method.on(api), request)

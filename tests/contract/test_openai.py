@@ -21,8 +21,8 @@ from omniflo.templates.v1.model_service_pb2 import (
 )
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
-from service import server
 from service.config import Settings
+from service.server import wiring
 from tests.conftest import Api, Database, fails
 from tests.openai_stand_in import MODELS, Fault, StandIn
 
@@ -120,7 +120,7 @@ def test_reads_of_openai_are_tried_again(api: Api, stand_in: StandIn) -> None:
 
 
 def test_without_a_key_the_missing_variable_is_named(url: str) -> None:
-    keyless = server.build(Settings(auth="none", openai_api_key=None, drain_seconds=0), url)
+    keyless = wiring.build(Settings(auth="none", openai_api_key=None, drain_seconds=0), url)
     with grpc.insecure_channel(f"127.0.0.1:{keyless.start({'listen': '127.0.0.1:0'})['listen']}") as channel:
         failure = fails(ModelServiceStub(channel).ImportModel, ImportModelRequest(openai_id="o3"))
     keyless.drain()

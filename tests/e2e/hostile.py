@@ -9,8 +9,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.operations import api_keys, models, organizations, template_tools, template_types, templates
-from service.server import SERVICES
+from service.operations import api_keys, openai_models, organizations, template_tools, template_types, templates
+from service.server.wiring import SERVICES
 
 
 class Method(NamedTuple):
@@ -67,7 +67,7 @@ WORDS: Known = {
         *sorted(
             templates.WRITABLE
             | template_types.WRITABLE
-            | models.WRITABLE
+            | openai_models.WRITABLE
             | template_tools.WRITABLE
             | organizations.WRITABLE
             | organizations.WRITABLE_OF_MEMBER

@@ -20,10 +20,11 @@ from grpc import StatusCode
 from omniflo.templates.v1.template_pb2 import Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest
-from service import embedded, server
 from service.cache import Cache
 from service.config import Settings
-from service.interceptors import authentication
+from service.database import embedded
+from service.identity import identities
+from service.server import wiring
 from tests.conftest import ROOT, Api, Calling, Database, fails
 from tests.e2e.clients import connected, say
 from tests.e2e.proxy import Proxy
@@ -206,7 +207,7 @@ def test_while_the_database_is_away_only_callers_who_were_known_are_answered(
             eventually(lambda: not _is_answered(api, request), within=5)
             assert api.templates.GetTemplate(request, metadata=AVAILABLE) == template
             # After it would have been asked for anew.
-            time.sleep(authentication.TRUST_SECONDS)
+            time.sleep(identities.TRUST_SECONDS)
             assert api.templates.GetTemplate(request, metadata=AVAILABLE) == template
             stranger = [*AVAILABLE, ("authorization", f"Bearer {other_key}")]
             assert fails(anybody.templates.GetTemplate, request, metadata=stranger).code in AWAY
@@ -266,7 +267,7 @@ def test_the_histories_show_when_nothing_is_forgotten(
     api: Api, database_session: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Cache, "change", lambda *_: None)
-    running = server.build(Settings(auth="none", drain_seconds=0), url)
+    running = wiring.build(Settings(auth="none", drain_seconds=0), url)
     port = running.start({"listen": "127.0.0.1:0"})["listen"]
     try:
         with connected(f"127.0.0.1:{port}") as deaf:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from peewee import DataError
 
-from service import db, errors, migrate
+from service import errors
 from service.actor import SYSTEM
-from service.db import read, transaction
+from service.database import handle, migrate
+from service.database.transactions import read, transaction
+from service.deadline import time_limit
 from service.models.templates import View
 from service.models.users import User
-from service.operations import models, seed, templates, users
+from service.operations import openai_models, seed, templates, users
 from tests.conftest import Database
 
 
@@ -19,88 +21,88 @@ from tests.conftest import Database
 def own(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     """A seeded database, which this thread's operations work on."""
     database = Database(new_database())
-    db.database.drop()
-    db.database.configure(database.url)
+    handle.database.drop()
+    handle.database.configure(database.url)
     migrate.up(migrate.load())
     seed.run(SYSTEM)
     yield database
-    db.database.drop()
-    db.database.configure(url)
-    db.database.prepares = True
+    handle.database.drop()
+    handle.database.configure(url)
+    handle.database.prepares = True
     database.close()
 
 
 @read
 def execute(sql: str) -> None:
-    db.database.execute_sql(sql)
+    handle.database.execute_sql(sql)
 
 
 @read
 def backend() -> int:
-    (pid,) = db.database.execute_sql("select pg_backend_pid()").fetchone()
+    (pid,) = handle.database.execute_sql("select pg_backend_pid()").fetchone()
     return int(pid)
 
 
 def test_a_pooler_that_loses_prepared_statements_switches_preparing_off(own: Database) -> None:
     del own
-    models.get(SYSTEM, openai_id="gpt-5.5")
+    openai_models.get(SYSTEM, openai_id="gpt-5.5")
     execute("deallocate all")
-    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
-    assert not db.database.prepares
-    assert models.get(SYSTEM, openai_id="gpt-4.1").name == "GPT-4.1"
+    assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert not handle.database.prepares
+    assert openai_models.get(SYSTEM, openai_id="gpt-4.1").name == "GPT-4.1"
 
 
 def test_a_connection_that_was_killed_is_replaced_by_one_that_prepares(own: Database) -> None:
-    models.get(SYSTEM, openai_id="gpt-5.5")
+    openai_models.get(SYSTEM, openai_id="gpt-5.5")
     own.query(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
     )
-    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
-    assert db.database.prepares
+    assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert handle.database.prepares
 
 
 def test_a_prepared_statement_is_named_after_its_text(own: Database) -> None:
     del own
-    db.database.drop()
-    models.get(SYSTEM, openai_id="gpt-5.5")
-    first = dict(db.call.prepared)
-    db.database.drop()
+    handle.database.drop()
+    openai_models.get(SYSTEM, openai_id="gpt-5.5")
+    first = dict(handle.thread.prepared)
+    handle.database.drop()
     # In another order, as on a connection that a pooler hands on.
     with pytest.raises(errors.NotFound):
         users.get(SYSTEM, id="nobody")
-    models.get(SYSTEM, openai_id="gpt-5.5")
-    assert len(db.call.prepared) == 2
-    assert first.items() <= db.call.prepared.items()
+    openai_models.get(SYSTEM, openai_id="gpt-5.5")
+    assert len(handle.thread.prepared) == 2
+    assert first.items() <= handle.thread.prepared.items()
 
 
 def test_a_migration_that_changes_what_is_answered_makes_the_connection_new(own: Database) -> None:
-    models.get(SYSTEM, openai_id="gpt-5.5")
+    openai_models.get(SYSTEM, openai_id="gpt-5.5")
     own.query("alter table openai_models alter description type varchar(3000)")
-    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
-    assert db.database.prepares
+    assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert handle.database.prepares
 
 
 def test_what_a_failed_transaction_prepared_is_executed_after_it(own: Database) -> None:
     del own
-    db.database.drop()
+    handle.database.drop()
 
     @transaction
     def failing() -> None:
-        models.get(SYSTEM, openai_id="gpt-5.5")
-        db.database.execute_sql("select 1 / 0")
+        openai_models.get(SYSTEM, openai_id="gpt-5.5")
+        handle.database.execute_sql("select 1 / 0")
 
     with pytest.raises(DataError):
         failing()
-    assert db.call.prepared
-    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
-    assert db.database.prepares
+    assert handle.thread.prepared
+    assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert handle.database.prepares
 
 
 def test_a_query_outside_an_operation_is_a_mistake(own: Database) -> None:
     del own
     with pytest.raises(RuntimeError, match="outside an operation"):
-        db.database.execute_sql("select 1")
+        handle.database.execute_sql("select 1")
 
 
 def test_a_slow_statement_is_ended_by_the_server_and_spares_the_connection(own: Database) -> None:
@@ -108,10 +110,10 @@ def test_a_slow_statement_is_ended_by_the_server_and_spares_the_connection(own: 
 
     @transaction
     def sleep() -> None:
-        db.database.execute_sql("select pg_sleep(10)")
+        handle.database.execute_sql("select pg_sleep(10)")
 
     before = backend()
-    with db.time_limit(0.3), pytest.raises(errors.DeadlineExceeded):
+    with time_limit(0.3), pytest.raises(errors.DeadlineExceeded):
         sleep()
     assert backend() == before
 
@@ -131,7 +133,7 @@ def test_a_deadlock_is_tried_again_and_both_succeed(own: Database) -> None:
 
     def run(one: str, other: str) -> None:
         update(one, other)
-        db.database.drop()
+        handle.database.drop()
 
     threads = [threading.Thread(target=run, args=pair) for pair in ((first, second), (second, first))]
     for thread in threads:
@@ -164,12 +166,12 @@ def test_what_no_table_explains_is_raised_as_it_is(own: Database) -> None:
     with pytest.raises(Exception, match="no_such_table"):
         execute("select * from no_such_table")
     # The connection goes on.
-    assert models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
+    assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
 
 
 def test_a_read_only_database_is_unavailable(own: Database) -> None:
     own.query(f"alter database {own.query('select current_database()')[0][0]} set default_transaction_read_only = on")
-    db.database.drop()
+    handle.database.drop()
     with pytest.raises(errors.Unavailable) as caught:
         users.provision(SYSTEM, "user_9")
     assert caught.value.reason == "DATABASE_UNAVAILABLE"

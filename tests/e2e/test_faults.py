@@ -28,7 +28,7 @@ from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest, Get
 from omniflo.templates.v1.template_type_pb2 import TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateTypeRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
-from service import embedded
+from service.database import embedded
 from tests.conftest import Api, Database, Failure, fails
 from tests.e2e.clients import at_once, connected, say
 from tests.e2e.proxy import AtCommit, AtRandom, Proxy, nothing

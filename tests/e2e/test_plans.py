@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service import db, migrate
 from service.actor import SYSTEM
+from service.database import handle, migrate
 from service.models.templates import View
 from service.operations import seed, templates, users
 from tests.conftest import Database
@@ -23,15 +23,15 @@ from generate_series(1, 50000) n
 def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     """A database with 50,000 templates, which this thread's operations work on."""
     database = Database(new_database())
-    db.database.drop()
-    db.database.configure(database.url)
+    handle.database.drop()
+    handle.database.configure(database.url)
     migrate.up(migrate.load())
     seed.run(SYSTEM)
     database.query(FILL, (users.provision(SYSTEM, "user_1").id,))
     database.query("analyze templates")
     yield database
-    db.database.drop()
-    db.database.configure(url)
+    handle.database.drop()
+    handle.database.configure(url)
     database.close()
 
 
@@ -40,14 +40,14 @@ def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_commo
     large: Database, monkeypatch: pytest.MonkeyPatch, word: str, index: str
 ) -> None:
     del large
-    execute, plans = db.database.execute_sql, []
+    execute, plans = handle.database.execute_sql, []
 
     def explained(sql: str, parameters: Sequence[object] | None = None) -> Any:
         if "page.is_last" in sql:
             plans.append("\n".join(line for (line,) in execute(f"explain {sql}", parameters).fetchall()))
         return execute(sql, parameters)
 
-    monkeypatch.setattr(db.database, "execute_sql", explained)
+    monkeypatch.setattr(handle.database, "execute_sql", explained)
     assert templates.page(SYSTEM, query=word, view=View.BASIC, after=None, size=50).rows
     (plan,) = plans
     used = {name for name in ("templates_by_words", "templates_by_scope") if name in plan}

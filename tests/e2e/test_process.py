@@ -27,8 +27,8 @@ from omniflo.templates.v1.model_service_pb2 import GetModelRequest
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersRequest, ProvisionUserRequest
-from service import embedded, migrate
 from service.config import Settings, variable
+from service.database import embedded, migrate
 from tests.conftest import ROOT, Api, Database, fails
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.migrate import LOCK_KEY
+from service.database.migrate import LOCK_KEY
 from tests.conftest import Database
 
 

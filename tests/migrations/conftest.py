@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service import db, migrate
+from service.database import handle, migrate
 from tests.conftest import Database
 
 Schema = Mapping[str, list[tuple[Any, ...]]]
@@ -110,13 +110,13 @@ def schema(database: Database) -> Schema:
 @contextmanager
 def working_on(there: str, *, afterwards: str) -> Iterator[None]:
     """Point what this thread does at another database for the time of the block."""
-    db.database.drop()
-    db.database.configure(there)
+    handle.database.drop()
+    handle.database.configure(there)
     try:
         yield
     finally:
-        db.database.drop()
-        db.database.configure(afterwards)
+        handle.database.drop()
+        handle.database.configure(afterwards)
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from service import db, migrate
 from service.actor import SYSTEM, Actor
+from service.database import handle, migrate
+from service.database.transactions import transaction
 from service.models.templates import View
 from service.operations import (
     api_keys,
     maintenance,
-    models,
+    openai_models,
     organizations,
     selections,
     template_tools,
@@ -51,7 +52,7 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
         ("tool_5", "o5"),
         "template_tools_by_template_type",
     ),
-    "ListModels": (lambda **page: models.page(SYSTEM, **page), ("Model 10", "m10"), "openai_models_by_name"),
+    "ListModels": (lambda **page: openai_models.page(SYSTEM, **page), ("Model 10", "m10"), "openai_models_by_name"),
     "ListTemplates": (list_templates(), MIDDLE, "templates_by_scope"),
     "ListTemplates that a user may read": (list_templates(USER), MIDDLE, "templates_by_scope"),
     "ListTemplates of an organization": (list_templates(organization_id="g10"), MIDDLE, "templates_by_scope"),
@@ -121,7 +122,7 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         "organization_members_by_user",
     ),
     "ListModels that end": (
-        lambda: models.page(SYSTEM, shutting_down_before=date(2027, 6, 1), after=None, size=50),
+        lambda: openai_models.page(SYSTEM, shutting_down_before=date(2027, 6, 1), after=None, size=50),
         "openai_models_by_shutdown_date",
     ),
     "purge": (lambda: maintenance.purge_batch(SYSTEM), "idempotency_keys_by_create_time"),
@@ -130,21 +131,21 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
 
 REFERENCES: dict[str, tuple[Callable[[], object], str]] = {
     "the templates of an organization": (
-        lambda: db.database.execute_sql("select from templates where organization_id = 'g10'"),
+        lambda: handle.database.execute_sql("select from templates where organization_id = 'g10'"),
         "templates_by_organization",
     ),
     "the selections of a member": (
-        lambda: db.database.execute_sql(
+        lambda: handle.database.execute_sql(
             "delete from user_template_selections where (organization_id, user_id) = ('g10', 'u10')"
         ),
         "user_template_selections_one_for_each_user_scope_and_type",
     ),
     "the API keys of a member": (
-        lambda: db.database.execute_sql("delete from api_keys where (organization_id, user_id) = ('g10', 'u10')"),
+        lambda: handle.database.execute_sql("delete from api_keys where (organization_id, user_id) = ('g10', 'u10')"),
         "api_keys_by_user",
     ),
     "the selections of a template": (
-        lambda: db.database.execute_sql(
+        lambda: handle.database.execute_sql(
             "delete from user_template_selections"
             " where (template_id, template_type_id, template_scope) = ('p10', 't10', '')"
         ),
@@ -220,9 +221,9 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
 def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Explain]:
     """Answers all nodes of the plans of what an operation executes."""
     executed: list[str] = []
-    execute = db.Database.execute_sql
+    execute = handle.Database.execute_sql
 
-    def note(database: db.Database, sql: str, params: Any = None) -> Any:
+    def note(database: handle.Database, sql: str, params: Any = None) -> Any:
         cursor = execute(database, sql, params)
         executed.append(cursor.mogrify(sql, params or None).decode())
         return cursor
@@ -233,7 +234,7 @@ def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
             yield from nodes(below)
 
     def explain(operation: Callable[[], object]) -> list[Node]:
-        db.transaction(operation)()
+        transaction(operation)()
         found: list[Node] = []
         for sql in executed:
             if sql.split()[0] in {"select", "delete"}:
@@ -241,11 +242,11 @@ def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
                 found += nodes(plan["Plan"])
         return found
 
-    monkeypatch.setattr(db.Database, "execute_sql", note)
+    monkeypatch.setattr(handle.Database, "execute_sql", note)
     many_rows.query("set enable_seqscan = off")
     with working_on(many_rows.url, afterwards=url):
         # A text of its own for each query, which can be explained.
-        monkeypatch.setattr(db.database, "prepares", False)
+        monkeypatch.setattr(handle.database, "prepares", False)
         yield explain
 
 

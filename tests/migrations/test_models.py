@@ -8,7 +8,8 @@ from typing import Any
 import peewee as pw
 import pytest
 
-from service import db, models
+from service import models
+from service.database import handle
 from service.models.row import Row, Versioned
 from tests.conftest import Database
 
@@ -46,7 +47,7 @@ def test_columns_are_the_model_s_in_name_type_nullability_and_collation(
     database: Database, row: type[pw.Model]
 ) -> None:
     def expected(field: pw.Field) -> tuple[Any, ...]:
-        spelled = field.ddl_datatype(db.database.get_sql_context()).sql
+        spelled = field.ddl_datatype(handle.database.get_sql_context()).sql
         # PostgreSQL's own name of the type, whatever Peewee calls it.
         ((type_,),) = database.query("select %s::regtype::text", (spelled,))
         # A reference compares as what it refers to.

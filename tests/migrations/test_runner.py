@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import psycopg2
 import pytest
 
-from service import migrate
-from service.migrate import MigrationError
+from service.database import migrate
+from service.database.migrate import MigrationError
 from tests.conftest import ROOT, Database
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service import migrate
+from service.database import migrate
 from tests.conftest import Database
 from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill, schema
 

@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from service.interceptors import authentication
+from service.identity import identities
 from tests.clerk_stand_in import Clerk
 from tests.conftest import Database
 from tests.openai_stand_in import StandIn
@@ -27,5 +27,5 @@ def world(world_session: World, clerk: Clerk, stand_in: StandIn) -> World:
 @pytest.fixture
 def fresh(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The world as it is at first, on a server that asks anew at every call who its caller is."""
-    monkeypatch.setattr(authentication, "TRUST_SECONDS", 0.0)
+    monkeypatch.setattr(identities, "TRUST_SECONDS", 0.0)
     return world

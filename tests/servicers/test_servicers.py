@@ -89,7 +89,7 @@ from omniflo.templates.v1.user_service_pb2 import (
 from service import actor
 from service.openai_gateway import Gateway
 from service.servicers.api_keys import ApiKeyServicer
-from service.servicers.models import ModelServicer
+from service.servicers.openai_models import ModelServicer
 from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer

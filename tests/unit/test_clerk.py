@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from service import clerk as module
 from service import errors
-from service.clerk import Keys
-from service.db import time_limit
+from service.deadline import time_limit
+from service.identity import clerk as module
+from service.identity.clerk import Keys
 from tests.clerk_stand_in import Clerk
 from tests.e2e.serving import eventually
 

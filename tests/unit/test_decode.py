@@ -24,14 +24,14 @@ from omniflo.templates.v1.template_type_pb2 import (
 )
 from service.errors import InvalidArgument
 from service.models.templates import View
-from service.operations import api_keys, models, organizations, template_tools, template_types, templates
+from service.operations import api_keys, openai_models, organizations, template_tools, template_types, templates
 from service.servicers import decode
 
 WRITABLE = {
     Template: templates.WRITABLE,
     TemplateType: template_types.WRITABLE,
     TemplateTool: template_tools.WRITABLE,
-    Model: models.WRITABLE,
+    Model: openai_models.WRITABLE,
     Organization: organizations.WRITABLE,
     Member: organizations.WRITABLE_OF_MEMBER,
     ApiKey: api_keys.WRITABLE,

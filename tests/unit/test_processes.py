@@ -6,7 +6,7 @@ from multiprocessing.connection import wait
 
 import pytest
 
-from service import processes
+from service.server import processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

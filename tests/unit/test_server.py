@@ -3,9 +3,9 @@
 import pytest
 from structlog.testing import capture_logs
 
-from service import server
 from service.errors import Unavailable
 from service.operations import maintenance
+from service.server import wiring
 
 
 @pytest.mark.parametrize("fault", [LookupError("a fault of ours"), Unavailable("DATABASE_UNAVAILABLE", "away")])
@@ -17,5 +17,5 @@ def test_a_probe_that_fails_in_any_way_is_a_database_that_is_not_there(
 
     monkeypatch.setattr(maintenance, "ping", ping)
     with capture_logs() as lines:
-        assert not server._is_reachable()
+        assert not wiring._is_reachable()
     assert [line["error"] for line in lines] == (["LookupError"] if isinstance(fault, LookupError) else [])

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from service.xfcc import names
+from service.identity.xfcc import names
 
 ADMIN = "spiffe://mesh/admin"
 

@@ -11,7 +11,8 @@ import structlog
 
 from service import errors
 from service.cache import Cache
-from service.db import connect, readable, time_limit
+from service.database.connections import connect, readable
+from service.deadline import time_limit
 
 CHANNEL = "omniflo_changes"
 """Named by migrations/0012_changes.up.sql."""

@@ -9,8 +9,7 @@ from typing import Any
 import jwt
 import structlog
 
-from service import errors
-from service.db import call
+from service import deadline, errors
 
 SKEW_SECONDS = 5
 """How far Clerk's clock and this one may differ."""
@@ -57,7 +56,7 @@ class Keys:
             if fetching is not None:
                 # Of a fetch that takes longer, only those wait that came with it.
                 left = self._fetched + FETCH_SECONDS - time.monotonic()
-                fetching.join(max(0.0, min(left, call.remaining())))
+                fetching.join(max(0.0, min(left, deadline.remaining())))
         elif time.monotonic() - self._fetched > REFRESH_SECONDS:
             # Nobody waits for it: what is known is good enough.
             self._begin(lambda: True)

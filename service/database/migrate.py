@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from service import db
+from service.database.transactions import session
 
 LOCK_KEY = 0x6F6D6E69666C6F  # "omniflo"
 WAIT_SECONDS = 120.0
@@ -104,7 +104,7 @@ def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[l
 
     `allow_newer` is for a release that runs on beside a newer one, whose migrations it does not have.
     """
-    with db.session() as connection:
+    with session() as connection:
         applied = _applied(connection)
     if allow_newer:
         applied = {version: row for version, row in applied.items() if version <= len(migrations)}
@@ -113,7 +113,7 @@ def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[l
 
 
 def _folder() -> Path:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     # Inside the package in a wheel, beside it in a checkout.
     return next(path for path in (here / "migrations", here.parent / "migrations") if path.is_dir())
 
@@ -125,7 +125,7 @@ def _locked() -> Iterator[Any]:
     The lock is polled: one that waits in the server holds a snapshot, for which CREATE INDEX CONCURRENTLY waits.
     """
     give_up = time.monotonic() + WAIT_SECONDS
-    with db.session() as connection, connection.cursor() as cursor:
+    with session() as connection, connection.cursor() as cursor:
         while True:
             cursor.execute("select pg_try_advisory_lock(%s)", (LOCK_KEY,))
             if cursor.fetchone()[0]:

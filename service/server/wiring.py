@@ -30,14 +30,17 @@ from omniflo.templates.v1 import (
     user_service_pb2,
     user_service_pb2_grpc,
 )
-from service import errors, tls
+from service import errors
 from service.actor import SYSTEM
 from service.cache import Cache
-from service.changes import Listener
-from service.clerk import Keys, Sessions
 from service.config import Settings
-from service.db import database, sqlstate, time_limit
-from service.interceptors.authentication import Authentication, Identities
+from service.database.feed import Listener
+from service.database.handle import database
+from service.database.transactions import sqlstate
+from service.deadline import time_limit
+from service.identity.clerk import Keys, Sessions
+from service.identity.identities import Identities
+from service.interceptors.authentication import Authentication
 from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
@@ -45,8 +48,9 @@ from service.interceptors.logging import Logging
 from service.interceptors.validation import Validation
 from service.openai_gateway import Gateway
 from service.operations import api_keys, maintenance
+from service.server import tls
 from service.servicers.api_keys import ApiKeyServicer
-from service.servicers.models import ModelServicer
+from service.servicers.openai_models import ModelServicer
 from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer

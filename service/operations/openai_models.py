@@ -6,11 +6,12 @@ from typing import NamedTuple, TypeVar
 
 from service import errors
 from service.actor import Actor
-from service.db import database, read, refused_by, transaction
-from service.models.models import Model
+from service.database.handle import database
+from service.database.transactions import read, refused_by, transaction
+from service.models.openai_models import OpenAIModel
 from service.models.row import new_id
 from service.models.templates import Template
-from service.openai_gateway import OpenAIModel
+from service.openai_gateway import ListedModel
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
 
@@ -20,7 +21,7 @@ WRITABLE = frozenset({"name", "description", "shutdown_date"})
 
 
 class Refreshed(NamedTuple):
-    changed: list[Model]
+    changed: list[OpenAIModel]
     """As they are now, by openai_id."""
     unlisted: list[str]
     """The openai_ids that OpenAI does not list."""
@@ -32,8 +33,8 @@ _SOURCE = Source(
     order=("t.name", "t.id"),
     octets="octet_length(t.name) + octet_length(t.description) + 500",
     rows="openai_models t on t.id = page.id",
-    select=Model.columns("t"),
-    of=Model.of,
+    select=OpenAIModel.columns("t"),
+    of=OpenAIModel.of,
     key=lambda model: (model.name, model.id),
 )
 
@@ -41,24 +42,24 @@ _SOURCE = Source(
 @transaction
 def create(
     actor: Actor, *, openai_id: str, name: str, description: str = "", shutdown_date: date | None = None
-) -> Model:
+) -> OpenAIModel:
     """Add a model, or raise MODEL_ALREADY_EXISTS."""
     rights.administer(actor)
-    return Model.add(openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date)
+    return OpenAIModel.add(openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date)
 
 
 @read
-def get(actor: Actor, **key: str) -> Model:
+def get(actor: Actor, **key: str) -> OpenAIModel:
     """Answer the model of an `id` or an `openai_id`."""
     ((column, value),) = key.items()
-    found = Model.fetch(f"where t.{column} = %s", [value])
+    found = OpenAIModel.fetch(f"where t.{column} = %s", [value])
     if not found:
         raise errors.not_found("MODEL", **key)
     return found[0]
 
 
 @read
-def page(actor: Actor, *, shutting_down_before: date | None = None, after: Key | None, size: int) -> Page[Model]:
+def page(actor: Actor, *, shutting_down_before: date | None = None, after: Key | None, size: int) -> Page[OpenAIModel]:
     """Answer the models, by name; those that end before a day, or all."""
     if shutting_down_before is None:
         return _SOURCE.page(after=after, size=size)
@@ -72,32 +73,32 @@ def ask(actor: Actor, question: Callable[[], T]) -> T:
 
 
 @transaction
-def import_(actor: Actor, model: OpenAIModel) -> Model:
+def import_(actor: Actor, model: ListedModel) -> OpenAIModel:
     """Add a model as OpenAI describes it; one that is here keeps its name and description."""
     rights.administer(actor)
-    insert = Model.insert(
+    insert = OpenAIModel.insert(
         id=new_id(),
         openai_id=model.openai_id,
         name=model.openai_id,
         description=f"OpenAI {model.openai_id} model",
         shutdown_date=model.shutdown_date,
     )
-    added: list[Model] = list(insert.on_conflict_ignore().returning(Model).execute())
+    added: list[OpenAIModel] = list(insert.on_conflict_ignore().returning(OpenAIModel).execute())
     if added:
         return added[0]
-    for found in Model.lock(Model.openai_id == model.openai_id):
+    for found in OpenAIModel.lock(OpenAIModel.openai_id == model.openai_id):
         return _refreshed(found, model)
     # Deleted since the insert ran into it.
     raise errors.Aborted("CONFLICT", "another call deleted the model; nothing was written")
 
 
 @transaction
-def refresh(actor: Actor, available: Sequence[OpenAIModel]) -> Refreshed:
+def refresh(actor: Actor, available: Sequence[ListedModel]) -> Refreshed:
     """Write the shutdown dates that OpenAI gives."""
     rights.administer(actor)
     by_id = {model.openai_id: model for model in available}
     changed, unlisted = [], []
-    for model in sorted(Model.lock(), key=lambda row: row.openai_id):
+    for model in sorted(OpenAIModel.lock(), key=lambda row: row.openai_id):
         if model.openai_id not in by_id:
             unlisted.append(model.openai_id)
             continue
@@ -110,7 +111,7 @@ def refresh(actor: Actor, available: Sequence[OpenAIModel]) -> Refreshed:
 @read
 def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
     """Answer which of the models are in the catalogue."""
-    return {model.openai_id for model in Model.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
+    return {model.openai_id for model in OpenAIModel.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
 
 
 @transaction
@@ -134,7 +135,7 @@ def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
 
 
 @transaction
-def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Model:
+def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> OpenAIModel:
     """Write `changes`, unless `etag` is given and no longer current."""
     rights.administer(actor)
     return _locked(id, etag).change(**changes)
@@ -156,20 +157,20 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
         model.delete_instance()
 
 
-def hold(openai_id: str) -> Model:
+def hold(openai_id: str) -> OpenAIModel:
     """Answer the model, which nobody can delete until the transaction ends."""
-    for model in Model.lock(Model.openai_id == openai_id, mode="FOR KEY SHARE"):
+    for model in OpenAIModel.lock(OpenAIModel.openai_id == openai_id, mode="FOR KEY SHARE"):
         return model
     raise errors.not_found("MODEL", openai_id=openai_id)
 
 
-def _refreshed(row: Model, model: OpenAIModel) -> Model:
+def _refreshed(row: OpenAIModel, model: ListedModel) -> OpenAIModel:
     """Write the date that OpenAI gives; without one, a date that somebody entered stays."""
     return row if model.shutdown_date is None else row.change(shutdown_date=model.shutdown_date)
 
 
-def _locked(id: str, etag: str) -> Model:
-    for model in Model.lock(Model.id == id):
+def _locked(id: str, etag: str) -> OpenAIModel:
+    for model in OpenAIModel.lock(OpenAIModel.id == id):
         model.require_etag(etag)
         return model
     raise errors.not_found("MODEL", id=id)

@@ -1,24 +1,19 @@
 """The processes of `serve`: one parent that supervises, and workers that share its port."""
 
-import errno
-import fcntl
 import multiprocessing
 import os
 import signal
-import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
-from pathlib import Path
 
 import structlog
 
 from service import logs
-from service.config import ConfigurationError, Settings, split_address, variable
+from service.config import ConfigurationError, Settings
 
 MAX_CRASHES = 5
 CRASH_SECONDS = 60.0
@@ -28,48 +23,6 @@ KILL_SECONDS = 5.0
 """How long a process may take to end after its drain."""
 
 _log = structlog.get_logger()
-
-
-@contextmanager
-def port(setting: str, listen: str) -> Iterator[str]:
-    """Hold the port of a setting's `host:port` for the time of the block, and answer the address with its number.
-
-    grpcio shares a port with whoever else asks for sharing, so two services started by mistake would answer by turns.
-    """
-    host, number = split_address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = ConfigurationError(
-        f"{variable(setting)}={listen}: the port is taken, by another service or by this one; stop it, or set"
-        f" {variable(setting)} to another, such as 127.0.0.1:{number + 1}"
-    )
-    with ExitStack() as stack, socket.socket(family) as holder:
-        try:
-            if number:
-                # Two that start at the same moment: one gets the lock.
-                stack.enter_context(_lock(host, number))
-                # Others, whether they share or not: binding without sharing fails.
-                with socket.socket(family) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((host, number))
-            # Bound but never listening: it keeps the number for the servers and gets no connection itself.
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind((host, number))
-        except OSError as error:
-            if error.errno in _TAKEN:
-                raise taken from None
-            raise ConfigurationError(f"{variable(setting)}={listen}: {error.strerror}") from None
-        number = holder.getsockname()[1]
-        yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
-
-
-@contextmanager
-def _lock(host: str, number: int) -> Iterator[None]:
-    path = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{host}-{number}.lock")
-    # Others may have put a link there.
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 @contextmanager
@@ -176,11 +129,11 @@ class _Worker:
 
 def _serve(settings: Settings, url: str, says_ready: Connection) -> None:
     """Be one of the workers: until asked to end, or until the parent is gone."""
-    from service import server  # noqa: PLC0415 - the parent does without grpcio
+    from service.server import wiring  # noqa: PLC0415 - the parent does without grpcio
 
     with signals() as stop:
         logs.configure(settings.log_format, settings.log_level)
-        running = server.build(settings, url)
+        running = wiring.build(settings, url)
         running.start(settings.listeners())
         says_ready.send(None)
         says_ready.close()
@@ -198,4 +151,3 @@ def _end(workers: list[_Worker], drain_seconds: float) -> None:
 
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_TAKEN = {errno.EADDRINUSE, errno.EWOULDBLOCK}

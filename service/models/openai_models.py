@@ -5,7 +5,7 @@ import peewee as pw
 from service.models.row import Text, Versioned
 
 
-class Model(Versioned):
+class OpenAIModel(Versioned):
     openai_id = Text(unique=True)
     name = Text()
     description = pw.TextField(default="")

@@ -1,0 +1,51 @@
+"""`migrate`: the schema, up, down, and whether it is up to date."""
+
+import argparse
+from collections.abc import Sequence
+
+from service.commands import database
+from service.config import Settings
+from service.database import migrate
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("migrate", help="change or check the schema", description=run.__doc__)
+    command.add_argument(
+        "action",
+        choices=["up", "down", "status", "verify"],
+        help="up: apply what is pending; down: take back the newest; status: list all; verify: fail unless up to date",
+    )
+    command.add_argument("--to", type=_version, metavar="VERSION", help="stop up or down at this version; 0 is empty")
+    command.set_defaults(run=run)
+
+
+def run(settings: Settings, options: argparse.Namespace) -> None:
+    """Apply or take back the files of migrations/, one by one, or say which are applied."""
+    migrations = migrate.load()
+    with database.configured(settings):
+        database.use_direct_url(settings)
+        if options.action == "up":
+            _print(migrate.up(migrations, to=options.to), "applied {}", "nothing to apply")
+        elif options.action == "down":
+            applied, _ = migrate.status(migrations)
+            to = max(0, len(applied) - 1 if options.to is None else options.to)
+            _print(migrate.down(migrations, to=to), "took back {}", "nothing to take back")
+        else:
+            applied, pending = migrate.status(migrations)
+            _print(applied, "applied {}")
+            _print(pending, "pending {}")
+            if pending and options.action == "verify":
+                raise migrate.MigrationError("the schema is not up to date: run `python -m service migrate up`")
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be the number of a migration, or 0")
+    return int(text)
+
+
+def _print(names: Sequence[str], text: str, otherwise: str = "") -> None:
+    for name in names:
+        print(text.format(name))
+    if otherwise and not names:
+        print(otherwise)

@@ -1,0 +1,89 @@
+"""`serve`: one service, of several processes, until SIGTERM or Ctrl-C."""
+
+import argparse
+from contextlib import ExitStack
+
+import structlog
+
+from service.actor import SYSTEM
+from service.commands import database
+from service.config import ConfigurationError, Settings, variable
+from service.database import handle, migrate
+from service.errors import Unavailable
+from service.operations import maintenance, seed
+from service.server import ports, processes, tls
+
+_log = structlog.get_logger()
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C", description=run.__doc__)
+    command.add_argument("--migrate", action="store_true", help="apply pending migrations first")
+    command.add_argument("--seed", action="store_true", help="add the seed's types, tools and models first")
+    command.set_defaults(run=run)
+
+
+def run(settings: Settings, options: argparse.Namespace) -> None:
+    """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
+    tls.check(settings)
+    if settings.is_open:
+        _log.warning(
+            "plain text", listen=settings.listen, help="set OMNIFLO_TLS_CERT, or listen on loopback behind a proxy"
+        )
+    with ExitStack() as stack:
+        listeners = settings.listeners().items()
+        held = {name: stack.enter_context(ports.held(name, address)) for name, address in listeners}
+        settings = settings.model_copy(update=held)
+        url = stack.enter_context(database.configured(settings))
+        if options.migrate:
+            database.use_direct_url(settings)
+            for name in migrate.up(migrate.load()):
+                _log.info("migrated", name=name)
+            handle.database.drop()
+            handle.database.configure(url, prepares=settings.prepare == "on")
+        else:
+            database.require_schema()
+        _require_connections(settings)
+        if options.seed:
+            for added in seed.run(SYSTEM):
+                _log.info("seeded", added=added)
+        handle.database.drop()
+        with processes.signals() as stop:
+            processes.supervise(settings, url, stop, lambda: print(_welcome(settings), flush=True))
+
+
+def _require_connections(settings: Settings) -> None:
+    """Raise when the database has too few connections for what the workers may open, unless it cannot be asked."""
+    try:
+        most = maintenance.max_connections(SYSTEM)
+    except Unavailable:
+        return
+    if settings.connections > most:
+        raise ConfigurationError(
+            f"{settings.workers} workers with {settings.threads} threads each need {settings.connections} connections,"
+            f" and the database has {most} (max_connections less what it reserves): set {variable('workers')} or"
+            f" {variable('threads')} lower, or max_connections higher"
+        )
+
+
+def _welcome(settings: Settings) -> str:
+    """Where it serves, and three calls to paste, for two clients, where anybody may make them."""
+    address = settings.listen
+    if settings.auth != "none":
+        listeners = ", ".join(settings.listeners().values())
+        return f"Serving on {listeners}. Calls need an identity: README.md, Who may do what. Ctrl-C stops it."
+    calls = [
+        ("TemplateTypeService/ListTemplateTypes", "{}"),
+        ("UserService/ProvisionUser", '{"clerk_id": "user_1"}'),
+        ("ModelService/GetModel", '{"openai_id": "gpt-5.5"}'),
+    ]
+    package = "omniflo.templates.v1"
+    lines = [f"Serving on {address}. Call it:"]
+    lines += [
+        f"  .venv/bin/buf curl --protocol grpc --http2-prior-knowledge -d '{body}' http://{address}/{package}.{method}"
+        for method, body in calls
+    ]
+    lines.append("or with grpcurl:")
+    lines += [f"  grpcurl -plaintext -d '{body}' {address} {package}.{method}" for method, body in calls]
+    lines.append("Ctrl-C stops it.")
+    return "\n".join(lines)

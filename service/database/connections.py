@@ -1,0 +1,61 @@
+"""Connections, whose waits for the server never outlast the deadline of the call."""
+
+import select
+import time
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+from service import deadline, errors
+
+CONNECT_SECONDS = 5.0
+GRACE_SECONDS = 0.1
+"""How long after the deadline the connection is cut. The server's own timeouts fire first and keep the connection; this
+cuts it when they did not."""
+
+OPTIONS: dict[str, Any] = {
+    "application_name": "omniflo-templates",
+    "client_encoding": "UTF8",
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+
+def bound_waits() -> None:
+    """Make psycopg2 wait with `_wait` in this process."""
+    extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: Any) -> None:
+    """Wait for the server, but never past the deadline of the call.
+
+    psycopg2 calls this wherever libpq would block, also while it connects. An exception makes psycopg2 close the
+    connection, so a database that hangs costs a call its deadline and nothing more.
+    """
+    give_up = time.monotonic() + CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else float("inf")
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = min(deadline.remaining() + GRACE_SECONDS, give_up - time.monotonic())
+        if left <= 0:
+            is_over = deadline.remaining() <= 0
+            raise errors.deadline_exceeded() if is_over else psycopg2.OperationalError("connect timed out")
+        # A new one each time: libpq opens another socket when it tries another address of the host.
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        poller.poll(None if left == float("inf") else int(left * 1000) + 1)
+
+
+def connect(url: str) -> Any:
+    """Answer a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
+    bound_waits()
+    connection = psycopg2.connect(url, **OPTIONS)
+    connection.autocommit = True
+    return connection
+
+
+def readable(connection: Any, seconds: float) -> bool:
+    """Wait for something to come on a connection that has nothing to do."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(max(0, int(seconds * 1000)) + 1))

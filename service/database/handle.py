@@ -1,0 +1,143 @@
+"""The database handle: one connection a thread, and what is done on it."""
+
+import contextlib
+import itertools
+import re
+import threading
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import peewee as pw
+
+from service import deadline
+from service.database.connections import OPTIONS, bound_waits
+
+LOCK_SECONDS = 5.0
+STATEMENT_SECONDS = 300
+"""The longest that any call may have: what ends a read on the server when its client has gone."""
+
+
+class Thread(threading.local):
+    """What a thread has going on with the database."""
+
+    depth = 0
+    """How many operations are open, one inside the other."""
+
+    def __init__(self) -> None:
+        self.prepared: dict[str, str] = {}
+        """How the statements that the thread's connection has prepared are executed, by their text."""
+
+
+thread = Thread()
+
+
+class CommitUnknownError(Exception):
+    """The connection broke after COMMIT was sent."""
+
+
+class Database(pw.PostgresqlDatabase):
+    """Peewee's database, with one connection a thread, queries only inside operations, and bounded waits."""
+
+    _state: Any
+    """Peewee's state of the thread."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        # Peewee holds this lock while it connects, so one hung connect would stop all threads; the state it guards is
+        # a thread's own.
+        self._lock = contextlib.nullcontext()
+        self.prepares = True
+        """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
+        self.on_change: list[Callable[[Sequence[str]], None]] = []
+        """Whom to tell what a transaction has changed, when it has been committed and before anybody is answered."""
+
+    def configure(self, url: str, *, prepares: bool = True) -> None:
+        """Name the server; nothing connects yet."""
+        bound_waits()
+        self.prepares = prepares
+        # Peewee takes the other spelling for the name of a database.
+        self.init(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url, **OPTIONS)
+
+    def _initialize_connection(self, conn: Any) -> None:
+        # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query
+        # on the server. What is prepared is planned once, whatever the planner hopes to gain from the values. And pages
+        # are on flash or in memory: PostgreSQL supposes a turning disk, where reading all would beat an index of words.
+        try:
+            conn.cursor().execute(
+                f"set lock_timeout = '{LOCK_SECONDS}s'; set statement_timeout = '{STATEMENT_SECONDS}s';"
+                "set client_connection_check_interval = '2s'; set plan_cache_mode = force_generic_plan;"
+                "set random_page_cost = 1.1"
+            )
+        except BaseException:
+            conn.close()
+            raise
+
+    def execute_sql(self, sql: str, params: Sequence[object] | None = None) -> Any:
+        if not thread.depth:
+            raise RuntimeError("a query outside an operation")
+        return super().execute_sql(sql, params)
+
+    def execute_prepared(self, sql: str, params: Sequence[object]) -> Any:
+        """Execute a text that never changes, planned once a connection: planning costs more than running."""
+        if not self.prepares:
+            return self.execute_sql(sql, params)
+        execute = thread.prepared.get(sql)
+        if execute is None:
+            # Of the text: should a pooler hand this thread another's connection, the same name is the same statement.
+            name = f"omniflo_{blake2b(sql.encode(), digest_size=12).hexdigest()}"
+            numbers = itertools.count(1)
+            self.execute_sql(f"prepare {name} as {re.sub('%s', lambda _: f'${next(numbers)}', sql)}")
+            execute = thread.prepared[sql] = f"execute {name} ({', '.join(['%s'] * len(params))})"
+        return self.execute_sql(execute, params)
+
+    def begin(self, isolation_level: object = None) -> None:
+        """Begin, with server-side timeouts that end a statement just before the deadline ends the connection."""
+        del isolation_level
+        left = max(0.001, min(deadline.remaining(), 300.0))
+        super().execute_sql(
+            "begin isolation level read committed;"
+            f"set local lock_timeout = {int(1000 * min(left, LOCK_SECONDS))};"
+            f"set local statement_timeout = {max(1, int(1000 * left))}"
+        )
+
+    def commit(self) -> None:
+        changes = self._changes() if self.on_change else ()
+        try:
+            super().commit()
+        except Exception as error:
+            if self.is_lost():
+                raise CommitUnknownError from error
+            raise
+        finally:
+            for tell in self.on_change if changes else ():
+                tell(changes)
+
+    def _changes(self) -> list[str]:
+        """Answer what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
+        ((noted,),) = self.execute_sql("select current_setting('omniflo.changed', true)").fetchall()
+        return (noted or "").splitlines()
+
+    def rollback(self) -> None:
+        # A lost connection has been rolled back by the server.
+        if not self.is_lost():
+            super().rollback()
+
+    def is_lost(self) -> bool:
+        """Whether the thread's connection is gone or useless."""
+        return self._state.conn is None or self._state.conn.closed != 0
+
+    def was_lost(self) -> bool:
+        """Whether the thread had a connection, and it is gone."""
+        return self._state.conn is not None and self._state.conn.closed != 0
+
+    def drop(self) -> None:
+        """Close the thread's connection, whatever its state; the next query opens another."""
+        connection = self._state.conn
+        self._state.reset()
+        thread.prepared = {}
+        if connection is not None and not connection.closed:
+            connection.close()
+
+
+database = Database()

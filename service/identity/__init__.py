@@ -1,0 +1,1 @@
+"""Who calls: credentials to actors. Knows nothing of gRPC."""

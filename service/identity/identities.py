@@ -1,0 +1,160 @@
+"""Credentials to actors: a session, an API key, or a service by the names in its certificate."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from hashlib import sha256
+from typing import NamedTuple, NoReturn
+
+from cachetools import LRUCache
+
+from service import errors
+from service.actor import SYSTEM, Actor, Role
+from service.cache import AWAY_SECONDS
+from service.deadline import time_limit
+from service.identity.clerk import Sessions
+from service.operations import api_keys, users
+
+CREDENTIAL = "authorization"
+USER = "x-omniflo-user"
+CLERK = "clerk:"
+"""What stands before an id of Clerk's in `x-omniflo-user`."""
+
+TRUST_SECONDS = 3.0
+"""For how long what was found out about a caller holds: a key that is revoked is refused after that, everywhere."""
+RIGHTS_SECONDS = 5.0
+"""How long before the database went away a caller must have been checked, to be let in without it."""
+MAX_KNOWN = 10_000
+"""How many callers are remembered."""
+
+
+class _Known(NamedTuple):
+    """What was found out about a credential; times are on the clock of `time.monotonic`."""
+
+    actor: Actor
+    ends: float
+    """When the credential itself ends."""
+    checked: float = 0.0
+    """When it was found out."""
+
+
+class Identities:
+    """Makes actors of credentials, and remembers them for a few seconds."""
+
+    def __init__(
+        self, *, sessions: Sessions | None, admins: Sequence[str], services: Mapping[str, Role], proxies: Sequence[str]
+    ) -> None:
+        self._sessions = sessions
+        self._admins = frozenset(admins)
+        self._services = services
+        self._proxies = frozenset(proxies)
+        self._known: LRUCache[bytes, _Known] = LRUCache(MAX_KNOWN)
+        self._used: set[str] = set()
+        self._lock = threading.Lock()
+
+    def used_keys(self) -> list[str]:
+        """Answer the API keys that were used since this was last asked."""
+        with self._lock:
+            used, self._used = self._used, set()
+        return sorted(used)
+
+    def of_bearer(self, token: str, behind: float) -> Actor:
+        """Answer who calls with an API key or with the token of a session.
+
+        `behind` is for how many seconds the database has been away, for a call that goes on without it, or else 0.
+        """
+        is_key = token.startswith(api_keys.PREFIX)
+        known = self._remembered(CREDENTIAL, token, self._key if is_key else self._session, behind)
+        if known.actor.api_key_id is not None:
+            with self._lock:
+                self._used.add(known.actor.api_key_id)
+        return known.actor
+
+    def of_certificate(self, names: Sequence[str], user: str | None, behind: float) -> Actor:
+        """Answer the service whose certificate has the names, calling for a user or for nobody; `behind` as above."""
+        of_services = [name for name in names if name in self._services]
+        if len(of_services) != 1 or not self._proxies.isdisjoint(names):
+            refuse()
+        (name,) = of_services
+        role = self._services[name]
+        if user is None:
+            return Actor(f"service:{name}", role=role, is_admin=role == "admin", is_reader=role == "reader")
+        if role == "reader":
+            refuse()
+        person = self._remembered(USER, user, self._user, behind).actor
+        return replace(
+            person,
+            name=f"service:{name} for {person.name}",
+            role=role,
+            is_admin=role == "admin" and person.is_admin,
+            is_lessened=role != "admin" and person.is_admin,
+        )
+
+    def is_proxy(self, names: Sequence[str]) -> bool:
+        return not self._proxies.isdisjoint(names)
+
+    def _remembered(self, header: str, value: str, find: Callable[[str], _Known], behind: float) -> _Known:
+        # What is remembered cannot be called with; and what one header says is never taken for what another does.
+        digest = sha256(f"{header}:{value}".encode()).digest()
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.get(digest)
+        if known is not None and now < min(known.ends, known.checked + TRUST_SECONDS):
+            return known
+        try:
+            with time_limit(AWAY_SECONDS) if behind else nullcontext():
+                found = find(value)._replace(checked=now)
+        except (errors.Unavailable, errors.DeadlineExceeded):
+            # Whoever was let in until the database went away stays in, if the call is one that goes on without it.
+            if not behind or known is None or now >= known.ends or known.checked < now - behind - RIGHTS_SECONDS:
+                raise
+            return known
+        with self._lock:
+            self._known[digest] = found
+        return found
+
+    def _session(self, token: str) -> _Known:
+        asked = time.monotonic()
+        session = None if self._sessions is None else self._sessions.user(token)
+        if session is None:
+            refuse()
+        clerk_id, seconds = session
+        user = users.provision(SYSTEM, clerk_id)
+        return _Known(self._actor(user.id, clerk_id), asked + seconds)
+
+    def _key(self, text: str) -> _Known:
+        asked = time.monotonic()
+        owner = api_keys.owner(SYSTEM, text)
+        if owner is None:
+            refuse()
+        person = self._actor(owner.user.id, owner.user.clerk_id)
+        key = owner.key
+        limited = replace(
+            person,
+            is_admin=person.is_admin and key.organization_id is None,
+            is_reader=key.scope == "read",
+            organization_id=key.organization_id,
+            api_key_id=key.id,
+        )
+        return _Known(limited, asked + (float("inf") if owner.seconds is None else owner.seconds))
+
+    def _user(self, name: str) -> _Known:
+        key = {"clerk_id": name.removeprefix(CLERK)} if name.startswith(CLERK) else {"id": name}
+        try:
+            user = users.get(SYSTEM, **key)
+        except errors.NotFound:
+            refuse()
+        return _Known(self._actor(user.id, user.clerk_id), float("inf"))
+
+    def _actor(self, user_id: str, clerk_id: str) -> Actor:
+        return Actor(f"user:{user_id}", user_id=user_id, is_admin=clerk_id in self._admins)
+
+
+def refuse() -> NoReturn:
+    """Raise the one error for every caller without credentials that count."""
+    raise errors.Unauthenticated(
+        "UNAUTHENTICATED",
+        "the call needs a session, an API key or the certificate of a service, and has none that counts",
+    )

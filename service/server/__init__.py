@@ -1,0 +1,1 @@
+"""The processes of `serve`, and what each of them runs."""

@@ -1,0 +1,56 @@
+"""Ports that this service holds, so that a second one started by mistake is refused."""
+
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from service.config import ConfigurationError, split_address, variable
+
+_TAKEN = {errno.EADDRINUSE, errno.EWOULDBLOCK}
+
+
+@contextmanager
+def held(setting: str, listen: str) -> Iterator[str]:
+    """Hold the port of a setting's `host:port` for the time of the block, and answer the address with its number.
+
+    grpcio shares a port with whoever else asks for sharing, so two services started by mistake would answer by turns.
+    """
+    host, number = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = ConfigurationError(
+        f"{variable(setting)}={listen}: the port is taken, by another service or by this one; stop it, or set"
+        f" {variable(setting)} to another, such as 127.0.0.1:{number + 1}"
+    )
+    with ExitStack() as stack, socket.socket(family) as holder:
+        try:
+            if number:
+                # Two that start at the same moment: one gets the lock.
+                stack.enter_context(_lock(host, number))
+                # Others, whether they share or not: binding without sharing fails.
+                with socket.socket(family) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((host, number))
+            # Bound but never listening: it keeps the number for the servers and gets no connection itself.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind((host, number))
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise taken from None
+            raise ConfigurationError(f"{variable(setting)}={listen}: {error.strerror}") from None
+        number = holder.getsockname()[1]
+        yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
+
+
+@contextmanager
+def _lock(host: str, number: int) -> Iterator[None]:
+    path = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{host}-{number}.lock")
+    # Others may have put a link there.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
