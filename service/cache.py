@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-EVERYTHING = "*"
-"""The tag of a change of everything."""
+from service.tags import EVERYTHING
 
 LIVE_SECONDS = 0.9
 """For how long it may be that no change was heard of before nothing is answered from here."""
@@ -33,7 +32,7 @@ _seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 
 
 def saw(tag: str, state: State = None) -> None:
-    """Say what an answer that is being made is made of: a tag of migrations/0012_changes.up.sql, or one of its own."""
+    """Record what the response that is being made depends on: one of `service.tags`, and its state where known."""
     seen = _seen.get()
     if seen is not None and (state is not None or tag not in seen):
         seen[tag] = state
@@ -111,9 +110,12 @@ class Cache:
         self.change(changed)
 
     def put(self, key: Hashable, answer: bytes, seen: Seen, began: int) -> None:
-        """Keep an answer whose reading began then, unless what it is made of has changed meanwhile."""
+        """Keep an answer whose reading began then, unless what it is made of has changed meanwhile.
+
+        One that depends on nothing is not kept: no change would ever end it.
+        """
         entry = _Entry(answer, tuple(seen), began)
-        if not self.is_live() or not self._is_good(entry) or _octets(entry) > self._entries.maxsize:
+        if not seen or not self.is_live() or not self._is_good(entry) or _octets(entry) > self._entries.maxsize:
             return
         with self._lock:
             self._entries[key] = entry

@@ -18,6 +18,10 @@ STATEMENT_SECONDS = 300
 """The longest that any call may have: what ends a read on the server when its client has gone."""
 
 
+CHANGED = "omniflo.changed"
+"""The setting in which a transaction's triggers name what it has changed."""
+
+
 class Thread(threading.local):
     """What a thread has going on with the database."""
 
@@ -115,7 +119,7 @@ class Database(pw.PostgresqlDatabase):
 
     def _changes(self) -> list[str]:
         """Answer what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
-        ((noted,),) = self.execute_sql("select current_setting('omniflo.changed', true)").fetchall()
+        ((noted,),) = self.execute_sql("select current_setting(%s, true)", [CHANGED]).fetchall()
         return (noted or "").splitlines()
 
     def rollback(self) -> None:

@@ -2,11 +2,11 @@
 
 import peewee as pw
 
-from service.models.row import Moment, Text, Versioned
+from service.models.row import Choice, Moment, Text, Versioned
 from service.models.users import User
 
 
-class Scope(pw.TextField):
+class Scope(Choice):
     field_type = "api_key_scope"
 
 

@@ -2,7 +2,7 @@
 
 import peewee as pw
 
-from service.models.row import Text, Versioned
+from service.models.row import Choice, Text, Versioned
 from service.models.users import User
 
 
@@ -13,7 +13,7 @@ class Organization(Versioned):
         table_name = "organizations"
 
 
-class OrganizationRole(pw.TextField):
+class OrganizationRole(Choice):
     field_type = "organization_role"
 
 

@@ -4,7 +4,7 @@ import functools
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import peewee as pw
 from cuid2 import Cuid
@@ -14,12 +14,21 @@ from service.database.handle import database
 
 new_id = Cuid().generate
 
+L = TypeVar("L", bound=NamedTuple)
+
+OVERHEAD_BYTES = 512
+"""The most that a message takes beside the texts of its row: times, numbers, and ids and names of other rows."""
+
 
 class Text(pw.TextField):
     """Text that sorts and compares by bytes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(collation="C", **kwargs)
+
+
+class Choice(pw.TextField):
+    """One of the values of an enum type of the database, which `field_type` names."""
 
 
 class Moment(pw.DateTimeField):
@@ -33,6 +42,19 @@ class Timestamp(Moment):
 
     def __init__(self) -> None:
         super().__init__(constraints=[pw.SQL("default statement_timestamp()")])
+
+
+_SHORT = (
+    pw.IntegerField,
+    pw.FloatField,
+    pw.BooleanField,
+    pw.DateTimeField,
+    pw.DateField,
+    pw.ForeignKeyField,
+    pw.BlobField,
+    Choice,
+)
+"""The kinds of columns whose values OVERHEAD_BYTES covers."""
 
 
 class Row(pw.Model):
@@ -78,6 +100,25 @@ class Row(pw.Model):
         return [cls.of(values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
     @classmethod
+    def fetch_one(cls, tail: str, parameters: Sequence[object] = ()) -> Self | None:
+        """Return the first of the rows that `fetch` returns."""
+        return next(iter(cls.fetch(tail, parameters)), None)
+
+    @classmethod
+    @functools.cache
+    def message_size(cls, alias: str, *without: str) -> str:
+        """Return the expression for the size of a row in bytes, no smaller than its message without these columns.
+
+        It counts each column that may be long, so a new one is counted as well.
+        """
+        texts = [
+            f"{alias}.{field.column_name}" + ("" if isinstance(field, pw.TextField) else "::text")
+            for field in cls._meta.sorted_fields
+            if not isinstance(field, _SHORT) and field.name not in without
+        ]
+        return " + ".join([*(f"coalesce(octet_length({text}), 0)" for text in texts), str(OVERHEAD_BYTES)])
+
+    @classmethod
     def add(cls, **values: object) -> Self:
         """Insert a row with an id of its own and answer it as the database has it."""
         row: Self = cls.insert(id=new_id(), **values).returning(cls).execute()[0]
@@ -85,9 +126,14 @@ class Row(pw.Model):
 
     @classmethod
     def lock(cls, *conditions: object, mode: Any = "FOR NO KEY UPDATE") -> list[Self]:
-        """Lock the rows that meet the conditions, in the order of their ids, and answer them."""
+        """Lock the rows that meet the conditions, in the order of their ids, and return them."""
         rows = cls.select().where(*conditions) if conditions else cls.select()
         return list(rows.order_by(cls.id).for_update(mode))
+
+    @classmethod
+    def lock_one(cls, *conditions: object, mode: Any = "FOR NO KEY UPDATE") -> Self | None:
+        """Lock the one row that meets the conditions and return it; None when there is none."""
+        return next(iter(cls.lock(*conditions, mode=mode)), None)
 
 
 class Versioned(Row):
@@ -119,6 +165,12 @@ class Versioned(Row):
         update = cls.update(version=cls.version + 1, update_time=_later(cls), **values).where(cls.id == self.id)
         row: Self = update.returning(cls).execute()[0]
         return row
+
+
+def split(lead: type[L], values: Sequence[Any]) -> tuple[L, Sequence[Any]]:
+    """Return the first columns of what a query has read by their names, and the rest."""
+    size = len(lead._fields)
+    return lead._make(values[:size]), values[size:]
 
 
 def _later(row: type[Row]) -> pw.Function:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import peewee as pw
 
 from service.database.handle import database
-from service.models.row import Text, Versioned
+from service.models.row import Choice, Text, Versioned
 
 
 class TemplateType(Versioned):
@@ -19,6 +19,11 @@ class TemplateType(Versioned):
 
     tools: Sequence["TemplateTool"] = ()
     """By name; only where a query was asked for them."""
+
+    @classmethod
+    def size_with_tools(cls, alias: str) -> str:
+        """Return the expression for the size of a type with its tools in bytes, no smaller than its message."""
+        return f"{cls.message_size(alias)} + {size_of_tools(f'{alias}.id')}"
 
     @classmethod
     def with_tools(cls, tail: str, parameters: Sequence[object]) -> list[Self]:
@@ -44,7 +49,7 @@ class Tool(NamedTuple):
     config: dict[str, Any] | None
 
 
-class ToolType(pw.TextField):
+class ToolType(Choice):
     field_type = "openai_tool_type"
 
 
@@ -110,16 +115,9 @@ def renderable_tools_of(type_id: str) -> str:
     )"""
 
 
-def octets_of_tools(type_id: str) -> str:
-    """Answer the expression for the size of a type's tools, no smaller than their messages."""
+def size_of_tools(type_id: str) -> str:
+    """Return the expression for the size of a type's tools in bytes, no smaller than their messages."""
     return f"""(
-        select coalesce(sum({OCTETS_OF_TOOL}), 0)
+        select coalesce(sum({TemplateTool.message_size("tool")}), 0)
         from template_tools tool where tool.template_type_id = {type_id}
     )"""
-
-
-OCTETS_OF_TOOL = (
-    "coalesce(octet_length(tool.schema), 0) + octet_length(tool.description)"
-    " + coalesce(octet_length(tool.config::text), 0) + 500"
-)
-"""The size of the tool `tool`, no smaller than its message."""

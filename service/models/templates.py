@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Self
 
 import peewee as pw
 
-from service import cache
+from service import cache, tags
 from service.database.handle import database
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Organization
-from service.models.row import Text, Versioned
-from service.models.template_types import TemplateType, Tool, octets_of_tools, renderable_tools_of, tools_of
+from service.models.row import Choice, Text, Versioned, split
+from service.models.template_types import TemplateType, Tool, renderable_tools_of, size_of_tools, tools_of
 from service.models.users import User
 
 
@@ -27,13 +27,23 @@ class View(Enum):
     FULL = 2
     """With them and with what the template refers to."""
     RENDERABLE = "renderable"
-    """With them and with what a rendering is made of. No number is its own, so no caller can ask for it."""
+    """With them and with what a rendering is made of. Not in the proto's enum: no caller can ask for it."""
 
 
 class Details(NamedTuple):
     author: User
     template_type: TemplateType
     model: OpenAIModel
+
+
+class _Beside(NamedTuple):
+    """What is read of every template beside its own columns, in the order of `selected`."""
+
+    type_name: str
+    openai_id: str
+    template_xmin: str
+    type_xmin: str
+    model_xmin: str
 
 
 class Renderable(NamedTuple):
@@ -43,7 +53,7 @@ class Renderable(NamedTuple):
     """The model's."""
 
 
-class ReasoningEffort(pw.TextField):
+class ReasoningEffort(Choice):
     field_type = "reasoning_effort"
 
 
@@ -83,26 +93,24 @@ class Template(Versioned):
     @classmethod
     def of_view(cls, view: View, values: Sequence[Any]) -> Self:
         """Make a template of values in the order of `selected(view)`."""
-        end = len(cls.names())
-        template = cls.of(values[:end])
-        template.type_name, template.openai_id, written_by = values[end : end + 3]
-        # Not its version, which nobody raises by hand.
-        cache.saw(f"template:{template.id}", written_by)
+        own = len(cls.names())
+        template = cls.of(values[:own])
+        beside, rest = split(_Beside, values[own:])
+        template.type_name, template.openai_id = beside.type_name, beside.openai_id
+        cache.saw(tags.template(template.id), beside.template_xmin)
+        cache.saw(tags.type(template.template_type_id), beside.type_xmin)
+        cache.saw(tags.model(template.model_id), beside.model_xmin)
         if view is View.FULL:
-            rest = iter(values[end + 3 :])
+            left = iter(rest)
             template.details = Details(
-                User.of(next(rest) for _ in User.names()),
-                TemplateType.of_joined([next(rest) for _ in ("tools", *TemplateType.names())]),
-                OpenAIModel.of(rest),
+                User.of(next(left) for _ in User.names()),
+                TemplateType.of_joined([next(left) for _ in ("tools", *TemplateType.names())]),
+                OpenAIModel.of(left),
             )
-            type_version, model_version = template.details.template_type.version, template.details.model.version
+            cache.saw(tags.user(template.user_id))
         elif view is View.RENDERABLE:
-            type_version, model_version, tools, shutdown_date = values[end + 3 :]
+            tools, shutdown_date = rest
             template.renderable = Renderable([Tool(*tool) for tool in tools or ()], shutdown_date)
-        else:
-            return template
-        cache.saw(f"type:{template.template_type_id}", type_version)
-        cache.saw(f"model:{template.model_id}", model_version)
         return template
 
     @classmethod
@@ -114,22 +122,23 @@ class Template(Versioned):
 
 @functools.cache
 def selected(view: View, *, if_: str = "true") -> str:
-    """Answer the select list of a view, for the tables of `joined(view)`; what may be large is null unless `if_`."""
+    """Return the select list of a view, for the tables of `joined(view)`; what may be large is null unless `if_`."""
     columns = [f"t.{column}" for column in Template.names()]
     instructions = "''" if view is View.SUMMARY else f"case when {if_} then t.instructions end"
     columns[Template.names().index("instructions")] = instructions
-    columns += ["tt.name", "m.openai_id", "t.xmin::text"]
+    # xmin, not version: SQL by hand raises no version.
+    columns += ["tt.name", "m.openai_id", "t.xmin::text", "tt.xmin::text", "m.xmin::text"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
     elif view is View.RENDERABLE:
         tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
-        columns += ["tt.version", "m.version", tools, "m.shutdown_date"]
+        columns += [tools, "m.shutdown_date"]
     return ", ".join(columns)
 
 
 def joined(view: View) -> str:
-    """Answer the tables that `selected(view)` needs: the templates `t` and what they refer to."""
+    """Return the tables that `selected(view)` needs: the templates `t` and what they refer to."""
     author = "join users u on u.id = t.user_id" if view is View.FULL else ""
     return (
         "templates t join template_types tt on tt.id = t.template_type_id"
@@ -137,17 +146,17 @@ def joined(view: View) -> str:
     )
 
 
-def octets(view: View) -> str:
-    """Answer the expression for the size of the template `t`, no smaller than its message."""
-    size = "octet_length(t.title) + octet_length(t.description) + 1000"
-    if view is not View.SUMMARY:
-        size += " + octet_length(t.instructions)"
+@functools.cache
+def message_size(view: View) -> str:
+    """Return the expression for the size of the template `t` in bytes, no smaller than its message."""
+    size = Template.message_size("t", *(["instructions"] if view is View.SUMMARY else []))
     if view is View.FULL:
+        of_type = TemplateType.size_with_tools("x")
         size += (
-            " + 1500 + (select octet_length(description) from template_types where id = t.template_type_id)"
-            " + (select octet_length(name) + octet_length(description) from openai_models where id = t.model_id)"
-            f" + {octets_of_tools('t.template_type_id')}"
+            f" + (select {User.message_size('x')} from users x where x.id = t.user_id)"
+            f" + (select {of_type} from template_types x where x.id = t.template_type_id)"
+            f" + (select {OpenAIModel.message_size('x')} from openai_models x where x.id = t.model_id)"
         )
     elif view is View.RENDERABLE:
-        size += f" + {octets_of_tools('t.template_type_id')}"
+        size += f" + {size_of_tools('t.template_type_id')}"
     return size

@@ -30,7 +30,7 @@ _SOURCE = Source(
     id="t.id",
     order=("t.create_time", "t.id"),
     descending=True,
-    octets="1500",
+    message_size=ApiKey.message_size("t"),
     rows="api_keys t on t.id = page.id",
     select=ApiKey.columns("t"),
     of=ApiKey.of,

@@ -8,7 +8,7 @@ from service.database.handle import database
 
 T = TypeVar("T")
 
-MAX_OCTETS = 3 * 1024 * 1024
+MAX_BYTES = 3 * 1024 * 1024
 """The most that the messages of one answer may take; gRPC clients refuse 4 MiB by default."""
 
 Key = tuple[Any, ...]
@@ -31,8 +31,8 @@ class Source(Generic[T]):
     """The id of a row there."""
     order: tuple[str, ...]
     """What rows are in order of there: unique together, and with an index."""
-    octets: str
-    """The size of a row there, no smaller than its message."""
+    message_size: str
+    """The size of a row there in bytes, no smaller than its message."""
     rows: str
     """The tables that a row is read from, `page.id` being its id."""
     select: str
@@ -71,12 +71,12 @@ class Source(Generic[T]):
             select page.is_last, {self.select}
             from (
                 select *,
-                  sum(octets) over (order by {order}) as total,
+                  sum(message_size) over (order by {order}) as total,
                   lead(id) over (order by {order}) is null as is_last
                 from (
                     select candidate.*
                     from ({parts}) part cross join lateral (
-                        select {self.id} as id, {named}, {self.octets} as octets
+                        select {self.id} as id, {named}, {self.message_size} as message_size
                         from {self.keys}
                         {"where " + " and ".join(conditions) if conditions else ""}
                         order by {order}
@@ -87,10 +87,10 @@ class Source(Generic[T]):
                 ) found
             ) page
             join {self.rows}
-            where page.total <= %s or page.total = page.octets
+            where page.total <= %s or page.total = page.message_size
             order by {order}
             limit %s
         """
-        found = database.execute_sql(sql, [*values, size + 1, size + 1, MAX_OCTETS, size]).fetchall()
+        found = database.execute_sql(sql, [*values, size + 1, size + 1, MAX_BYTES, size]).fetchall()
         rows = [self.of(columns[1:]) for columns in found]
         return Page(rows, self.key(rows[-1]) if found and not found[-1][0] else None)

@@ -31,7 +31,7 @@ _SOURCE = Source(
     keys="openai_models t",
     id="t.id",
     order=("t.name", "t.id"),
-    octets="octet_length(t.name) + octet_length(t.description) + 500",
+    message_size=OpenAIModel.message_size("t"),
     rows="openai_models t on t.id = page.id",
     select=OpenAIModel.columns("t"),
     of=OpenAIModel.of,

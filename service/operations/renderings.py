@@ -8,7 +8,7 @@ from service import errors, rendering
 from service.actor import Actor
 from service.models.templates import Template, View
 from service.operations import rights, selections, templates
-from service.operations.listing import MAX_OCTETS
+from service.operations.listing import MAX_BYTES
 from service.operations.selections import Reason, Resolution
 
 
@@ -40,15 +40,15 @@ def batch_resolve(
 ) -> list[Rendering | errors.Error]:
     """Render each type for a user: a rendering, or the error that `resolve` would raise."""
     outcomes: list[Rendering | errors.Error] = []
-    octets = 0
+    total = 0
     resolved = selections.batch_resolve(
         actor, user_id=user_id, organization_id=organization_id, template_types=template_types, view=View.RENDERABLE
     )
     for outcome in resolved:
         outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
         # A body may be larger than what it was made of: JSON spells some characters with several.
-        octets += 1000 + (len(outcomes[-1].rendered.body.encode()) if isinstance(outcomes[-1], Rendering) else 0)
-        if octets > MAX_OCTETS:
+        total += 1000 + (len(outcomes[-1].rendered.body.encode()) if isinstance(outcomes[-1], Rendering) else 0)
+        if total > MAX_BYTES:
             raise selections.too_large(len(outcomes) - 1)
     return outcomes
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from service import cache, errors
+from service import cache, errors, tags
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read
@@ -255,7 +255,7 @@ def _role(actor: Actor, organization_id: str) -> str | None:
     """Answer the actor's role in the organization, as it is now."""
     if actor.user_id is None or not reaches(actor, organization_id):
         return None
-    cache.saw(f"user:{actor.user_id}")
+    cache.saw(tags.user(actor.user_id))
     found = database.execute_prepared(
         "select role from organization_members where organization_id = %s and user_id = %s",
         [organization_id, actor.user_id],

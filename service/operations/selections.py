@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from service import cache, errors
+from service import cache, errors, tags
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
 from service.models.row import new_id
 from service.models.selections import Selection
-from service.models.templates import Template, View, joined, octets, selected
+from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import organizations, rights, users
-from service.operations.listing import MAX_OCTETS, Key, Page, Source
+from service.operations.listing import MAX_BYTES, Key, Page, Source
 
 
 class Reason(Enum):
@@ -105,7 +105,7 @@ def page(
         ),
         id="s.id",
         order=("owner.name", "s.scope"),
-        octets=f"500 + {octets(view)}",
+        message_size=f"{Selection.message_size('s')} + {message_size(view)}",
         rows=f"user_template_selections s on s.id = page.id join ({joined(view)}) on t.id = s.template_id",
         select=f"{Selection.columns('s')}, {selected(view)}",
         of=lambda values: Selection.of_view(view, values),
@@ -147,7 +147,7 @@ def batch_resolve(
     actor: Actor, *, user_id: str, organization_id: str | None = None, template_types: Sequence[str], view: View
 ) -> list[Resolution | errors.Error]:
     """Resolve each type for a user: a resolution, or the error that `resolve` would raise."""
-    total = f"sum({octets(view)}) over (order by ask.n)"
+    total = f"sum({message_size(view)}) over (order by ask.n)"
     return list(_resolve(actor, user_id, organization_id, template_types, view=view, total=total))
 
 
@@ -178,7 +178,7 @@ def point(user_id: str, template: Template, organization_id: str | None) -> str:
 def too_large(fitting: int) -> errors.ResourceExhausted:
     """Say that the answer of a batch would be too large, and how many of its first items would fit."""
     return errors.ResourceExhausted(
-        "RESPONSE_TOO_LARGE", f"the answer would be larger than {MAX_OCTETS} bytes", {"fitting": str(fitting)}
+        "RESPONSE_TOO_LARGE", f"the answer would be larger than {MAX_BYTES} bytes", {"fitting": str(fitting)}
     )
 
 
@@ -213,7 +213,7 @@ def _resolve(
         f"""
         select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
           case {" ".join(f"when {id} is not null then {n}" for n, id in enumerate(places))} end,
-          {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
+          {selected(view, if_=f"{total} <= {MAX_BYTES}")}
         from unnest(%s::text[]) with ordinality ask (name, n)
         left join users caller on caller.id = %s
         left join organization_members place on place.organization_id = %s and place.user_id = caller.id
@@ -235,10 +235,10 @@ def _resolve(
         raise errors.not_found("USER", id=user_id)
     if organization_id is not None and not (found[0][1] and rights.reaches(actor, organization_id)):
         raise errors.not_found("ORGANIZATION", id=organization_id)
-    fitting = sum(size is None or size <= MAX_OCTETS for _, _, size, *_ in found)
+    fitting = sum(size is None or size <= MAX_BYTES for _, _, size, *_ in found)
     if fitting < len(found):
         raise too_large(fitting)
-    cache.saw(f"user:{user_id}")
+    cache.saw(tags.user(user_id))
     for name, (_, _, _, is_known, place, *values) in zip(names, found, strict=True):
         if not is_known:
             yield errors.not_found("TEMPLATE_TYPE", name=name)
@@ -250,8 +250,9 @@ def _resolve(
             )
         else:
             template = Template.of_view(view, values)
-            cache.saw(f"default:{template.template_type_id}")
-            cache.saw(f"resolution:{user_id}:{organization_id}:{template.template_type_id}", template.id)
+            cache.saw(tags.default(template.template_type_id))
+            resolution = tags.resolution(user_id, organization_id, template.template_type_id)
+            cache.saw(resolution, template.id)
             yield Resolution(template, _REASONS[place])
 
 

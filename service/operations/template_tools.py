@@ -7,20 +7,20 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
-from service.models.template_types import OCTETS_OF_TOOL, TemplateTool
+from service.models.template_types import TemplateTool
 from service.operations import json_schema, rights, template_types
 from service.operations.listing import Key, Page, Source
 
 CONFIGS = ("file_search", "code_interpreter")
 WRITABLE = frozenset({"name", "type", "description", "schema", *CONFIGS})
 MAX_TOOLS = 128
-MAX_SCHEMA_OCTETS = 1024 * 1024
+MAX_SCHEMA_BYTES = 1024 * 1024
 
 _SOURCE = Source(
     keys="template_tools tool",
     id="tool.id",
     order=("tool.name", "tool.id"),
-    octets=OCTETS_OF_TOOL,
+    message_size=TemplateTool.message_size("tool"),
     rows="template_tools tool on tool.id = page.id join template_types owner on owner.id = tool.template_type_id",
     select=f"owner.name, {TemplateTool.columns('tool')}",
     of=TemplateTool.of_joined,
@@ -130,13 +130,13 @@ def _check(row: Mapping[str, Any], *, schema_is_new: bool) -> None:
 
 def _check_room(type_id: str) -> None:
     """Raise unless the type, which is locked, has no more tools and schemas than it may."""
-    tools, octets = database.execute_sql(
+    tools, schema_bytes = database.execute_sql(
         "select count(*), coalesce(sum(octet_length(schema)), 0) from template_tools where template_type_id = %s",
         [type_id],
     ).fetchone()
     for limit, is_passed in (
         (f"{MAX_TOOLS} tools", tools > MAX_TOOLS),
-        (f"{MAX_SCHEMA_OCTETS} bytes of schemas", octets > MAX_SCHEMA_OCTETS),
+        (f"{MAX_SCHEMA_BYTES} bytes of schemas", schema_bytes > MAX_SCHEMA_BYTES),
     ):
         if is_passed:
             raise errors.FailedPrecondition(

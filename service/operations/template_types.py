@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from service import errors
 from service.actor import Actor
 from service.database.transactions import read, refused_by, transaction
-from service.models.template_types import TemplateType, octets_of_tools, tools_of
+from service.models.template_types import TemplateType, tools_of
 from service.models.templates import Template
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
@@ -16,7 +16,7 @@ _SOURCE = Source(
     keys="template_types t",
     id="t.id",
     order=("t.name",),
-    octets=f"octet_length(t.description) + 500 + {octets_of_tools('t.id')}",
+    message_size=TemplateType.size_with_tools("t"),
     rows="template_types t on t.id = page.id",
     select=f"{tools_of('t.id')}, {TemplateType.columns('t')}",
     of=TemplateType.of_joined,

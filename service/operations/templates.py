@@ -12,9 +12,9 @@ from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
-from service.models.templates import Template, View, joined, octets, selected
+from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import openai_models, organizations, rights, selections, template_types, users
-from service.operations.listing import MAX_OCTETS, Key, Page, Source
+from service.operations.listing import MAX_BYTES, Key, Page, Source
 
 WRITABLE = frozenset(
     {
@@ -33,7 +33,7 @@ MAX_RARE = 5_000
 """How many templates may have the words of a query for them to be found first and put in order after."""
 
 _MAX_NAMED = 20
-_MAX_NAMED_OCTETS = 2000
+_MAX_NAMED_BYTES = 2000
 _HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
 _PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
@@ -90,10 +90,10 @@ def get(actor: Actor, id: str, *, view: View) -> Template:
 def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]:
     """Answer a template for each id, in their order, or raise for all of them."""
     # Only what fits is read, however large the rest is.
-    total = f"sum({octets(view)}) over (order by ask.n)"
+    total = f"sum({message_size(view)}) over (order by ask.n)"
     found = database.execute_prepared(
         f"""
-        select {total}, t.organization_id, {selected(view, if_=f"{total} <= {MAX_OCTETS}")}
+        select {total}, t.organization_id, {selected(view, if_=f"{total} <= {MAX_BYTES}")}
         from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
         order by ask.n
         """,
@@ -106,12 +106,12 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
         if known is None or organization_id not in may
     ]
     if missing:
-        octets_so_far = itertools.accumulate(len(id.encode()) + 1 for id in missing)
-        named = [id for id, total in zip(missing, octets_so_far, strict=True) if total <= _MAX_NAMED_OCTETS]
+        bytes_so_far = itertools.accumulate(len(id.encode()) + 1 for id in missing)
+        named = [id for id, total in zip(missing, bytes_so_far, strict=True) if total <= _MAX_NAMED_BYTES]
         raise errors.NotFound(
             "TEMPLATE_NOT_FOUND", f"{len(missing)} of the templates do not exist", {"ids": ",".join(named[:_MAX_NAMED])}
         )
-    fitting = sum(size <= MAX_OCTETS for size, *_ in found)
+    fitting = sum(size <= MAX_BYTES for size, *_ in found)
     if fitting < len(found):
         raise selections.too_large(fitting)
     return [Template.of_view(view, values) for _, _, *values in found]
@@ -164,7 +164,7 @@ def page(
         id="t.id",
         order=(order, "t.id"),
         descending=True,
-        octets=octets(view),
+        message_size=message_size(view),
         rows=f"{joined(view)} on t.id = page.id",
         select=selected(view),
         of=lambda values: Template.of_view(view, values),

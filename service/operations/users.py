@@ -15,7 +15,7 @@ _SOURCE = Source(
     id="t.id",
     order=("t.create_time", "t.id"),
     descending=True,
-    octets="1500",
+    message_size=User.message_size("t"),
     rows="users t on t.id = page.id",
     select=User.columns("t"),
     of=User.of,

@@ -1,6 +1,7 @@
 """Answers from the cache: the same as others, never older than they may be, and for the same rights."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,9 +32,16 @@ from omniflo.templates.v1.template_service_pb2 import (
 from omniflo.templates.v1.template_type_pb2 import TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import DeleteTemplateToolRequest, UpdateTemplateTypeRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service import tags
+from service.actor import SYSTEM
+from service.cache import watching
 from service.config import Settings
-from service.interceptors import logging
-from tests.conftest import Api, Callers, Database, fails
+from service.interceptors import consistency, logging
+from service.models.templates import View
+from service.operations import templates
+from tests.conftest import Api, Callers, Database, Failure, fails
+from tests.contract import samples
+from tests.contract.methods import METHODS
 from tests.e2e.serving import eventually
 
 pytestmark = pytest.mark.skipif(Settings.load().cache_mb == 0, reason="OMNIFLO_CACHE_MB=0 keeps nothing")
@@ -168,6 +176,62 @@ def test_a_write_by_hand_shows_soon(api: Api, database: Database, from_cache: li
     eventually(lambda: call(request).title == "By hand", within=1)  # type: ignore[attr-defined]
     database.query("truncate templates cascade")
     eventually(lambda: _is_gone(call, request), within=1)
+
+
+# What each request shows of other rows, as SQL by hand may change it: no trigger of a version, no API.
+BY_HAND = {
+    "the name of the type": "update template_types set name = 'renamed'",
+    "the description of the type": "update template_types set description = 'By hand'",
+    "the name of the model": "update openai_models set openai_id = 'gpt-renamed'",
+    "the end of the model": "update openai_models set shutdown_date = current_date + 1",
+    "the author": "update users set clerk_id = 'user_renamed'",
+    "a tool": "update template_tools set description = 'By hand'",
+    "the default": "update templates set is_default = false",
+    "the instructions": "update templates set instructions = 'By hand'",
+}
+
+
+@pytest.mark.parametrize("change", BY_HAND)
+def test_nothing_that_a_response_shows_is_stale_for_long(
+    api: Api, database: Database, from_cache: list[bool], change: str
+) -> None:
+    world = World(api)
+    for call, request in world.requests(api):
+        warm(call, request, from_cache)
+    database.query(BY_HAND[change])
+    time.sleep(0.25)
+    for call, request in world.requests(api):
+        # The read of the cache comes first: a strong one would tell the cache of what it has seen.
+        cached = outcome(call, request)
+        assert cached == outcome(call, request, metadata=STRONG), request
+
+
+@pytest.mark.parametrize("view", View)
+def test_a_read_notes_the_state_of_every_row_that_it_shows(api: Api, database: Database, view: View) -> None:
+    template = api.template()
+    changes = {"template": "the instructions", "type": "the name of the type", "model": "the name of the model"}
+    for kind, change in changes.items():
+        with watching() as before:
+            templates.get(SYSTEM, template.id, view=view)
+        database.query(BY_HAND[change])
+        with watching() as after:
+            templates.get(SYSTEM, template.id, view=view)
+        assert [tag.partition(":")[0] for tag in after if before.get(tag) != after[tag]] == [kind]
+    assert (tags.user(template.user_id) in after) == (view is View.FULL)
+
+
+def outcome(call: Callable[..., Any], request: Message, **options: Any) -> Any:
+    """Return the response, or the reason of the refusal."""
+    try:
+        return call(request, **options)
+    except grpc.RpcError as error:
+        return Failure(error).reason
+
+
+@pytest.mark.parametrize("path", sorted(consistency.METHODS))
+def test_every_method_that_is_cached_is_answered_from_the_cache(api: Api, from_cache: list[bool], path: str) -> None:
+    (method,) = [method for method in METHODS if method.path == path]
+    warm(method.on(api), samples.of(api, method), from_cache)
 
 
 def _is_gone(call: Callable[[Any], Message], request: Message) -> bool:

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from service import cache
-from service.cache import EVERYTHING, Cache, saw, watching
+from service.cache import Cache, saw, watching
+from service.tags import EVERYTHING
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def test_what_was_read_before_a_change_is_not_kept_after_it(kept: Cache, tag: st
 
 def test_nothing_is_answered_or_kept_unless_changes_are_heard_of() -> None:
     deaf = Cache(100_000)
-    deaf.put("a", b"1", {}, deaf.begin())
+    deaf.put("a", b"1", {"template:a": None}, deaf.begin())
     deaf.confirm(time.monotonic())
     assert deaf.get("a") is None
-    deaf.put("a", b"1", {}, deaf.begin())
+    deaf.put("a", b"1", {"template:a": None}, deaf.begin())
     assert deaf.get("a") == b"1"
     deaf.confirm(time.monotonic() - cache.LIVE_SECONDS)
     assert not deaf.is_live()
@@ -65,12 +66,12 @@ def test_what_was_last_known_is_there_with_its_age_for_ten_minutes(kept: Cache) 
 
 def test_after_a_gap_nothing_old_is_left(kept: Cache) -> None:
     began = kept.begin()
-    kept.put("a", b"1", {}, began)
+    kept.put("a", b"1", {"template:a": None}, began)
     kept.start_over()
     assert not kept.is_live()
     assert kept.last_known("a") is None
     kept.confirm(time.monotonic())
-    kept.put("a", b"old", {}, began)
+    kept.put("a", b"old", {"template:a": None}, began)
     assert kept.get("a") is None
 
 
@@ -78,10 +79,10 @@ def test_it_takes_no_more_than_it_may() -> None:
     small = Cache(10_000)
     small.confirm(time.monotonic() + 3600)
     for number in range(100):
-        small.put(number, b"x" * 400, {}, small.begin())
+        small.put(number, b"x" * 400, {"template:a": None}, small.begin())
     kept = [number for number in range(100) if small.get(number) is not None]
     assert kept == list(range(90, 100)), "the last used ones"
-    small.put("large", b"x" * 10_000, {}, small.begin())
+    small.put("large", b"x" * 10_000, {"template:a": None}, small.begin())
     assert small.get("large") is None
     assert small.get(99) is not None
 
@@ -113,3 +114,8 @@ def test_what_is_seen_in_another_state_has_changed(kept: Cache) -> None:
     assert (kept.get("a"), kept.get("b")) == (b"1", b"2")
     kept.note({"template:a": 4})
     assert (kept.get("a"), kept.get("b")) == (None, b"2")
+
+
+def test_a_response_that_depends_on_nothing_is_not_kept(kept: Cache) -> None:
+    kept.put("a", b"1", {}, kept.begin())
+    assert kept.get("a") is None
