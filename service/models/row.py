@@ -2,7 +2,7 @@
 
 import functools
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -105,6 +105,12 @@ class Row(pw.Model):
         return next(iter(cls.fetch(tail, parameters)), None)
 
     @classmethod
+    def fetch_by(cls, key: Mapping[str, str], *columns: str) -> Self | None:
+        """Return the row that has the key: one of these unique columns, by its name, with its value."""
+        column, value = key_column(key, *columns)
+        return cls.fetch_one(f"where t.{column} = %s", [value])
+
+    @classmethod
     @functools.cache
     def message_size(cls, alias: str, *without: str) -> str:
         """Return the expression for the size of a row in bytes, no smaller than its message without these columns.
@@ -165,6 +171,12 @@ class Versioned(Row):
         update = cls.update(version=cls.version + 1, update_time=_later(cls), **values).where(cls.id == self.id)
         row: Self = update.returning(cls).execute()[0]
         return row
+
+
+def key_column(key: Mapping[str, str], *columns: str) -> tuple[str, str]:
+    """Return the one column of the key and its value. The names of the columns are SQL's, whoever named the key."""
+    ((name, value),) = key.items()
+    return columns[columns.index(name)], value
 
 
 def split(lead: type[L], values: Sequence[Any]) -> tuple[L, Sequence[Any]]:

@@ -14,12 +14,11 @@ from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
 from service.models.api_keys import ApiKey
-from service.models.row import new_id
+from service.models.row import new_id, split
 from service.models.users import User
 from service.operations import organizations, rights, users
 from service.operations.listing import Key, Page, Source
 
-WRITABLE = frozenset({"name", "expire_time"})
 PREFIX = "omf_"
 """What a key begins with, by which people and scanners know it."""
 
@@ -45,6 +44,13 @@ class Made(NamedTuple):
     secret: str
 
 
+class _Lives(NamedTuple):
+    """For how many seconds the secrets of a key live; None for ever, or where there is no previous one."""
+
+    current: float | None
+    previous: float | None
+
+
 class Owner(NamedTuple):
     """Whom a key is good for, and for how long."""
 
@@ -66,7 +72,7 @@ def create(
 ) -> Made:
     """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is."""
     user_id = rights.user(actor, user_id, "api_key.user_id")
-    rights.within(actor, organization_id)
+    rights.write_own(actor, organization_id)
     rights.make_secret(actor)
     users.hold(user_id)
     if organization_id is not None:
@@ -91,10 +97,11 @@ def create(
 @read
 def get(actor: Actor, id: str) -> ApiKey:
     """Answer one key."""
-    for key in ApiKey.fetch("where t.id = %s", [id]):
-        rights.write_key(actor, id, key.user_id, key.organization_id)
-        return key
-    raise errors.not_found("API_KEY", id=id)
+    key = ApiKey.fetch_one("where t.id = %s", [id])
+    if key is None:
+        raise errors.not_found("API_KEY", id=id)
+    rights.write_key(actor, id, key.user_id, key.organization_id)
+    return key
 
 
 @read
@@ -159,16 +166,16 @@ def owner(actor: Actor, text: str) -> Owner | None:
     ).fetchone()
     if found is None:
         return None
-    columns = len(ApiKey.names()) + 2
-    key = ApiKey.of(found[2:columns])
+    lives, rest = split(_Lives, found)
+    columns = len(ApiKey.names())
+    key, user = ApiKey.of(rest[:columns]), User.of(rest[columns:])
     digest = _digest(bytes.fromhex(match["secret"]))
-    lives = [found[0]]
+    seconds = lives.current
     if not hmac.compare_digest(digest, bytes(key.digest)):
         if key.previous_digest is None or not hmac.compare_digest(digest, bytes(key.previous_digest)):
             return None
-        lives.append(found[1])
-    seconds = min((life for life in lives if life is not None), default=None)
-    return None if seconds is not None and seconds <= 0 else Owner(key, User.of(found[columns:]), seconds)
+        seconds = min((life for life in lives if life is not None), default=None)
+    return None if seconds is not None and seconds <= 0 else Owner(key, user, seconds)
 
 
 @transaction
@@ -189,11 +196,12 @@ def note_use(actor: Actor, ids: Sequence[str]) -> None:
 
 
 def _locked(actor: Actor, id: str, etag: str) -> ApiKey:
-    for key in ApiKey.lock(ApiKey.id == id):
-        rights.write_key(actor, id, key.user_id, key.organization_id)
-        key.require_etag(etag)
-        return key
-    raise errors.not_found("API_KEY", id=id)
+    key = ApiKey.lock_one(ApiKey.id == id)
+    if key is None:
+        raise errors.not_found("API_KEY", id=id)
+    rights.write_key(actor, id, key.user_id, key.organization_id)
+    key.require_etag(etag)
+    return key
 
 
 def _text(id: str, secret: bytes) -> str:

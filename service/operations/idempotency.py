@@ -58,11 +58,11 @@ def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> b
         if (response := _saved(actor, key, request.fingerprint)) is not None:
             return response
         # It was purged in between.
-    with rights.needed() as needed:
+    with rights.recording() as recorded:
         response = request.encode(operation())
     database.execute_sql(
         "update idempotency_keys set response = %s, rights = %s where (caller, method, request_id) = %s",
-        (response, json.dumps(rights.left(actor, needed)), key),
+        (response, json.dumps(rights.after_write(actor, recorded)), key),
     )
     return response
 

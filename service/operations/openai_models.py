@@ -17,7 +17,6 @@ from service.operations.listing import Key, Page, Source
 
 T = TypeVar("T")
 
-WRITABLE = frozenset({"name", "description", "shutdown_date"})
 
 
 class Refreshed(NamedTuple):
@@ -51,11 +50,10 @@ def create(
 @read
 def get(actor: Actor, **key: str) -> OpenAIModel:
     """Answer the model of an `id` or an `openai_id`."""
-    ((column, value),) = key.items()
-    found = OpenAIModel.fetch(f"where t.{column} = %s", [value])
-    if not found:
+    found = OpenAIModel.fetch_by(key, "id", "openai_id")
+    if found is None:
         raise errors.not_found("MODEL", **key)
-    return found[0]
+    return found
 
 
 @read
@@ -86,10 +84,11 @@ def import_(actor: Actor, model: ListedModel) -> OpenAIModel:
     added: list[OpenAIModel] = list(insert.on_conflict_ignore().returning(OpenAIModel).execute())
     if added:
         return added[0]
-    for found in OpenAIModel.lock(OpenAIModel.openai_id == model.openai_id):
-        return _refreshed(found, model)
-    # Deleted since the insert ran into it.
-    raise errors.Aborted("CONFLICT", "another call deleted the model; nothing was written")
+    found = OpenAIModel.lock_one(OpenAIModel.openai_id == model.openai_id)
+    if found is None:
+        # Deleted since the insert ran into it.
+        raise errors.Aborted("CONFLICT", "another call deleted the model; nothing was written")
+    return _refreshed(found, model)
 
 
 @transaction
@@ -159,9 +158,10 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
 
 def hold(openai_id: str) -> OpenAIModel:
     """Answer the model, which nobody can delete until the transaction ends."""
-    for model in OpenAIModel.lock(OpenAIModel.openai_id == openai_id, mode="FOR KEY SHARE"):
-        return model
-    raise errors.not_found("MODEL", openai_id=openai_id)
+    model = OpenAIModel.lock_one(OpenAIModel.openai_id == openai_id, mode="FOR KEY SHARE")
+    if model is None:
+        raise errors.not_found("MODEL", openai_id=openai_id)
+    return model
 
 
 def _refreshed(row: OpenAIModel, model: ListedModel) -> OpenAIModel:
@@ -170,7 +170,8 @@ def _refreshed(row: OpenAIModel, model: ListedModel) -> OpenAIModel:
 
 
 def _locked(id: str, etag: str) -> OpenAIModel:
-    for model in OpenAIModel.lock(OpenAIModel.id == id):
-        model.require_etag(etag)
-        return model
-    raise errors.not_found("MODEL", id=id)
+    model = OpenAIModel.lock_one(OpenAIModel.id == id)
+    if model is None:
+        raise errors.not_found("MODEL", id=id)
+    model.require_etag(etag)
+    return model

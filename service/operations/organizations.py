@@ -11,9 +11,6 @@ from service.models.users import User
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
 
-WRITABLE = frozenset({"name"})
-WRITABLE_OF_MEMBER = frozenset({"role"})
-
 _SOURCE = Source(
     keys="organizations t join organization_members m on m.organization_id = t.id",
     id="t.id",
@@ -51,11 +48,11 @@ def create(actor: Actor, *, name: str, user_id: str) -> Organization:
 @read
 def get(actor: Actor, id: str) -> Organization:
     """Answer one organization."""
-    found = Organization.fetch("where t.id = %s", [id])
-    if not found:
+    organization = Organization.fetch_one("where t.id = %s", [id])
+    if organization is None:
         raise errors.not_found("ORGANIZATION", id=id)
     rights.read_organization(actor, id)
-    return found[0]
+    return organization
 
 
 @read
@@ -110,11 +107,11 @@ def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -
 @read
 def get_member(actor: Actor, id: str) -> Member:
     """Answer one membership."""
-    found = Member.fetch("where t.id = %s", [id])
-    if not found:
+    member = Member.fetch_one("where t.id = %s", [id])
+    if member is None:
         raise errors.not_found("MEMBER", id=id)
-    rights.read_member(actor, id, found[0].organization_id)
-    return found[0]
+    rights.read_member(actor, id, member.organization_id)
+    return member
 
 
 @read
@@ -147,9 +144,10 @@ def remove_member(actor: Actor, id: str, *, etag: str) -> None:
 
 def hold(id: str) -> Organization:
     """Answer the organization, which nobody can delete until the transaction ends."""
-    for organization in Organization.lock(Organization.id == id, mode="FOR KEY SHARE"):
-        return organization
-    raise errors.not_found("ORGANIZATION", id=id)
+    organization = Organization.lock_one(Organization.id == id, mode="FOR KEY SHARE")
+    if organization is None:
+        raise errors.not_found("ORGANIZATION", id=id)
+    return organization
 
 
 def hold_member(organization_id: str, user_id: str) -> None:
@@ -179,15 +177,17 @@ def _hold_user(id: str) -> None:
 
 
 def _locked(id: str) -> Organization:
-    for organization in Organization.lock(Organization.id == id):
-        return organization
-    raise errors.not_found("ORGANIZATION", id=id)
+    organization = Organization.lock_one(Organization.id == id)
+    if organization is None:
+        raise errors.not_found("ORGANIZATION", id=id)
+    return organization
 
 
 def _locked_member(id: str) -> Member:
     """Lock the organization, for which all changes of its members wait, and answer the member."""
-    found = Member.fetch("where t.id = %s", [id])
-    for organization in Organization.lock(Organization.id == found[0].organization_id) if found else ():
-        for member in Member.lock(Member.id == id, Member.organization == organization.id):
+    found = Member.fetch_one("where t.id = %s", [id])
+    if found is not None and Organization.lock_one(Organization.id == found.organization_id) is not None:
+        member = Member.lock_one(Member.id == id, Member.organization == found.organization_id)
+        if member is not None:
             return member
     raise errors.not_found("MEMBER", id=id)

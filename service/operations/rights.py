@@ -16,70 +16,83 @@ from service.database.handle import database
 from service.database.transactions import read
 
 Right = Sequence[Any]
-"""The name of a function of RIGHTS, and what it was asked for: JSON."""
+"""The name of one of RIGHTS and what it was asked about, as kept in idempotency_keys.rights: JSON."""
 
 RIGHTS: dict[str, Callable[..., None]] = {}
-"""What a write may have needed, by name."""
+"""The rights that a write may need, by the names that are kept. Whoever renames one, or changes what it is asked about,
+keeps the old form beside the new one for as long as answers are kept."""
 
-_needed: ContextVar[list[Right] | None] = ContextVar("needed", default=None)
+_recorded: ContextVar[list[Right] | None] = ContextVar("recorded", default=None)
 
 
-def _right(decide: Callable[..., None]) -> Callable[..., None]:
-    """Make a decision one that is kept with the answer of a write, so that a replay of the write takes it again."""
+def _right(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a check one that is kept with the answer of a write, so that a replay of the write repeats it.
 
-    @functools.wraps(decide)
-    def ask(actor: Actor, *about: str | None) -> None:
-        asked = _needed.get()
-        # What it is decided by is decided again with it.
-        reset = _needed.set(None)
-        try:
-            decide(actor, *about)
-        finally:
-            _needed.reset(reset)
-        if asked is not None:
-            asked.append([decide.__name__, *about])
+    Checks of writes are kept; those of reads, which have no replays, are not.
+    """
 
-    RIGHTS[decide.__name__] = decide
-    return ask
+    def register(check: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(check)
+        def ask(actor: Actor, *about: str | None) -> None:
+            recorded = _recorded.get()
+            # What it asks in turn is not kept: the replay asks it again anyway.
+            reset = _recorded.set(None)
+            try:
+                check(actor, *about)
+            finally:
+                _recorded.reset(reset)
+            if recorded is not None:
+                recorded.append([name, *about])
+
+        RIGHTS[name] = check
+        return ask
+
+    return register
 
 
 @contextmanager
-def needed() -> Iterator[list[Right]]:
-    """Answer what is asked for in the block."""
-    asked: list[Right] = []
-    reset = _needed.set(asked)
+def recording() -> Iterator[list[Right]]:
+    """Yield a list of the rights that the block has needed."""
+    recorded: list[Right] = []
+    reset = _recorded.set(recorded)
     try:
-        yield asked
+        yield recorded
     finally:
-        _needed.reset(reset)
+        _recorded.reset(reset)
 
 
 def require(actor: Actor, rights: Iterable[Right]) -> None:
-    """Raise unless the actor may still do what was asked for then."""
+    """Raise unless the actor has the rights now. Nobody has one that this release does not know."""
     for name, *about in rights:
+        if name not in RIGHTS:
+            raise _denied("another release kept the answer, with a right that this one does not know")
         RIGHTS[name](actor, *about)
 
 
-def left(actor: Actor, rights: Sequence[Right]) -> list[Right]:
-    """Answer the rights that a write has left to its own actor, and that a key reaches as far where it took some.
+def after_write(actor: Actor, rights: Sequence[Right]) -> list[Right]:
+    """Return the rights that a replay of the write needs: those that the actor still has after it.
 
-    A write takes a right from its own actor when it ends its membership, for example.
+    A write takes a right from its own actor when it ends the actor's membership, for example. A replay then needs a
+    key that reaches as far as the actor's does now.
     """
 
-    def holds(right: Right) -> bool:
+    def has(right: Right) -> bool:
         try:
             require(actor, [right])
         except errors.Error:
             return False
         return True
 
-    held = [right for right in rights if holds(right)]
-    return held if len(held) == len(rights) else [*held, [reach_as_far.__name__, actor.organization_id]]
+    held = [right for right in rights if has(right)]
+    return held if len(held) == len(rights) else [*held, [_REACH, actor.organization_id]]
 
 
-@_right
+_REACH = "reach_as_far"
+
+
+@_right(_REACH)
 def reach_as_far(actor: Actor, organization_id: str | None) -> None:
-    """Raise for a key that is limited, and not to that organization."""
+    """Raise for a key that is limited to another organization."""
     if actor.organization_id not in {None, organization_id}:
         raise _denied("the key is limited to an organization")
 
@@ -90,15 +103,15 @@ def write(actor: Actor) -> None:
         raise _denied("the caller may read and not write")
 
 
-@_right
+@_right("administer")
 def administer(actor: Actor) -> None:
     """Raise unless the actor writes what belongs to the platform: types, tools, models, defaults."""
     if not (actor.is_trusted or actor.is_admin):
         raise _denied("only administrators of the platform may do this")
 
 
-@_right
-def be(actor: Actor, user_id: str) -> None:
+@_right("be_user")
+def be_user(actor: Actor, user_id: str) -> None:
     """Raise unless the actor is the user, or calls for the user."""
     if actor.is_trusted or actor.user_id == user_id:
         return
@@ -113,7 +126,7 @@ def user(actor: Actor, user_id: str, field: str = "user_id") -> str:
         if actor.is_trusted:
             raise errors.field_invalid((field, "is required, since calls are not authenticated"))
         user_id = actor.user_id or ""
-    be(actor, user_id)
+    be_user(actor, user_id)
     return user_id
 
 
@@ -121,21 +134,21 @@ def reads_user(actor: Actor, user_id: str) -> bool:
     return actor.is_trusted or actor.is_service or actor.user_id == user_id
 
 
-@_right
+@_right("provision")
 def provision(actor: Actor, user_id: str | None) -> None:
     """Raise unless the actor may have the user, or a new one for None, provisioned."""
     if not (actor.is_trusted or actor.is_service or (user_id is not None and actor.user_id == user_id)):
         raise _denied("only services may provision other users than the caller")
 
 
-@_right
+@_right("delete_user")
 def delete_user(actor: Actor, user_id: str) -> None:
     if not reads_user(actor, user_id):
         raise errors.not_found("USER", id=user_id)
     _everywhere(actor)
 
 
-@_right
+@_right("create_organization")
 def create_organization(actor: Actor) -> None:
     _everywhere(actor)
 
@@ -145,7 +158,7 @@ def read_organization(actor: Actor, organization_id: str) -> None:
     _require_member(actor, organization_id, errors.not_found("ORGANIZATION", id=organization_id))
 
 
-@_right
+@_right("write_organization")
 def write_organization(actor: Actor, organization_id: str) -> None:
     """Raise unless the actor is an ADMIN."""
     read_organization(actor, organization_id)
@@ -157,14 +170,14 @@ def read_member(actor: Actor, id: str, organization_id: str) -> None:
     _require_member(actor, organization_id, errors.not_found("MEMBER", id=id))
 
 
-@_right
+@_right("write_member")
 def write_member(actor: Actor, id: str, organization_id: str) -> None:
     """Raise unless the actor is an ADMIN of the member's organization."""
     read_member(actor, id, organization_id)
     write_organization(actor, organization_id)
 
 
-@_right
+@_right("remove_member")
 def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> None:
     """Raise unless the actor is an ADMIN of the member's organization, or the member."""
     if actor.user_id == user_id and reaches(actor, organization_id):
@@ -172,22 +185,22 @@ def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> 
     write_member(actor, id, organization_id)
 
 
-@_right
+@_right("write_key")
 def write_key(actor: Actor, id: str, user_id: str, organization_id: str | None) -> None:
     """Raise unless the key is the actor's own, and no wider than the one that the actor calls with."""
     if not (actor.is_trusted or (actor.user_id == user_id and actor.organization_id in {None, organization_id})):
         raise errors.not_found("API_KEY", id=id)
 
 
-@_right
+@_right("make_secret")
 def make_secret(actor: Actor) -> None:
     """Raise for a service that has less than its user: with a key of the user's it would have all of it."""
     if actor.is_lessened:
         raise _denied("only an admin service gets keys of the platform's administrators")
 
 
-@_right
-def within(actor: Actor, organization_id: str | None) -> None:
+@_right("write_own")
+def write_own(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor writes what is its own there: in an organization as a member, for None anywhere."""
     if organization_id is None:
         _everywhere(actor)
@@ -200,15 +213,15 @@ def read_template(actor: Actor, id: str, organization_id: str | None) -> None:
         raise errors.not_found("TEMPLATE", id=id)
 
 
-@_right
+@_right("create_template")
 def create_template(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor, which is the author, is more than a VIEWER of the organization."""
-    within(actor, organization_id)
+    write_own(actor, organization_id)
     if organization_id is not None and not _has_role(actor, organization_id, "admin", "member"):
         raise _denied("VIEWERs of the organization create no templates")
 
 
-@_right
+@_right("write_template")
 def write_template(actor: Actor, id: str, author_id: str, organization_id: str | None) -> None:
     """Raise unless the actor is the author, no VIEWER by now, or an administrator of where the template belongs."""
     read_template(actor, id, organization_id)
@@ -221,7 +234,7 @@ def write_template(actor: Actor, id: str, author_id: str, organization_id: str |
     raise _denied("only the author and administrators may do this")
 
 
-@_right
+@_right("write_default")
 def write_default(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor may make and unmake defaults: it administers the platform, or the organization."""
     if not (actor.is_trusted or _administers(actor, organization_id)):

@@ -8,7 +8,7 @@ from service import cache, errors, tags
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
-from service.models.row import new_id
+from service.models.row import new_id, split
 from service.models.selections import Selection
 from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import organizations, rights, users
@@ -22,6 +22,18 @@ class Reason(Enum):
     SELECTED = "the user selected it platform-wide"
     ORGANIZATION_DEFAULT = "it is the default of the organization"
     DEFAULT = "it is the default of the platform"
+
+
+class _Outcome(NamedTuple):
+    """What is read for each type that is asked for, before the template itself."""
+
+    is_user: bool
+    is_member: bool
+    size: int | None
+    """Of the answer up to here, in bytes."""
+    is_type: bool
+    place: int | None
+    """Which of the places has a template; None where none has."""
 
 
 class Resolution(NamedTuple):
@@ -52,27 +64,27 @@ def set(
         raise errors.not_found("USER", id=user_id)
     if organization_id is not None:
         organizations.hold(organization_id)
-    rights.within(actor, organization_id)
+    rights.write_own(actor, organization_id)
     if type_id is None:
         raise errors.not_found("TEMPLATE_TYPE", name=template_type)
     # Held, so that it is neither deleted nor moved to another type before it is selected.
-    templates = Template.lock(Template.id == template_id, mode="FOR KEY SHARE")
-    if not templates:
+    template = Template.lock_one(Template.id == template_id, mode="FOR KEY SHARE")
+    if template is None:
         raise errors.not_found("TEMPLATE", id=template_id)
-    rights.read_template(actor, template_id, templates[0].organization_id)
-    if templates[0].template_type_id != type_id:
+    rights.read_template(actor, template_id, template.organization_id)
+    if template.template_type_id != type_id:
         raise errors.FailedPrecondition(
             "TEMPLATE_TYPE_MISMATCH",
             "the template is of another type than the selection",
             {"template_type": template_type},
         )
-    if templates[0].organization_id not in {None, organization_id}:
+    if template.organization_id not in {None, organization_id}:
         raise errors.FailedPrecondition(
             "TEMPLATE_ORGANIZATION_MISMATCH",
             "the template belongs to another organization than the selection",
             {"organization_id": organization_id or ""},
         )
-    return _get(point(user_id, templates[0], organization_id), view)
+    return _get(point(user_id, template, organization_id), view)
 
 
 @read
@@ -122,13 +134,13 @@ def delete(actor: Actor, *, user_id: str, organization_id: str | None = None, te
     user_id = rights.user(actor, user_id)
     if organization_id is not None:
         organizations.hold(organization_id)
-    rights.within(actor, organization_id)
+    rights.write_own(actor, organization_id)
     found = _selected(user_id, organization_id, template_type, View.SUMMARY)
-    for selection in Selection.lock(Selection.id == found.id, mode="FOR UPDATE"):
-        selection.require_etag(etag)
-        selection.delete_instance()
-        return
-    raise _unselected(user_id, organization_id, template_type)
+    selection = Selection.lock_one(Selection.id == found.id, mode="FOR UPDATE")
+    if selection is None:
+        raise _unselected(user_id, organization_id, template_type)
+    selection.require_etag(etag)
+    selection.delete_instance()
 
 
 @read
@@ -207,7 +219,7 @@ def _resolve(
 ) -> Iterator[Resolution | errors.Error]:
     """Answer an outcome for each type, in one query, where `total` measures the answer so far; what fits is read."""
     user_id = rights.user(actor, user_id)
-    # Of what is looked for, in this order; what the scope is empty for is the platform's.
+    # In order of precedence, as in Reason. An empty scope is the platform's.
     places = ["own.template_id", "picked.template_id", "house.id", "fallback.id"]
     found = database.execute_prepared(
         f"""
@@ -231,18 +243,20 @@ def _resolve(
         """,
         [list(names), user_id, organization_id],
     ).fetchall()
-    if not found[0][0]:
+    outcomes = [split(_Outcome, values) for values in found]
+    first, _ = outcomes[0]
+    if not first.is_user:
         raise errors.not_found("USER", id=user_id)
-    if organization_id is not None and not (found[0][1] and rights.reaches(actor, organization_id)):
+    if organization_id is not None and not (first.is_member and rights.reaches(actor, organization_id)):
         raise errors.not_found("ORGANIZATION", id=organization_id)
-    fitting = sum(size is None or size <= MAX_BYTES for _, _, size, *_ in found)
-    if fitting < len(found):
+    fitting = sum(outcome.size is None or outcome.size <= MAX_BYTES for outcome, _ in outcomes)
+    if fitting < len(outcomes):
         raise too_large(fitting)
     cache.saw(tags.user(user_id))
-    for name, (_, _, _, is_known, place, *values) in zip(names, found, strict=True):
-        if not is_known:
+    for name, (outcome, values) in zip(names, outcomes, strict=True):
+        if not outcome.is_type:
             yield errors.not_found("TEMPLATE_TYPE", name=name)
-        elif values[0] is None:
+        elif outcome.place is None:
             yield errors.NotFound(
                 "NO_TEMPLATE_RESOLVED",
                 "the user has selected no template of the type, and the type has no default",
@@ -253,7 +267,7 @@ def _resolve(
             cache.saw(tags.default(template.template_type_id))
             resolution = tags.resolution(user_id, organization_id, template.template_type_id)
             cache.saw(resolution, template.id)
-            yield Resolution(template, _REASONS[place])
+            yield Resolution(template, _REASONS[outcome.place])
 
 
 _REASONS = tuple(Reason)

@@ -12,7 +12,6 @@ from service.operations import json_schema, rights, template_types
 from service.operations.listing import Key, Page, Source
 
 CONFIGS = ("file_search", "code_interpreter")
-WRITABLE = frozenset({"name", "type", "description", "schema", *CONFIGS})
 MAX_TOOLS = 128
 MAX_SCHEMA_BYTES = 1024 * 1024
 
@@ -30,7 +29,7 @@ _SOURCE = Source(
 
 @transaction
 def create(actor: Actor, template_type: str, values: Mapping[str, Any]) -> TemplateTool:
-    """Give a type one more tool; `values` are by the names of WRITABLE."""
+    """Give a type one more tool; `values` are by the names of the proto's fields."""
     rights.administer(actor)
     owner = template_types.hold(template_type, mode="FOR NO KEY UPDATE")
     row = {"name": values["name"], "type": values["type"], "description": values.get("description", "")}
@@ -96,10 +95,11 @@ def _get(id: str) -> TemplateTool:
 def _locked(id: str, etag: str) -> TemplateTool:
     """Lock the type, which a tool never leaves, and then the tool."""
     template_types.lock(_get(id).template_type_id)
-    for tool in TemplateTool.lock(TemplateTool.id == id):
-        tool.require_etag(etag)
-        return tool
-    raise errors.not_found("TEMPLATE_TOOL", id=id)
+    tool = TemplateTool.lock_one(TemplateTool.id == id)
+    if tool is None:
+        raise errors.not_found("TEMPLATE_TOOL", id=id)
+    tool.require_etag(etag)
+    return tool
 
 
 def _config(config: dict[str, Any] | None, changes: Mapping[str, Any]) -> dict[str, Any] | None:

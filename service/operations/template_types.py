@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from service import errors
 from service.actor import Actor
 from service.database.transactions import read, refused_by, transaction
+from service.models.row import key_column
 from service.models.template_types import TemplateType, tools_of
 from service.models.templates import Template
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
-
-WRITABLE = frozenset({"description"})
 
 _SOURCE = Source(
     keys="template_types t",
@@ -34,7 +33,7 @@ def create(actor: Actor, *, name: str, description: str = "") -> TemplateType:
 @read
 def get(actor: Actor, **key: str) -> TemplateType:
     """Answer the type of an `id` or a `name`, with its tools."""
-    ((column, value),) = key.items()
+    column, value = key_column(key, "id", "name")
     found = TemplateType.with_tools(f"where t.{column} = %s", [value])
     if not found:
         raise errors.not_found("TEMPLATE_TYPE", **key)
@@ -73,14 +72,16 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
 
 def lock(id: str, etag: str = "") -> TemplateType:
     """Lock a type for a change of it, of its tools, or of its default."""
-    for template_type in TemplateType.lock(TemplateType.id == id):
-        template_type.require_etag(etag)
-        return template_type
-    raise errors.not_found("TEMPLATE_TYPE", id=id)
+    template_type = TemplateType.lock_one(TemplateType.id == id)
+    if template_type is None:
+        raise errors.not_found("TEMPLATE_TYPE", id=id)
+    template_type.require_etag(etag)
+    return template_type
 
 
 def hold(name: str, *, mode: str = "FOR KEY SHARE") -> TemplateType:
     """Answer the type, which nobody can delete until the transaction ends."""
-    for template_type in TemplateType.lock(TemplateType.name == name, mode=mode):
-        return template_type
-    raise errors.not_found("TEMPLATE_TYPE", name=name)
+    template_type = TemplateType.lock_one(TemplateType.name == name, mode=mode)
+    if template_type is None:
+        raise errors.not_found("TEMPLATE_TYPE", name=name)
+    return template_type

@@ -4,30 +4,18 @@ import itertools
 import string
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from service import errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
+from service.models.row import split
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import openai_models, organizations, rights, selections, template_types, users
 from service.operations.listing import MAX_BYTES, Key, Page, Source
-
-WRITABLE = frozenset(
-    {
-        "title",
-        "description",
-        "instructions",
-        "template_type",
-        "is_default",
-        "model",
-        "temperature",
-        "reasoning_effort",
-    }
-)
 
 MAX_RARE = 5_000
 """How many templates may have the words of a query for them to be found first and put in order after."""
@@ -36,6 +24,15 @@ _MAX_NAMED = 20
 _MAX_NAMED_BYTES = 2000
 _HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
 _PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
+
+
+class _Asked(NamedTuple):
+    """What is read for each id that is asked for, before the template itself."""
+
+    size: int
+    """Of the answer up to here, in bytes."""
+    is_template: bool
+    organization_id: str | None
 
 
 @transaction
@@ -93,17 +90,18 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
     total = f"sum({message_size(view)}) over (order by ask.n)"
     found = database.execute_prepared(
         f"""
-        select {total}, t.organization_id, {selected(view, if_=f"{total} <= {MAX_BYTES}")}
+        select {total}, t.id is not null, t.organization_id, {selected(view, if_=f"{total} <= {MAX_BYTES}")}
         from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
         order by ask.n
         """,
         [list(ids)],
     ).fetchall()
-    may = rights.readable(actor, {organization_id for _, organization_id, *_ in found})
+    rows = [split(_Asked, values) for values in found]
+    may = rights.readable(actor, {asked.organization_id for asked, _ in rows})
     missing = [
         id
-        for id, (_, organization_id, known, *_) in zip(ids, found, strict=True)
-        if known is None or organization_id not in may
+        for id, (asked, _) in zip(ids, rows, strict=True)
+        if not asked.is_template or asked.organization_id not in may
     ]
     if missing:
         bytes_so_far = itertools.accumulate(len(id.encode()) + 1 for id in missing)
@@ -111,10 +109,10 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
         raise errors.NotFound(
             "TEMPLATE_NOT_FOUND", f"{len(missing)} of the templates do not exist", {"ids": ",".join(named[:_MAX_NAMED])}
         )
-    fitting = sum(size <= MAX_BYTES for size, *_ in found)
-    if fitting < len(found):
+    fitting = sum(asked.size <= MAX_BYTES for asked, _ in rows)
+    if fitting < len(rows):
         raise selections.too_large(fitting)
-    return [Template.of_view(view, values) for _, _, *values in found]
+    return [Template.of_view(view, values) for _, values in rows]
 
 
 @read
@@ -218,19 +216,21 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a template and all selections of it."""
     before = _found(id)
     rights.write_template(actor, id, before.user_id, before.organization_id)
-    for template in Template.lock(Template.id == id, mode="FOR UPDATE"):
-        template.require_etag(etag)
-        if template.is_default:
-            rights.write_default(actor, template.organization_id)
-        template.delete_instance()
-        return
-    raise errors.not_found("TEMPLATE", id=id)
+    template = Template.lock_one(Template.id == id, mode="FOR UPDATE")
+    if template is None:
+        raise errors.not_found("TEMPLATE", id=id)
+    template.require_etag(etag)
+    if template.is_default:
+        rights.write_default(actor, template.organization_id)
+    template.delete_instance()
 
 
 def _found(id: str) -> Template:
-    for template in Template.fetch("where t.id = %s", [id]):
-        return template
-    raise errors.not_found("TEMPLATE", id=id)
+    """Return the row alone, which is no part of a response: the cache is told of nothing."""
+    template = Template.fetch_one("where t.id = %s", [id])
+    if template is None:
+        raise errors.not_found("TEMPLATE", id=id)
+    return template
 
 
 def _is_default(owner: TemplateType, organization_id: str | None) -> Any:
@@ -239,6 +239,7 @@ def _is_default(owner: TemplateType, organization_id: str | None) -> Any:
 
 
 def _get(id: str, view: View) -> Template:
+    """Return the template as a response shows it; the cache is told of all that the view has."""
     found = Template.in_view(view, "where t.id = %s", [id])
     if not found:
         raise errors.not_found("TEMPLATE", id=id)

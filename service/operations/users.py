@@ -26,10 +26,10 @@ _SOURCE = Source(
 @transaction
 def provision(actor: Actor, clerk_id: str) -> User:
     """Answer the user of a Clerk identifier, created if there is none."""
-    found = User.fetch("where t.clerk_id = %s", [clerk_id])
-    rights.provision(actor, found[0].id if found else None)
-    if found:
-        return found[0]
+    found = User.fetch_one("where t.clerk_id = %s", [clerk_id])
+    rights.provision(actor, None if found is None else found.id)
+    if found is not None:
+        return found
     # Somebody may have been faster: the update changes nothing, but answers the row.
     insert = User.insert(id=new_id(), clerk_id=clerk_id)
     upsert = insert.on_conflict(conflict_target=[User.clerk_id], preserve=[User.clerk_id])
@@ -40,11 +40,10 @@ def provision(actor: Actor, clerk_id: str) -> User:
 @read
 def get(actor: Actor, **key: str) -> User:
     """Answer the user of an `id` or a `clerk_id`."""
-    ((column, value),) = key.items()
-    found = User.fetch(f"where t.{column} = %s", [value])
-    if not found or not rights.reads_user(actor, found[0].id):
+    user = User.fetch_by(key, "id", "clerk_id")
+    if user is None or not rights.reads_user(actor, user.id):
         raise errors.not_found("USER", **key)
-    return found[0]
+    return user
 
 
 @read
@@ -80,6 +79,7 @@ def delete(actor: Actor, id: str) -> None:
 
 def hold(id: str) -> User:
     """Answer the user, whom nobody can delete until the transaction ends."""
-    for user in User.lock(User.id == id, mode="FOR KEY SHARE"):
-        return user
-    raise errors.not_found("USER", id=id)
+    user = User.lock_one(User.id == id, mode="FOR KEY SHARE")
+    if user is None:
+        raise errors.not_found("USER", id=id)
+    return user

@@ -27,7 +27,7 @@ from service.servicers.writes import write, write_secret
 
 class ApiKeyServicer(ApiKeyServiceServicer):
     def CreateApiKey(self, request: CreateApiKeyRequest, context: ServicerContext) -> CreateApiKeyResponse:
-        values = decode.values(request.api_key, {"user_id", "organization_id", "scope", *api_keys.WRITABLE})
+        values = decode.values(request.api_key)
         create = partial(api_keys.create, actor.current(), **values)
         return write_secret(request, CreateApiKeyResponse, encode.created_api_key, create)
 
@@ -45,7 +45,7 @@ class ApiKeyServicer(ApiKeyServiceServicer):
 
     def UpdateApiKey(self, request: UpdateApiKeyRequest, context: ServicerContext) -> ApiKey:
         body = request.api_key
-        changes = decode.changes(body, request.update_mask, api_keys.WRITABLE)
+        changes = decode.changes(body, request.update_mask)
         update = partial(api_keys.update, actor.current(), body.id, changes, etag=body.etag)
         return write(request, ApiKey, encode.api_key, update)
 

@@ -1,9 +1,12 @@
 """Messages to the values that operations take. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,16 +28,14 @@ MAX_PATHS = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_REQUIRED = {"title", "instructions", "template_type", "model", "name", "type", "role"}
-"""The writable fields that no resource may be without."""
 
-
-def changes(resource: Message, mask: FieldMask, writable: Iterable[str]) -> dict[str, Any]:
-    """Answer what an update writes: the fields of the mask, or the populated ones when there is none.
+def changes(resource: Message, mask: FieldMask) -> dict[str, Any]:
+    """Return what an update writes: the fields of the mask, or the populated ones when there is none.
 
     A path that is unknown, output only or immutable, and a required field that would be emptied, are FIELD_INVALID.
     """
-    writable = set(writable)
+    writable = _fields(resource.DESCRIPTOR, FieldBehavior.OUTPUT_ONLY, FieldBehavior.IMMUTABLE)
+    required = writable - _fields(resource.DESCRIPTOR, FieldBehavior.REQUIRED)
     if len(mask.paths) > MAX_PATHS:
         raise errors.field_invalid(("update_mask.paths", f"must have at most {MAX_PATHS} items"))
     paths = list(mask.paths)
@@ -50,15 +51,16 @@ def changes(resource: Message, mask: FieldMask, writable: Iterable[str]) -> dict
         )
         for index, path in enumerate(paths)
         if path not in writable
-    ] or [(f"{body}.{path}", "is required") for path in paths if path in _REQUIRED and not getattr(resource, path)]
+    ] or [(f"{body}.{path}", "is required") for path in paths if path in required and not getattr(resource, path)]
     if violations:
         raise errors.field_invalid(*violations)
     return {path: _value(resource, path) for path in paths}
 
 
-def values(resource: Message, writable: Iterable[str]) -> dict[str, Any]:
-    """Answer what a create writes: every writable field that is populated."""
-    return {field.name: _value(resource, field.name) for field, _ in resource.ListFields() if field.name in writable}
+def values(resource: Message, *but: str) -> dict[str, Any]:
+    """Return what a create writes: every field that is populated and not output only, but for the named ones."""
+    names = _fields(resource.DESCRIPTOR, FieldBehavior.OUTPUT_ONLY).difference(but)
+    return {field.name: _value(resource, field.name) for field, _ in resource.ListFields() if field.name in names}
 
 
 def key(request: Message) -> dict[str, str]:
@@ -69,6 +71,16 @@ def key(request: Message) -> dict[str, str]:
 
 def view(request: Any) -> View:
     return View(request.view)
+
+
+@functools.cache
+def _fields(resource: Descriptor, *but: FieldBehavior.ValueType) -> frozenset[str]:
+    """Return the fields of a resource without any of these behaviours, and without its etag, which is never stored."""
+    return frozenset(
+        field.name
+        for field in resource.fields
+        if not set(but).intersection(field.GetOptions().Extensions[field_behavior]) and field.name != "etag"
+    )
 
 
 def _name(resource: Message) -> str:
@@ -90,7 +102,10 @@ def _value(resource: Message, path: str) -> Any:
         return day(resource, path, f"{_name(resource)}.{path}")
     convert = _CONVERT.get((resource.DESCRIPTOR.name, path))
     value = getattr(resource, path)
-    return value if convert is None else convert(value)
+    if convert is not None:
+        return convert(value)
+    # Messages stay here: an operation gets a list of its own.
+    return list(value) if field.is_repeated else value
 
 
 def day(message: Message, field: str, path: str) -> date | None:

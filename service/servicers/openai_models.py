@@ -38,7 +38,7 @@ class ModelServicer(ModelServiceServicer):
         self._openai = openai
 
     def CreateModel(self, request: CreateModelRequest, context: ServicerContext) -> Model:
-        values = decode.values(request.model, {"openai_id", *openai_models.WRITABLE})
+        values = decode.values(request.model)
         return write(request, Model, encode.model, partial(openai_models.create, actor.current(), **values))
 
     def GetModel(self, request: GetModelRequest, context: ServicerContext) -> Model:
@@ -54,7 +54,7 @@ class ModelServicer(ModelServiceServicer):
         return ListModelsResponse(models=map(encode.model, page.rows), next_page_token=pages.token(request, page))
 
     def UpdateModel(self, request: UpdateModelRequest, context: ServicerContext) -> Model:
-        changes = decode.changes(request.model, request.update_mask, openai_models.WRITABLE)
+        changes = decode.changes(request.model, request.update_mask)
         update = partial(openai_models.update, actor.current(), request.model.id, changes, etag=request.model.etag)
         return write(request, Model, encode.model, update)
 

@@ -51,7 +51,7 @@ class OrganizationServicer(OrganizationServiceServicer):
 
     def UpdateOrganization(self, request: UpdateOrganizationRequest, context: ServicerContext) -> Organization:
         body = request.organization
-        changes = decode.changes(body, request.update_mask, organizations.WRITABLE)
+        changes = decode.changes(body, request.update_mask)
         update = partial(organizations.update, actor.current(), body.id, changes, etag=body.etag)
         return write(request, Organization, encode.organization, update)
 
@@ -60,7 +60,7 @@ class OrganizationServicer(OrganizationServiceServicer):
         return write(request, Empty, encode.empty, delete)
 
     def AddMember(self, request: AddMemberRequest, context: ServicerContext) -> Member:
-        values = decode.values(request.member, {"organization_id", "user_id", *organizations.WRITABLE_OF_MEMBER})
+        values = decode.values(request.member)
         return write(request, Member, encode.member, partial(organizations.add_member, actor.current(), **values))
 
     def GetMember(self, request: GetMemberRequest, context: ServicerContext) -> Member:
@@ -77,7 +77,7 @@ class OrganizationServicer(OrganizationServiceServicer):
 
     def UpdateMember(self, request: UpdateMemberRequest, context: ServicerContext) -> Member:
         body = request.member
-        changes = decode.changes(body, request.update_mask, organizations.WRITABLE_OF_MEMBER)
+        changes = decode.changes(body, request.update_mask)
         update = partial(organizations.update_member, actor.current(), body.id, changes, etag=body.etag)
         return write(request, Member, encode.member, update)
 

@@ -29,7 +29,7 @@ from service.servicers.writes import write
 
 class TemplateTypeServicer(TemplateTypeServiceServicer):
     def CreateTemplateType(self, request: CreateTemplateTypeRequest, context: ServicerContext) -> TemplateType:
-        values = decode.values(request.template_type, {"name", *template_types.WRITABLE})
+        values = decode.values(request.template_type)
         create = partial(template_types.create, actor.current(), **values)
         return write(request, TemplateType, encode.template_type, create)
 
@@ -46,7 +46,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
 
     def UpdateTemplateType(self, request: UpdateTemplateTypeRequest, context: ServicerContext) -> TemplateType:
         body = request.template_type
-        changes = decode.changes(body, request.update_mask, template_types.WRITABLE)
+        changes = decode.changes(body, request.update_mask)
         update = partial(template_types.update, actor.current(), body.id, changes, etag=body.etag)
         return write(request, TemplateType, encode.template_type, update)
 
@@ -56,7 +56,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
 
     def CreateTemplateTool(self, request: CreateTemplateToolRequest, context: ServicerContext) -> TemplateTool:
         body = request.template_tool
-        values = decode.values(body, template_tools.WRITABLE)
+        values = decode.values(body, "template_type")
         create = partial(template_tools.create, actor.current(), body.template_type, values)
         return write(request, TemplateTool, encode.template_tool, create)
 
@@ -75,7 +75,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
 
     def UpdateTemplateTool(self, request: UpdateTemplateToolRequest, context: ServicerContext) -> TemplateTool:
         body = request.template_tool
-        changes = decode.changes(body, request.update_mask, template_tools.WRITABLE)
+        changes = decode.changes(body, request.update_mask)
         update = partial(template_tools.update, actor.current(), body.id, changes, etag=body.etag)
         return write(request, TemplateTool, encode.template_tool, update)
 

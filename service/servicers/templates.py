@@ -33,7 +33,7 @@ class TemplateServicer(TemplateServiceServicer):
         create = partial(
             templates.create,
             actor.current(),
-            decode.values(request.template, templates.WRITABLE),
+            decode.values(request.template, "user_id", "organization_id"),
             user_id=request.template.user_id,
             organization_id=request.template.organization_id or None,
             select=request.select,
@@ -73,7 +73,7 @@ class TemplateServicer(TemplateServiceServicer):
             templates.update,
             actor.current(),
             request.template.id,
-            decode.changes(request.template, request.update_mask, templates.WRITABLE),
+            decode.changes(request.template, request.update_mask),
             etag=request.template.etag,
             view=decode.view(request),
         )

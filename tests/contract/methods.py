@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from google.api import field_behavior_pb2  # type: ignore[import-untyped]
+from google.api import field_behavior_pb2
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -161,6 +161,12 @@ def writable(resource: Descriptor) -> list[FieldDescriptor]:
         for field in resource.fields
         if not {OUTPUT_ONLY, IMMUTABLE} & set(behaviour(field)) and field.name != "etag"
     ]
+
+
+def is_alternative(field: FieldDescriptor) -> bool:
+    """Whether the field is one of several of which a message has at most one."""
+    # An optional field is alone in a oneof that nobody wrote.
+    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
 
 
 def _ways(message: Descriptor) -> Iterator[tuple[FieldDescriptor, ...]]:

@@ -135,7 +135,9 @@ def largest_type(api: Api) -> str:
 
 
 def _create_tool(api: Api) -> CreateTemplateToolRequest:
-    tool = TemplateTool(template_type=api.type().name, name=new("tool"), type=FUNCTION, schema=SCHEMA)
+    tool = TemplateTool(
+        template_type=api.type().name, name=new("tool"), type=FUNCTION, description="A purpose.", schema=SCHEMA
+    )
     return CreateTemplateToolRequest(template_tool=tool)
 
 

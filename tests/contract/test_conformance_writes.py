@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from grpc import StatusCode
 
 from service.database import handle
 from tests.conftest import Api, Database, fails
 from tests.contract import samples
-from tests.contract.methods import CREATES, DELETES, WRITES, Method
+from tests.contract.methods import CREATES, DELETES, WRITES, Method, is_alternative, writable
 from tests.contract.tables import RESOURCES, contents, saved, totals
 
 NAME = "{0.name}".format
@@ -128,6 +129,17 @@ def test_what_is_new_was_last_changed_when_it_was_created(api: Api, method: Meth
 
 
 MANY_OF_ONE_NAME = {"CreateTemplate", "CreateOrganization", "CreateApiKey"}
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [(method, field) for method in CREATES for field in writable(method.resource)], ids=NAME
+)
+def test_what_is_created_has_every_field_as_it_was_sent(api: Api, method: Method, field: FieldDescriptor) -> None:
+    request = samples.of(api, method)
+    body = getattr(request, method.body.name)
+    is_populated = field.name in {populated.name for populated, _ in body.ListFields()}
+    assert is_populated or is_alternative(field), f"the sample of {method.name} says nothing for {field.name}"
+    assert getattr(method.resource_of(method.on(api)(request)), field.name) == getattr(body, field.name)
 
 
 @pytest.mark.parametrize("method", [method for method in CREATES if method.name not in MANY_OF_ONE_NAME], ids=NAME)

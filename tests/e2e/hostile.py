@@ -9,8 +9,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.operations import api_keys, openai_models, organizations, template_tools, template_types, templates
 from service.server.wiring import SERVICES
+from tests.contract.methods import UPDATES, writable
 
 
 class Method(NamedTuple):
@@ -64,15 +64,7 @@ WORDS: Known = {
     "memory_limit": ["", "4g"],
     "paths": [
         "*",
-        *sorted(
-            templates.WRITABLE
-            | template_types.WRITABLE
-            | openai_models.WRITABLE
-            | template_tools.WRITABLE
-            | organizations.WRITABLE
-            | organizations.WRITABLE_OF_MEMBER
-            | api_keys.WRITABLE
-        ),
+        *sorted({field.name for method in UPDATES for field in writable(method.resource)}),
     ],
 }
 

@@ -47,7 +47,8 @@ def test_columns_are_the_model_s_in_name_type_nullability_and_collation(
     database: Database, row: type[pw.Model]
 ) -> None:
     def expected(field: pw.Field) -> tuple[Any, ...]:
-        spelled = field.ddl_datatype(handle.database.get_sql_context()).sql
+        context: Any = handle.database.get_sql_context()
+        spelled, _ = context.sql(field.ddl_datatype(context)).query()
         # PostgreSQL's own name of the type, whatever Peewee calls it.
         ((type_,),) = database.query("select %s::regtype::text", (spelled,))
         # A reference compares as what it refers to.
@@ -83,7 +84,8 @@ def test_defaults_of_the_database_are_the_model_s(database: Database, row: type[
         if field.constraints:
             (constraint,) = field.constraints
             return constraint.sql.removeprefix("default ")
-        return None if field.default is None else repr(field.default).lower()
+        default = field.default() if callable(field.default) else field.default
+        return "'{}'" if default == [] else None if default is None else repr(default).lower()
 
     found = database.query(
         "select column_name, regexp_replace(column_default, '::.*', '') from information_schema.columns"
