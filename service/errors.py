@@ -47,6 +47,7 @@ Reason = Literal[
     "LAST_ADMIN",
     "TEMPLATE_ORGANIZATION_MISMATCH",
     "API_KEY_REVOKED",
+    "STREAM_ENDED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""

@@ -10,13 +10,22 @@ from service.interceptors.interceptor import Interceptor
 
 
 class Deadlines(Interceptor):
-    def __init__(self, longest_seconds: float) -> None:
+    def __init__(self, longest_seconds: float, longest_stream_seconds: float) -> None:
         self._longest = longest_seconds
+        self._longest_stream = longest_stream_seconds
 
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         del method
-        remaining = context.time_remaining()
-        # A call that waited in the queue until its caller gave up is not begun.
-        if not context.is_active() or (remaining is not None and remaining <= 0):
-            raise errors.deadline_exceeded()
-        return time_limit(self._longest if remaining is None else min(remaining, self._longest))
+        return _limit(context, self._longest)
+
+    def around_stream(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        del method
+        return _limit(context, self._longest_stream)
+
+
+def _limit(context: grpc.ServicerContext, longest: float) -> AbstractContextManager[None]:
+    remaining = context.time_remaining()
+    # A call that waited in the queue until its caller gave up is not begun.
+    if not context.is_active() or (remaining is not None and remaining <= 0):
+        raise errors.deadline_exceeded()
+    return time_limit(longest if remaining is None else min(remaining, longest))

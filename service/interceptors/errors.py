@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from service import errors, statuses
 from service.database.transactions import sqlstate
 from service.interceptors import logging
-from service.interceptors.interceptor import Interceptor
+from service.interceptors.interceptor import Interceptor, Send
 
 _log = structlog.get_logger()
 
@@ -48,18 +48,30 @@ class _Answering:
     def __exit__(self, _type: object, fault: BaseException | None, _traceback: object) -> None:
         if not isinstance(fault, Exception):
             return
-        if isinstance(fault, errors.Error):
-            failure = fault
-        else:
-            # Whatever it is, the caller gets one sentence.
-            error_id = secrets.token_hex(4)
-            _log.error("fault", method=self._method, error_id=error_id, **_described(fault))
-            failure = errors.Internal(
-                "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
-            )
+        failure = failure_of(self._method, fault)
         logging.add(reason=failure.reason)
         # Raises, which tells grpcio that the call is over.
         self._context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
+
+
+def failure_of(method: str, fault: Exception) -> errors.Error:
+    """Return what a caller is told of a fault. One that no caller can mend is logged, and is one sentence to them."""
+    if isinstance(fault, errors.Error):
+        return fault
+    error_id = secrets.token_hex(4)
+    _log.error("fault", method=method, error_id=error_id, **_described(fault))
+    return errors.Internal(
+        "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
+    )
+
+
+def end(context: Any, send: Send, failure: errors.Error) -> None:
+    """End a callback stream with a status. Once the method has returned, nothing may be raised any more."""
+    status = rpc_status.to_status(statuses.of(failure))
+    context.set_trailing_metadata(status.trailing_metadata)
+    context.set_code(status.code)
+    context.set_details(status.details)
+    send(None)
 
 
 def _described(fault: Exception) -> dict[str, Any]:

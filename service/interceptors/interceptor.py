@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import grpc
 
-PREFIX = "/omniflo."
-"""Health and reflection are grpcio's own, and pass as they are."""
+OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+"""grpcio's own services, which answer everybody and pass as they are. Every other method is wrapped."""
+
+Send = Callable[[Any], None]
+"""Sends a message of a callback stream, or ends the stream with None."""
 
 
 class Interceptor(grpc.ServerInterceptor):
@@ -22,9 +25,22 @@ class Interceptor(grpc.ServerInterceptor):
         return {}
 
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
-        """Answer what the whole call runs in."""
+        """Return what a call runs in, from its first message to its last, on the thread that works on it."""
         del method, context
         return nullcontext()
+
+    def around_stream(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        """Return what a call with a stream runs in, where that is another."""
+        return self.around(method, context)
+
+    @contextmanager
+    def opening(self, method: str, context: grpc.ServicerContext, send: Send) -> Iterator[Send]:
+        """Run what opens a callback stream; yield what sends its messages.
+
+        The stream goes on after the block, on other threads; `context.add_callback` knows of its end.
+        """
+        with self.around(method, context):
+            yield send
 
     def received(self, request: Any) -> None:
         """Look at a message that came in, before the servicer sees it."""
@@ -35,41 +51,44 @@ class Interceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method = handler_call_details.method
-        # grpcio asks at every call; what is inside of this one is asked once.
+        # grpcio asks at every call; the inner handler is built once and kept.
         handler = self._wrapped.get(method)
         if handler is None:
             handler = continuation(handler_call_details)
-            if handler is not None and method.startswith(PREFIX):
+            if handler is not None and method.split("/")[1] not in OPEN_SERVICES:
                 handler = self._wrapped[method] = self.wrap(method, handler)
         return handler
 
     def wrap(self, method: str, handler: Any) -> Any:
-        """Answer a handler of the same kind; one of a kind that cannot be wrapped raises."""
-        make, behaviour = _kind(handler)
-        if getattr(behaviour, "experimental_non_blocking", False):
-            raise TypeError(f"{method} answers through a callback, which cannot be wrapped")
+        """Return a handler of the same kind."""
+        behaviour = behaviour_of(handler)
         incoming = self._each if handler.request_streaming else self._one
 
-        def look(request: Any, context: grpc.ServicerContext) -> Any:
-            return behaviour(incoming(request), context)
+        def look(request: Any, context: grpc.ServicerContext, *send: Send) -> Any:
+            return behaviour(incoming(request), context, *send)
 
-        # What has nothing to do costs a call nothing.
+        # Hooks that are not overridden cost a call nothing.
         looking = behaviour if type(self).received is Interceptor.received else look
+        around = self.around_stream if handler.request_streaming or handler.response_streaming else self.around
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            with self.around(method, context):
+            with around(method, context):
                 return looking(request, context)
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self.around(method, context):
+            with around(method, context):
                 yield from looking(request, context)
 
-        unary = looking if type(self).around is Interceptor.around else answer
-        return make(
-            stream if handler.response_streaming else unary,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        def callback(request: Any, context: grpc.ServicerContext, send_response_callback: Send) -> None:
+            with self.opening(method, context, send_response_callback) as send:
+                looking(request, context, send)
+
+        if is_callback(handler):
+            return like(handler, callback)
+        if handler.response_streaming:
+            return like(handler, stream)
+        hooks = (type(self).around, type(self).around_stream)
+        return like(handler, looking if hooks == (Interceptor.around, Interceptor.around_stream) else answer)
 
     def _one(self, request: Any) -> Any:
         self.received(request)
@@ -80,20 +99,38 @@ class Interceptor(grpc.ServerInterceptor):
 
 
 def metadata_of(context: grpc.ServicerContext) -> dict[str, list[str | bytes]]:
-    """Answer the metadata of a call: the values of each key, in the order in which they came."""
+    """Return the metadata of a call: the values of each key, in the order in which they came."""
     metadata: dict[str, list[str | bytes]] = {}
     for key, value in context.invocation_metadata():
         metadata.setdefault(key, []).append(value)
     return metadata
 
 
-def _kind(handler: Any) -> tuple[Callable[..., Any], Any]:
-    match handler.request_streaming, handler.response_streaming:
-        case False, False:
-            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        case False, True:
-            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
-        case True, False:
-            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
-        case _:
-            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
+def behaviour_of(handler: Any) -> Any:
+    """Return what a handler calls."""
+    return getattr(handler, _kind(handler))
+
+
+def is_callback(handler: Any) -> bool:
+    """Whether the method returns at once, and sends its messages through a callback."""
+    return handler.response_streaming and getattr(behaviour_of(handler), "experimental_non_blocking", False)
+
+
+def like(handler: Any, behaviour: Any, **serializers: Any) -> Any:
+    """Return a handler of the same kind that calls something else, in the same way and on the same threads."""
+    for name in ("experimental_non_blocking", "experimental_thread_pool"):
+        value = getattr(behaviour_of(handler), name, None)
+        # A bound method takes no attributes, and has those of its function.
+        if value is not None and getattr(behaviour, name, None) is not value:
+            setattr(behaviour, name, value)
+    make: Callable[..., Any] = getattr(grpc, f"{_kind(handler)}_rpc_method_handler")
+    kept = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    return make(behaviour, **(kept | serializers))
+
+
+def _kind(handler: Any) -> str:
+    sides = (handler.request_streaming, handler.response_streaming)
+    return "_".join("stream" if is_stream else "unary" for is_stream in sides)

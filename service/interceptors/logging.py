@@ -1,16 +1,17 @@
-"""One structured line for each call. Outermost, so that it sees the final code."""
+"""One structured line for each call, and one more where a stream begins. Outermost, so that it sees the final code."""
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import structlog
 
 from service.actor import NOBODY
-from service.interceptors.interceptor import Interceptor
+from service.interceptors.interceptor import Interceptor, Send
 
 _fields: ContextVar[dict[str, Any]] = ContextVar("fields")
 
@@ -20,8 +21,18 @@ def add(**fields: Any) -> None:
     _fields.get({}).update(fields)
 
 
+class Observer(Protocol):
+    """Is told of every call. Methods are full paths, and codes are spelled as in `grpc.StatusCode`."""
+
+    def began(self, method: str) -> None: ...
+
+    def ended(self, method: str, code: str, seconds: float, fields: Mapping[str, Any]) -> None:
+        """See the end of a call, with the fields of its line."""
+
+
 class Logging(Interceptor):
-    def __init__(self) -> None:
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self.observers = observers
         # What structlog is configured to do with a line, done without its loggers: under load they take as long again.
         config = structlog.get_config()
         self._processors = config["processors"]
@@ -31,10 +42,31 @@ class Logging(Interceptor):
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         return _Call(self, method, context)
 
+    def around_stream(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        self._write_beginning(method, context)
+        return _Call(self, method, context)
+
+    @contextmanager
+    def opening(self, method: str, context: grpc.ServicerContext, send: Send) -> Iterator[Send]:
+        self._write_beginning(method, context)
+        call = _Call(self, method, context)
+
+        def sending(message: Any) -> None:
+            call.is_over = call.is_over or message is None
+            send(message)
+
+        with call.begun():
+            if not context.add_callback(call.end):
+                call.end()
+            yield sending
+
     def received(self, request: Any) -> None:
         # Not validated yet.
         if request_id := getattr(request, "request_id", ""):
             add(request_id=request_id[:64])
+
+    def _write_beginning(self, method: str, context: grpc.ServicerContext) -> None:
+        self.write({"event": "stream", "method": method, "peer": context.peer()})
 
     def write(self, line: Any) -> None:
         if not self._is_on:
@@ -55,20 +87,41 @@ class _Call:
         self._method = method
         self._context = context
         self._more: dict[str, Any] = {"caller": NOBODY.name}
+        self.is_over = False
+        """Whether the service has ended it, with or without an error; otherwise its caller has."""
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
+        for observer in self._log.observers:
+            observer.began(self._method)
         self._reset = _fields.set(self._more)
 
     def __exit__(self, *_: object) -> None:
         _fields.reset(self._reset)
-        code = self._context.code() or grpc.StatusCode.OK
+        self.is_over = self._context.is_active()
+        self.end()
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Begin the call; the fields of its line are those of the block."""
+        self.__enter__()
+        try:
+            yield
+        finally:
+            _fields.reset(self._reset)
+
+    def end(self) -> None:
+        seconds = time.perf_counter() - self._start
+        code = self._context.code()
+        name = code.name if code is not None else "OK" if self.is_over else "CANCELLED"
+        for observer in self._log.observers:
+            observer.ended(self._method, name, seconds, self._more)
         self._log.write(
             {
                 "event": "call",
                 "method": self._method,
-                "code": code.name,
-                "duration_ms": round((time.perf_counter() - self._start) * 1000, 3),
+                "code": name,
+                "duration_ms": round(seconds * 1000, 3),
                 "peer": self._context.peer(),
                 **self._more,
             }

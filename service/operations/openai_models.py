@@ -18,7 +18,6 @@ from service.operations.listing import Key, Page, Source
 T = TypeVar("T")
 
 
-
 class Refreshed(NamedTuple):
     changed: list[OpenAIModel]
     """As they are now, by openai_id."""

@@ -45,6 +45,7 @@ from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
+from service.interceptors.streams import Streams
 from service.interceptors.validation import Validation
 from service.openai_gateway import Gateway
 from service.operations import api_keys, maintenance
@@ -74,6 +75,7 @@ SERVICES = tuple(
 MAX_MESSAGE_OCTETS = 4 * 1024 * 1024
 MAX_METADATA_OCTETS = 8 * 1024
 PROBE_SECONDS = 1.0
+STREAM_SECONDS = 1800.0
 PURGE_SECONDS = 600.0
 
 _OPTIONS = {
@@ -134,12 +136,14 @@ class Server:
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._identities = None if settings.auth == "none" else _identities(settings)
+        self._streams = Streams(STREAM_SECONDS)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads, "call"),
             interceptors=[
                 Logging(),
                 Errors(),
-                Deadlines(settings.deadline_seconds),
+                Deadlines(settings.deadline_seconds, STREAM_SECONDS),
+                self._streams,
                 Authentication(self._identities, trusts_xfcc=settings.trust_xfcc == "on", cache=self._cache),
                 *([] if self._cache is None else [Caching(self._cache)]),
                 Validation(),
@@ -175,6 +179,7 @@ class Server:
         self._server.start()
         self._probes.start()
         self._keeper.start()
+        self._streams.start()
         if self._listener is not None:
             self._listener.start()
         _log.info("serving", **ports, process=os.getpid())
@@ -193,6 +198,7 @@ class Server:
         self._stopped.set()
         self._health.enter_graceful_shutdown()
         self._health.end_watches()
+        self._streams.stop()
         self._server.stop(self._settings.drain_seconds).wait()
         self._probes.stop(0).wait()
         self._gateway.close()

@@ -1,6 +1,7 @@
 """How interceptors wrap methods, whatever their kind."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +11,8 @@ import pytest
 
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.interceptors.errors import Errors
-from service.interceptors.interceptor import Interceptor
+from service.interceptors.interceptor import OPEN_SERVICES, Interceptor
+from service.interceptors.streams import Streams
 
 
 class Recorder(Interceptor):
@@ -138,22 +140,48 @@ def test_a_refused_message_never_reaches_the_servicer(kind: str) -> None:
     assert recorder.seen == [(METHOD, CONTEXT), "failed: not a", "over"]
 
 
-@each_kind
-def test_a_method_that_answers_through_a_callback_is_refused(kind: str) -> None:
-    make, _, _, _ = KINDS[kind]
+@pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
+def test_a_callback_stream_stays_one_and_is_wrapped_as_it_opens(kind: str) -> None:
+    make, _, request, _ = KINDS[kind]
+    sent: list[Any] = []
 
-    def behaviour(*_: Any) -> None:
-        raise AssertionError("never called")
+    def behaviour(request: Any, context: Any, send_response_callback: Any) -> None:
+        assert context is CONTEXT
+        send_response_callback("".join(request))
 
     behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]  # As grpcio's own health does.
-    with pytest.raises(TypeError, match=METHOD):
-        intercepted(Recorder(), make(behaviour))
+    recorder = Recorder()
+    wrapped = intercepted(recorder, make(behaviour))
+    assert getattr(wrapped, kind).experimental_non_blocking
+    incoming = iter(request) if wrapped.request_streaming else request
+    assert getattr(wrapped, kind)(incoming, CONTEXT, send_response_callback=sent.append) is None
+    assert sent == ["".join(request)]
+    assert recorder.seen == [(METHOD, CONTEXT), *request, "over"]
 
 
-@pytest.mark.parametrize("method", ["/grpc.health.v1.Health/Check", "/omniflo-other.Service/Method"])
-def test_methods_of_others_pass_as_they_are(method: str) -> None:
+@each_kind
+def test_a_method_keeps_the_threads_that_it_asks_for(kind: str) -> None:
+    make, behaviour, _, _ = KINDS[kind]
+
+    def own(*arguments: Any) -> Any:
+        return behaviour(*arguments)
+
+    with ThreadPoolExecutor(1) as pool:
+        own.experimental_thread_pool = pool  # type: ignore[attr-defined]
+        for interceptor in (Recorder(), Streams(60)):
+            assert getattr(intercepted(interceptor, make(own)), kind).experimental_thread_pool is pool
+
+
+@pytest.mark.parametrize("service", sorted(OPEN_SERVICES))
+def test_health_and_reflection_pass_as_they_are(service: str) -> None:
     handler: Any = grpc.unary_unary_rpc_method_handler(unary_unary)
-    assert intercepted(Recorder(), handler, method) is handler
+    assert intercepted(Recorder(), handler, f"/{service}/Check") is handler
+
+
+@pytest.mark.parametrize("method", ["/omniflo-other.Service/Method", "/grpc.health.v1.Healthy/Check"])
+def test_every_other_method_is_wrapped(method: str) -> None:
+    handler: Any = grpc.unary_unary_rpc_method_handler(unary_unary)
+    assert intercepted(Recorder(), handler, method) is not handler
 
 
 def test_a_method_that_nobody_has_stays_unknown() -> None:

@@ -1,0 +1,217 @@
+"""Streams behind all interceptors: none holds a thread that others need, and each one ends."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from omniflo.templates.v1.user_pb2 import User
+from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service.errors import NotFound
+from service.identity.identities import Identities
+from service.interceptors.authentication import Authentication
+from service.interceptors.deadlines import Deadlines
+from service.interceptors.errors import Errors
+from service.interceptors.logging import Logging
+from service.interceptors.streams import CHECK_SECONDS, Streams
+from service.interceptors.validation import Validation
+from tests.conftest import Failure
+from tests.e2e.serving import eventually
+
+SERVICE = "another.v1.StreamService"
+"""Of no package of this project: what is not health or reflection passes through the interceptors all the same."""
+
+
+class Servicer:
+    """One method of each kind that streams. Users are what they send."""
+
+    def __init__(self) -> None:
+        self.sends: list[Callable[[Any], None]] = []
+
+    def watch(self, request: GetUserRequest, _: Any, send_response_callback: Any) -> None:
+        if request.id == "nobody":
+            raise NotFound("USER_NOT_FOUND", "the user does not exist")
+        if request.id == "broken":
+            raise ValueError("broken")
+        self.sends.append(send_response_callback)
+        send_response_callback(User(id=request.id))
+
+    watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def read(self, request: GetUserRequest, _: Any) -> Iterator[User]:
+        while True:
+            yield User(id=request.id)
+            time.sleep(0.01)
+
+    def write(self, requests: Iterator[GetUserRequest], _: Any) -> User:
+        return User(id=",".join(request.id for request in requests))
+
+    def get(self, request: GetUserRequest, _: Any) -> User:
+        return User(id=request.id)
+
+
+class Kept(Logging):
+    """Keeps the lines that it would write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, line: Any) -> None:
+        self.lines.append(line)
+
+
+class Running:
+    """A server with one thread to work on."""
+
+    def __init__(self, seconds: float, identities: Identities | None) -> None:
+        self.servicer, self.streams, self._log = Servicer(), Streams(seconds), Kept()
+        self.server = grpc.server(
+            ThreadPoolExecutor(1),
+            interceptors=[
+                self._log,
+                Errors(),
+                Deadlines(5, seconds),
+                self.streams,
+                Authentication(identities, trusts_xfcc=False, cache=None),
+                Validation(),
+            ],
+        )
+        parse, write = GetUserRequest.FromString, User.SerializeToString
+        self.server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(
+                    SERVICE,
+                    {
+                        "Watch": grpc.unary_stream_rpc_method_handler(self.servicer.watch, parse, write),
+                        "Read": grpc.unary_stream_rpc_method_handler(self.servicer.read, parse, write),
+                        "Write": grpc.stream_unary_rpc_method_handler(self.servicer.write, parse, write),
+                        "Get": grpc.unary_unary_rpc_method_handler(self.servicer.get, parse, write),
+                    },
+                )
+            ]
+        )
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self.streams.start()
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        names = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
+        serialize, make = GetUserRequest.SerializeToString, User.FromString
+        self.watch = self._channel.unary_stream(next(names), serialize, make)
+        self.read = self._channel.unary_stream(next(names), serialize, make)
+        self.write = self._channel.stream_unary(next(names), serialize, make)
+        self.get = self._channel.unary_unary(next(names), serialize, make)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self._log.lines if line["event"] == event]
+
+    def stop(self) -> None:
+        self._channel.close()
+        self.streams.stop()
+        self.server.stop(0).wait()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(seconds: float = 60, identities: Identities | None = None) -> Running:
+        started.append(Running(seconds, identities))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+def ended(stream: Any) -> Failure:
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in stream:
+            pass
+    return Failure(caught.value)
+
+
+def never() -> Iterator[GetUserRequest]:
+    yield GetUserRequest(id="first")
+    threading.Event().wait()
+
+
+def test_many_streams_leave_the_one_thread_to_others(run: Callable[..., Running]) -> None:
+    running = run()
+    streams = [running.watch(GetUserRequest(id=f"u{number}")) for number in range(20)]
+    assert [next(stream).id for stream in streams] == [f"u{number}" for number in range(20)]
+    assert running.get(GetUserRequest(id="x"), timeout=5).id == "x"
+    for send in running.servicer.sends:
+        send(User(id="more"))
+        send(None)
+    assert [[user.id for user in stream] for stream in streams] == [["more"]] * 20
+
+
+def test_a_stream_is_logged_at_its_beginning_and_at_its_end(run: Callable[..., Running]) -> None:
+    running = run()
+    stream = running.watch(GetUserRequest(id="u"))
+    next(stream)
+    (beginning,) = eventually(lambda: running.lines("stream"), within=5)
+    assert beginning["method"] == f"/{SERVICE}/Watch"
+    assert running.lines("call") == []
+    running.servicer.sends[0](None)
+    (end,) = eventually(lambda: running.lines("call"), within=5)
+    assert (end["method"], end["code"], end["caller"]) == (f"/{SERVICE}/Watch", "OK", "anonymous")
+
+
+@pytest.mark.parametrize("name", ["watch", "read"])
+def test_a_stream_that_its_caller_cancels_is_logged_as_cancelled(run: Callable[..., Running], name: str) -> None:
+    running = run()
+    stream = getattr(running, name)(GetUserRequest(id="u"))
+    next(stream)
+    stream.cancel()
+    (end,) = eventually(lambda: running.lines("call"), within=5)
+    assert end["code"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("name", ["watch", "read"])
+def test_a_stream_has_a_longest_time(run: Callable[..., Running], name: str) -> None:
+    failure = ended(getattr(run(seconds=0.2), name)(GetUserRequest(id="u")))
+    assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "STREAM_ENDED")
+
+
+def test_a_caller_that_sends_nothing_more_is_ended_as_well(run: Callable[..., Running]) -> None:
+    running = run(seconds=0.2)
+    call = running.write.future(never())
+    with pytest.raises(grpc.RpcError) as caught:
+        call.result(timeout=3 * CHECK_SECONDS + 2)
+    assert caught.value.code() == StatusCode.CANCELLED
+    eventually(lambda: running.lines("call"), within=5)
+    assert running.get(GetUserRequest(id="x"), timeout=5).id == "x"
+
+
+@pytest.mark.parametrize("name", ["watch", "read"])
+def test_a_drain_ends_streams(run: Callable[..., Running], name: str) -> None:
+    running = run()
+    stream = getattr(running, name)(GetUserRequest(id="u"))
+    next(stream)
+    running.streams.stop()
+    failure = ended(stream)
+    assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "STREAM_ENDED")
+    assert ended(getattr(running, name)(GetUserRequest(id="u"))).reason == "STREAM_ENDED"
+
+
+def test_what_fails_as_a_stream_opens_is_an_error_like_any_other(run: Callable[..., Running]) -> None:
+    running = run()
+    assert ended(running.watch(GetUserRequest(id="nobody"))).reason == "USER_NOT_FOUND"
+    assert ended(running.watch(GetUserRequest(id="broken"))).reason == "INTERNAL"
+    assert list(ended(running.watch(GetUserRequest())).violations) == ["key"]
+
+
+def test_methods_of_any_package_ask_who_calls(run: Callable[..., Running]) -> None:
+    running = run(identities=Identities(sessions=None, admins=(), services={}, proxies=()))
+    for stream in (running.watch, running.read):
+        assert ended(stream(GetUserRequest(id="u"))).reason == "UNAUTHENTICATED"
+    with pytest.raises(grpc.RpcError) as caught:
+        running.get(GetUserRequest(id="u"))
+    assert Failure(caught.value).reason == "UNAUTHENTICATED"
