@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import psycopg2
@@ -36,6 +36,7 @@ from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
 from service.config import Settings
 from service.database import embedded, handle, migrate
+from service.identity.identities import Identities
 from service.server import wiring
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
@@ -278,9 +279,20 @@ PLATFORM_ADMIN = "user_platform_admin"
 """The Clerk id of the platform's administrator."""
 
 
+SHORT_TRUST_SECONDS = 0.3
+"""For how long servers of this process remember a caller, so that tests need not wait for the 3 seconds of others."""
+
+
+class Guarded(NamedTuple):
+    """A server that asks who calls: a channel to it, and what it remembers of its callers."""
+
+    channel: grpc.Channel
+    identities: Identities
+
+
 @pytest.fixture(scope="session")
-def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[grpc.Channel]:
-    """A channel to a server in this process that lets nobody in without an identity, and trusts XFCC from loopback."""
+def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[Guarded]:
+    """A server in this process that lets nobody in without an identity, and trusts XFCC from loopback."""
     settings = Settings(
         **served,
         auth="required",
@@ -295,11 +307,21 @@ def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[g
         openai_api_key=SecretStr(KEY),
         openai_base_url=openai.url,
     )
-    running = wiring.build(settings, served["database_url"].get_secret_value())
+    url = served["database_url"].get_secret_value()
+    running = wiring.build(settings, url, trust_seconds=SHORT_TRUST_SECONDS)
+    assert running.identities is not None
     port = running.start({"listen": "127.0.0.1:0"})["listen"]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
+        yield Guarded(channel, running.identities)
     running.drain()
+
+
+@pytest.fixture
+def identities(guarded: Guarded) -> Identities:
+    """What the server that asks who calls remembers of its callers: nothing of earlier tests."""
+    # The users of earlier tests are deleted, past the server.
+    guarded.identities.forget()
+    return guarded.identities
 
 
 class Calling(grpc.UnaryUnaryClientInterceptor):
@@ -341,11 +363,11 @@ class Callers:
 
 
 @pytest.fixture
-def callers(guarded: grpc.Channel, clerk: Clerk, database: Database, stand_in: StandIn) -> Callers:
+def callers(guarded: Guarded, identities: Identities, clerk: Clerk, database: Database, stand_in: StandIn) -> Callers:
     """Callers of a server that asks who they are, and whose database has no rows."""
-    del database, stand_in
+    del identities, database, stand_in
     clerk.is_away = False
-    return Callers(guarded, clerk)
+    return Callers(guarded.channel, clerk)
 
 
 @pytest.fixture

@@ -44,15 +44,27 @@ class Identities:
     """Makes actors of credentials, and remembers them for a few seconds."""
 
     def __init__(
-        self, *, sessions: Sessions | None, admins: Sequence[str], services: Mapping[str, Role], proxies: Sequence[str]
+        self,
+        *,
+        sessions: Sessions | None,
+        admins: Sequence[str],
+        services: Mapping[str, Role],
+        proxies: Sequence[str],
+        trust_seconds: float = TRUST_SECONDS,
     ) -> None:
         self._sessions = sessions
         self._admins = frozenset(admins)
         self._services = services
         self._proxies = frozenset(proxies)
+        self.trust_seconds = trust_seconds
         self._known: LRUCache[bytes, _Known] = LRUCache(MAX_KNOWN)
         self._used: set[str] = set()
         self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Forget every caller: each is looked up again at its next call."""
+        with self._lock:
+            self._known.clear()
 
     def used_keys(self) -> list[str]:
         """Answer the API keys that were used since this was last asked."""
@@ -101,7 +113,7 @@ class Identities:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(digest)
-        if known is not None and now < min(known.ends, known.checked + TRUST_SECONDS):
+        if known is not None and now < min(known.ends, known.checked + self.trust_seconds):
             return known
         try:
             with time_limit(AWAY_SECONDS) if behind else nullcontext():

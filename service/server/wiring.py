@@ -39,7 +39,7 @@ from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.identity.clerk import Keys, Sessions
-from service.identity.identities import Identities
+from service.identity.identities import TRUST_SECONDS, Identities
 from service.interceptors.authentication import Authentication
 from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
@@ -119,7 +119,7 @@ class Health(HealthServicer):  # type: ignore[misc]  # It comes without types.
 class Server:
     """A gRPC server with its health, in this process."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings, url: str, trust_seconds: float) -> None:
         self._settings = settings
         self._cache = Cache(settings.cache_mb * 1024 * 1024) if settings.cache_mb else None
         self._listener = None
@@ -135,7 +135,7 @@ class Server:
         streams.experimental_thread_pool = ThreadPoolExecutor(2, "reflection")
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        self._identities = None if settings.auth == "none" else _identities(settings)
+        self.identities = None if settings.auth == "none" else _identities(settings, trust_seconds)
         self._streams = Streams(STREAM_SECONDS)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads, "call"),
@@ -144,7 +144,7 @@ class Server:
                 Errors(),
                 Deadlines(settings.deadline_seconds, STREAM_SECONDS),
                 self._streams,
-                Authentication(self._identities, trusts_xfcc=settings.trust_xfcc == "on", cache=self._cache),
+                Authentication(self.identities, trusts_xfcc=settings.trust_xfcc == "on", cache=self._cache),
                 *([] if self._cache is None else [Caching(self._cache)]),
                 Validation(),
             ],
@@ -230,7 +230,7 @@ class Server:
 
     def _note_keys(self) -> None:
         """Write which API keys were used in the last second, off the path of the calls that used them."""
-        if self._identities is not None and (used := self._identities.used_keys()):
+        if self.identities is not None and (used := self.identities.used_keys()):
             with _kept_going("API keys"), time_limit(PROBE_SECONDS):
                 api_keys.note_use(SYSTEM, used)
 
@@ -247,13 +247,13 @@ class Server:
             self._health.set(service, status.SERVING if is_serving else status.NOT_SERVING)
 
 
-def build(settings: Settings, url: str) -> Server:
+def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS) -> Server:
     """Wire a server to the database of that URL; nothing listens and nothing connects yet."""
     database.configure(url, prepares=settings.prepare == "on")
-    return Server(settings, url)
+    return Server(settings, url, trust_seconds)
 
 
-def _identities(settings: Settings) -> Identities:
+def _identities(settings: Settings, trust_seconds: float) -> Identities:
     sessions = None
     keys = Keys(settings.clerk_jwks_url) if settings.clerk_jwks_url is not None else settings.clerk_jwt_key
     if settings.clerk_issuer is not None and keys is not None:
@@ -263,7 +263,13 @@ def _identities(settings: Settings) -> Identities:
             settings.clerk_authorized_parties,
             allow_no_party=settings.clerk_allow_no_azp,
         )
-    return Identities(sessions=sessions, admins=settings.admins, services=settings.services, proxies=settings.proxies)
+    return Identities(
+        sessions=sessions,
+        admins=settings.admins,
+        services=settings.services,
+        proxies=settings.proxies,
+        trust_seconds=trust_seconds,
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from tests.auth.servers import Listening, Mesh, Served, listening, served
+from tests.auth.servers import InProcess, Mesh, Served, listening, served
 from tests.certificates import Authority
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.conftest import PLATFORM_ADMIN, Callers, Database
@@ -19,7 +19,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
 
 
 @pytest.fixture(scope="session")
-def meshed_session(url: str, clerk: Clerk, mesh: Mesh) -> Iterator[Listening]:
+def meshed_session(url: str, clerk: Clerk, mesh: Mesh) -> Iterator[InProcess]:
     with listening(
         url,
         {"listen", "listen_mtls", "health_listen"},
@@ -34,10 +34,11 @@ def meshed_session(url: str, clerk: Clerk, mesh: Mesh) -> Iterator[Listening]:
 
 
 @pytest.fixture
-def meshed(meshed_session: Listening, database: Database, clerk: Clerk) -> Listening:
+def meshed(meshed_session: InProcess, database: Database, clerk: Clerk) -> InProcess:
     """A server of this process with TLS and mTLS, which trusts XFCC of loopback and of the proxy."""
     del database
     clerk.is_away = False
+    meshed_session.forget()
     return meshed_session
 
 

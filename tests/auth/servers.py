@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from service.config import Settings
+from service.identity.identities import Identities
 from service.server import wiring
 from tests.certificates import Authority, Files
-from tests.conftest import ADMIN, DNS_WRITER, READER, WRITER, Database
+from tests.conftest import ADMIN, DNS_WRITER, READER, SHORT_TRUST_SECONDS, WRITER, Database
 from tests.e2e import serving
 
 PROXY = "spiffe://mesh/proxy"
@@ -53,7 +54,7 @@ class Mesh:
 
 
 class Listening:
-    """A server of this process, and where it listens."""
+    """A server, and where it listens."""
 
     def __init__(self, ports: dict[str, int]) -> None:
         self.ports = ports
@@ -62,14 +63,28 @@ class Listening:
         return f"127.0.0.1:{self.ports[setting]}"
 
 
+class InProcess(Listening):
+    """A server of this process, and what it remembers of its callers."""
+
+    def __init__(self, ports: dict[str, int], identities: Identities | None) -> None:
+        super().__init__(ports)
+        self._identities = identities
+
+    def forget(self) -> None:
+        """Forget every caller of earlier tests."""
+        if self._identities is not None:
+            self._identities.forget()
+
+
 @contextmanager
 def listening(
     url: str, listeners: Iterable[str] = ("listen",), *, host: str = "127.0.0.1", **settings: Any
-) -> Iterator[Listening]:
+) -> Iterator[InProcess]:
     """Serve in this process for the time of the block."""
-    running = wiring.build(Settings(**{"auth": "required", "drain_seconds": 1, **settings}), url)
+    with_auth = Settings(**{"auth": "required", "drain_seconds": 1, **settings})
+    running = wiring.build(with_auth, url, trust_seconds=SHORT_TRUST_SECONDS)
     try:
-        yield Listening(running.start(dict.fromkeys(listeners, f"{host}:0")))
+        yield InProcess(running.start(dict.fromkeys(listeners, f"{host}:0")), running.identities)
     finally:
         running.drain()
 

@@ -32,7 +32,7 @@ from omniflo.templates.v1.organization_service_pb2 import (
 )
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest, ProvisionUserRequest
 from service.database.handle import database as handle
-from service.identity import identities
+from service.identity.identities import Identities
 from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, knock, refusal, who
 from tests.auth.servers import Served
 from tests.clerk_stand_in import Clerk
@@ -62,9 +62,9 @@ def owner(callers: Callers) -> Api:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is remembered of callers."""
-    monkeypatch.setattr(identities, "TRUST_SECONDS", 0.0)
+    monkeypatch.setattr(identities, "trust_seconds", 0.0)
 
 
 def in_seconds(seconds: float) -> Timestamp:
@@ -209,8 +209,10 @@ def test_a_grace_does_not_outlive_the_key(callers: Callers, owner: Api) -> None:
         eventually(lambda text=secret: not is_let_in(callers.bearing(text)), within=SECONDS)  # type: ignore[misc]
 
 
-def test_a_remembered_key_ends_when_it_expires(callers: Callers, owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "TRUST_SECONDS", 60.0)
+def test_a_remembered_key_ends_when_it_expires(
+    callers: Callers, owner: Api, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "trust_seconds", 60.0)
     made = create(owner, expire_time=in_seconds(0.7))
     assert is_let_in(callers.bearing(made.secret))
     eventually(lambda: not is_let_in(callers.bearing(made.secret)), within=SECONDS)

@@ -18,7 +18,7 @@ import pytest
 
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersRequest
 from service.identity import clerk as keys_of_clerk
-from service.identity import identities
+from service.identity.identities import Identities
 from tests.auth.answers import REFUSED, SECONDS, is_let_in, knock, refusal, who
 from tests.auth.servers import listening
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk, SigningKey, segment
@@ -290,9 +290,9 @@ def test_the_first_session_provisions_the_user_once_also_of_eight_at_a_time(
 
 
 def test_a_remembered_session_ends_when_it_expires(
-    callers: Callers, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+    callers: Callers, clerk: Clerk, identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identities, "TRUST_SECONDS", 60.0)
+    monkeypatch.setattr(identities, "trust_seconds", 60.0)
     expires = _now() - 3
     api = callers.bearing(clerk.session("user_about_to_leave", exp=expires))
     assert is_let_in(api)
