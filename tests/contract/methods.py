@@ -68,6 +68,9 @@ class Field:
 class Method:
     descriptor: MethodDescriptor
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def name(self) -> str:
         return self.descriptor.name
