@@ -25,8 +25,7 @@ from tests.auth.servers import Served
 from tests.clerk_stand_in import Clerk
 from tests.conftest import ADMIN, PLATFORM_ADMIN, READER, WRITER, Api, Callers, Failure
 from tests.e2e.serving import eventually
-
-KEYS = 1000
+from tests.scale import SECRETS
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -82,7 +81,8 @@ def test_the_search_finds_what_it_is_for() -> None:
     assert not _found(_forms(secret), secret[:60])
 
 
-def test_of_a_thousand_keys_no_secret_is_kept_or_told(
+@pytest.mark.soak
+def test_of_many_keys_no_secret_is_kept_or_told(
     processes: Served, connections: list[grpc.Channel], clerk: Clerk
 ) -> None:
     def make(number: int) -> list[str]:
@@ -111,13 +111,13 @@ def test_of_a_thousand_keys_no_secret_is_kept_or_told(
         return [*secrets, "\n".join(told)]
 
     with ThreadPoolExecutor(len(connections)) as pool:
-        answers = list(pool.map(make, range(KEYS)))
+        answers = list(pool.map(make, range(SECRETS)))
     secrets = [secret for *several, _ in answers for secret in several]
-    assert len(set(secrets)) == KEYS + KEYS // 10
+    assert len(set(secrets)) == SECRETS + SECRETS // 10
     forms = [form for secret in secrets for form in _forms(secret)]
     dump = _dump(processes.url)
     # It is a dump of all that there is.
-    assert dump.count("INSERT INTO public.api_keys ") >= KEYS
+    assert dump.count("INSERT INTO public.api_keys ") >= SECRETS
     assert "INSERT INTO public.idempotency_keys " in dump
     told = "\n".join(texts for *_, texts in answers)
     log = processes.log.read_bytes().decode("latin-1")

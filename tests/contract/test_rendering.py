@@ -34,6 +34,7 @@ from omniflo.templates.v1.template_type_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from tests.conftest import ROOT, Api, Database, fails
 from tests.openai_stand_in import KEY, StandIn
+from tests.scale import MOVED_TEMPLATES
 
 SCHEMA = '{"type":"object", "properties": {"b": {"type": "string"}, "a": {"maximum": 1.0}}}'
 
@@ -196,13 +197,15 @@ def test_a_batch_that_grows_too_large_says_how_many_fit(api: Api, database: Data
     assert len(api.templates.BatchRenderTemplates(request).results) == 2
 
 
-def test_fifty_thousand_templates_are_moved_while_callers_resolve_and_render(api: Api, database: Database) -> None:
+@pytest.mark.soak
+def test_many_templates_are_moved_while_callers_resolve_and_render(api: Api, database: Database) -> None:
     new = api.models.CreateModel(CreateModelRequest(model=Model(openai_id="new", name="new")))
     user, template = api.user(), api.template(is_default=True)
     database.query(
         "insert into templates (id, title, instructions, user_id, template_type_id, model_id)"
         " select 'copy' || n, title, instructions, user_id, template_type_id, model_id"
-        " from templates, generate_series(1, 49999) n"
+        " from templates, generate_series(1, %s) n",
+        (MOVED_TEMPLATES - 1,),
     )
     moved = threading.Event()
 
@@ -222,7 +225,7 @@ def test_fifty_thousand_templates_are_moved_while_callers_resolve_and_render(api
         time.sleep(0.1)
         try:
             request = ReplaceModelRequest(old_openai_id=template.model, new_openai_id=new.openai_id)
-            assert api.models.ReplaceModel(request).template_count == 50_000
+            assert api.models.ReplaceModel(request).template_count == MOVED_TEMPLATES
         finally:
             moved.set()
         assert all(caller.result(30) > 0 for caller in callers)

@@ -30,15 +30,13 @@ from tests.e2e.clients import connected, say
 from tests.e2e.proxy import Proxy
 from tests.e2e.serving import eventually, serving
 from tests.e2e.test_faults import dead, hung
+from tests.scale import CACHED_WRITES, HISTORY_SECONDS
 
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 STRONG = (("x-omniflo-consistency", "strong"),)
 AVAILABLE = (("x-omniflo-consistency", "available"),)
 LISTENS = "query like 'notify omniflo_changes%%' and datname = current_database()"
 AWAY = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
-WRITES = 1_000
-SECONDS = 60.0
-"""For how long histories are made."""
 
 
 class Counter:
@@ -99,11 +97,12 @@ def known(counter: Counter, api: Api) -> None:
     eventually(lambda: counter.read(api) == counter.read(api) == counter.value, within=5)
 
 
+@pytest.mark.soak
 def test_a_write_shows_in_another_process_at_once(pair: tuple[Api, Api]) -> None:
     writer, reader = pair
     counter = Counter(writer)
     behind = []
-    for _ in range(WRITES):
+    for _ in range(CACHED_WRITES):
         known(counter, reader)
         value = counter.increase(writer)
         answered = time.perf_counter()
@@ -112,9 +111,10 @@ def test_a_write_shows_in_another_process_at_once(pair: tuple[Api, Api]) -> None
     say(f"another process answers with a write {statistics.median(behind):.1f} ms after it, {max(behind):.1f} at most")
 
 
+@pytest.mark.soak
 def test_a_write_shows_in_its_own_process_with_its_answer(pair: tuple[Api, Api]) -> None:
     counter = Counter(pair[0])
-    for _ in range(WRITES):
+    for _ in range(CACHED_WRITES):
         known(counter, pair[0])
         assert counter.increase(pair[0]) == counter.read(pair[0])
 
@@ -257,9 +257,10 @@ def histories(counter: Counter, apis: list[Api], database: Database, seconds: fl
         return [pair for running in readers for pair in running.result(30)]
 
 
+@pytest.mark.soak
 def test_no_reader_sees_an_old_value_after_a_new_one(pair: tuple[Api, Api], database: Database) -> None:
     counter = Counter(pair[0])
-    assert histories(counter, list(pair), database, SECONDS) == []
+    assert histories(counter, list(pair), database, HISTORY_SECONDS) == []
     assert counter.value > 10
 
 

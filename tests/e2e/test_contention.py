@@ -22,10 +22,9 @@ from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, Update
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest
 from tests.conftest import Api, Callers, Database, Failure
 from tests.e2e.clients import at_once, beside, say
+from tests.scale import EDITS, ROLES, SWITCHES
 
 CLIENTS = 16
-EACH = 100
-INCREMENTS = 10
 
 
 def at_once_in(address: str, work: Callable[[int, Api], None]) -> float:
@@ -35,7 +34,8 @@ def at_once_in(address: str, work: Callable[[int, Api], None]) -> float:
     return time.monotonic() - start
 
 
-def test_1600_switches_of_a_default_all_succeed_and_every_reader_sees_exactly_one(
+@pytest.mark.soak
+def test_switches_of_a_default_at_once_all_succeed_and_every_reader_sees_exactly_one(
     api: Api, address: str, url: str
 ) -> None:
     user, type_, model = api.user(), api.type(), api.model()
@@ -47,7 +47,7 @@ def test_1600_switches_of_a_default_all_succeed_and_every_reader_sees_exactly_on
 
     def switch(number: int, client: Api) -> None:
         turns = random.Random(number)
-        for _ in range(EACH):
+        for _ in range(SWITCHES):
             body = Template(id=turns.choice(ids), is_default=True)
             answer = client.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
             assert (answer.id, answer.is_default) == (body.id, True)
@@ -68,13 +68,14 @@ def test_1600_switches_of_a_default_all_succeed_and_every_reader_sees_exactly_on
     with beside(address, count) as counts, beside(address, resolve) as resolved:
         seconds = at_once_in(address, switch)
     looker.close()
-    say(f"{CLIENTS * EACH / seconds:.0f} switches/s beside {len(counts)} and {len(resolved)} reads")
+    say(f"{CLIENTS * SWITCHES / seconds:.0f} switches/s beside {len(counts)} and {len(resolved)} reads")
     assert set(counts) == {1}
-    assert len(counts) > EACH
+    assert len(counts) > SWITCHES
     assert len(set(resolved)) > CLIENTS / 2, "the reader saw the default move"
 
 
-def test_1600_selections_all_succeed_and_leave_one_row_for_each_user_and_type(
+@pytest.mark.soak
+def test_selections_at_once_all_succeed_and_leave_one_row_for_each_user_and_type(
     api: Api, address: str, database: Database
 ) -> None:
     users, types, model = [api.user() for _ in range(4)], [api.type() for _ in range(2)], api.model()
@@ -88,7 +89,7 @@ def test_1600_selections_all_succeed_and_leave_one_row_for_each_user_and_type(
 
     def select(number: int, client: Api) -> None:
         turns = random.Random(number)
-        for _ in range(EACH):
+        for _ in range(SWITCHES):
             user, template = turns.choice(users), turns.choice(templates)
             answer = client.selections.SetSelection(
                 SetSelectionRequest(user_id=user.id, template_type=template.template_type, template_id=template.id)
@@ -98,8 +99,8 @@ def test_1600_selections_all_succeed_and_leave_one_row_for_each_user_and_type(
                 written[user.id, template.template_type] += 1
 
     seconds = at_once_in(address, select)
-    say(f"{CLIENTS * EACH / seconds:.0f} selections/s")
-    assert written.total() == CLIENTS * EACH
+    say(f"{CLIENTS * SWITCHES / seconds:.0f} selections/s")
+    assert written.total() == CLIENTS * SWITCHES
     rows = database.query("""
         select s.user_id, tt.name, count(*)
         from user_template_selections s join template_types tt on tt.id = s.template_type_id
@@ -109,12 +110,13 @@ def test_1600_selections_all_succeed_and_leave_one_row_for_each_user_and_type(
     assert len(written) == len(users) * len(types)
 
 
+@pytest.mark.soak
 def test_of_16_editors_with_etags_every_loser_is_told_and_no_edit_is_lost(api: Api, address: str) -> None:
     id = api.template(description="0").id
 
     def edit(_: int, client: Api) -> int:
         losses = wins = 0
-        while wins < INCREMENTS:
+        while wins < EDITS:
             read = client.templates.GetTemplate(GetTemplateRequest(id=id))
             body = Template(id=id, etag=read.etag, description=str(int(read.description) + 1))
             mask = FieldMask(paths=["description"])
@@ -130,12 +132,13 @@ def test_of_16_editors_with_etags_every_loser_is_told_and_no_edit_is_lost(api: A
         return losses
 
     losses = at_once(address, CLIENTS, edit)
-    say(f"{CLIENTS * INCREMENTS} edits, {sum(losses)} refused")
+    say(f"{CLIENTS * EDITS} edits, {sum(losses)} refused")
     assert sum(losses) > 0, "the editors met"
-    assert api.templates.GetTemplate(GetTemplateRequest(id=id)).description == str(CLIENTS * INCREMENTS)
+    assert api.templates.GetTemplate(GetTemplateRequest(id=id)).description == str(CLIENTS * EDITS)
 
 
-def test_1600_switches_in_organizations_and_platform_wide_all_succeed_and_leave_one_default_each(
+@pytest.mark.soak
+def test_switches_in_organizations_and_platform_wide_at_once_all_succeed_and_leave_one_default_each(
     api: Api, address: str, url: str
 ) -> None:
     user, type_, model = api.user(), api.type(), api.model()
@@ -155,7 +158,7 @@ def test_1600_switches_in_organizations_and_platform_wide_all_succeed_and_leave_
 
     def switch(number: int, client: Api) -> None:
         turns = random.Random(number)
-        for _ in range(EACH):
+        for _ in range(SWITCHES):
             body = Template(id=turns.choice(ids), is_default=True)
             answer = client.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
             assert (answer.id, answer.is_default) == (body.id, True)
@@ -174,16 +177,14 @@ def test_1600_switches_in_organizations_and_platform_wide_all_succeed_and_leave_
     with beside(address, count) as counts, beside(address, resolve) as resolved:
         seconds = at_once_in(address, switch)
     looker.close()
-    say(f"{CLIENTS * EACH / seconds:.0f} switches/s beside {len(counts)} and {len(resolved)} reads")
+    say(f"{CLIENTS * SWITCHES / seconds:.0f} switches/s beside {len(counts)} and {len(resolved)} reads")
     assert all(seen == {"": 1, here: 1, there: 1} for seen in counts)
-    assert len(counts) > EACH
+    assert len(counts) > SWITCHES
     assert len(set(resolved)) == 4, "the reader saw the default move"
 
 
 ADMIN = OrganizationRole.ORGANIZATION_ROLE_ADMIN
 MEMBER = OrganizationRole.ORGANIZATION_ROLE_MEMBER
-CHANGES = 32
-"""Of the role of another, by each client: some 500 of all."""
 ROUNDS = 12
 WAYS = 3
 """Of an ADMIN to be none any more."""
@@ -226,6 +227,7 @@ def admins(database: Database, organization: Organization) -> int:
     return int(database.query(sql, (organization.id,))[0][0])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("is_known", [False, True], ids=["anonymous", "by their keys"])
 def test_16_admins_who_change_each_other_never_leave_an_organization_without_one(
     api: Api, callers: Callers, address: str, url: str, is_known: bool
@@ -242,7 +244,7 @@ def test_16_admins_who_change_each_other_never_leave_an_organization_without_one
         turns = random.Random(number)
         caller = callers.bearing(secrets[number]) if is_known else client
         outcomes: Counter[Refusal | None] = Counter()
-        for _ in range(CHANGES):
+        for _ in range(ROLES):
             members = caller.organizations.ListMembers(everybody).members
             # Mostly those who are ADMINs are demoted, so that there is one left again and again.
             role = turns.choices([ADMIN, MEMBER], [1, 15])[0]
@@ -258,7 +260,7 @@ def test_16_admins_who_change_each_other_never_leave_an_organization_without_one
     with beside(address, lambda _: admins(looker, organization)) as counts, beside(address, read) as seen:
         outcomes = sum(at_once(address, CLIENTS, change), Counter[Refusal | None]())
     say(f"{outcomes} beside {len(counts)} and {len(seen)} reads, with {min(counts)} to {max(counts)} ADMINs")
-    assert outcomes.total() == CLIENTS * CHANGES
+    assert outcomes.total() == CLIENTS * ROLES
     # Of those who are known, the last one alone may still be told.
     assert outcomes.keys() - {LAST_ADMIN} == {None, *([DENIED] if is_known else [])}
     assert is_known or outcomes[LAST_ADMIN], "it came down to the last one"

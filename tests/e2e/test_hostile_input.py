@@ -39,10 +39,9 @@ from tests.conftest import TABLES, Api, Database, Failure
 from tests.e2e.clients import at_once, connected, say
 from tests.e2e.hostile import Call, Hostile, Known, methods, varint
 from tests.e2e.serving import Service, serving
+from tests.scale import HOSTILE_CALLS
 
 SEED = 20_240_607
-CALLS = 10_000
-"""Different ones; those that are refused are sent again, at least once."""
 MAX_ROUNDS = 10
 CLIENTS = 8
 LARGEST = 2**31 - 1
@@ -189,12 +188,13 @@ def known(api: Api) -> Known:
     }
 
 
+@pytest.mark.soak
 def test_no_bytes_break_the_service_and_a_refused_call_changes_no_row(
     api: Api, service: tuple[Service, Database]
 ) -> None:
     running, database = service
     say(f"seed {SEED}")
-    calls = Hostile(SEED, known(api)).calls(CALLS)
+    calls = Hostile(SEED, known(api)).calls(HOSTILE_CALLS)
     assert {call.path for call in calls} == {method.path for method in methods()}
     sent = 0
     for _ in range(MAX_ROUNDS):
@@ -217,7 +217,7 @@ def test_no_bytes_break_the_service_and_a_refused_call_changes_no_row(
     assert digest(database) == before
     reasons = Counter(outcome.reason for _, outcome in refused)
     say(f"{sent} calls; at the end: {reasons}")
-    assert sent >= 20_000
+    assert sent >= 2 * HOSTILE_CALLS
     assert {call.path for call, _ in refused} == {method.path for method in methods()}
     # They were refused at every depth, from the bytes to the constraints.
     assert reasons.keys() >= {"REQUEST_MALFORMED", "FIELD_INVALID", "PAGE_TOKEN_INVALID", "REQUEST_ID_REUSED"}

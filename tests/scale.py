@@ -1,0 +1,32 @@
+"""How long and how often the tests look for what goes wrong rarely: a little in each run, a lot in `make soak`.
+
+TEST_SOAK=on asks for a lot. The tests that take their numbers from here are marked `soak`.
+"""
+
+import os
+
+IS_SOAK = os.environ.get("TEST_SOAK") == "on"
+
+HISTORY_SECONDS = 300.0 if IS_SOAK else 10.0
+"""For how long readers look for an old value after a new one."""
+
+CACHED_WRITES = 2_000 if IS_SOAK else 200
+"""Writes of which each has to show in a cache."""
+
+HOSTILE_CALLS = 40_000 if IS_SOAK else 2_500
+"""Different ones; those that are refused are sent again, at least once."""
+
+SWITCHES = 400 if IS_SOAK else 25
+"""Of a default or a selection, by each of 16 clients."""
+
+EDITS = 40 if IS_SOAK else 5
+"""By each of 16 clients, of one template."""
+
+ROLES = 128 if IS_SOAK else 16
+"""Changes of the role of another member, by each of 16 clients."""
+
+MOVED_TEMPLATES = 50_000 if IS_SOAK else 10_000
+"""Templates of one model that is replaced."""
+
+SECRETS = 1_000 if IS_SOAK else 200
+"""Keys of which no secret may be found anywhere."""
