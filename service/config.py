@@ -14,8 +14,9 @@ from service.actor import Role
 
 PREFIX = "OMNIFLO_"
 
-CONNECTIONS_BESIDE = 2
-"""The connections of a worker beside those of its threads: one that watches health, and one that hears of changes."""
+CONNECTIONS_BESIDE = 3
+"""The connections of a worker beside those of its threads: one that asks for health, one that hears of changes, and one
+for the upkeep."""
 
 
 class ConfigurationError(Exception):

@@ -60,7 +60,10 @@ class Gateway:
         """Answer one model, or raise OPENAI_MODEL_NOT_FOUND."""
         return self._ask(lambda client, options: _model(client.models.retrieve(openai_id, **options)), openai_id)
 
-    def close(self) -> None:
+    def start(self) -> None:
+        """Do nothing: it connects at the first question."""
+
+    def stop(self) -> None:
         """Give up what is being asked, and close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:

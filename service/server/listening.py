@@ -1,0 +1,57 @@
+"""gRPC servers: what they allow, and where they listen."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+
+_OPTIONS = {
+    "grpc.so_reuseport": 1,
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    # gRPC rejects metadata of this size, so it is one byte more than what is accepted.
+    "grpc.max_metadata_size": MAX_METADATA_BYTES + 1,
+    "grpc.absolute_max_metadata_size": MAX_METADATA_BYTES + 1,
+    # What one connection may ask for at once, and how long it may say nothing, or live.
+    "grpc.max_concurrent_streams": 100,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_connection_idle_ms": 5 * 60_000,
+    "grpc.max_connection_age_ms": 30 * 60_000,
+    "grpc.max_connection_age_grace_ms": 60_000,
+    # A peer that vanished without a word is noticed; one that pings more often than this is sent away.
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+}
+
+
+class Listening:
+    """A gRPC server as a part: it accepts calls from start to stop, and lets those that run finish."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        *,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        queue: int | None = None,
+        drain_seconds: float = 0.0,
+    ) -> None:
+        self.server = grpc.server(
+            pool, interceptors=list(interceptors), options=list(_OPTIONS.items()), maximum_concurrent_rpcs=queue
+        )
+        self._drain_seconds = drain_seconds
+
+    def add(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen on an address from `start` on, in plain text without credentials, and return its port."""
+        if credentials is None:
+            return self.server.add_insecure_port(address)
+        return self.server.add_secure_port(address, credentials)
+
+    def start(self) -> None:
+        self.server.start()
+
+    def stop(self) -> None:
+        """Accept nothing more, and end when running calls have, or when their time is up."""
+        self.server.stop(self._drain_seconds).wait()
