@@ -1,5 +1,6 @@
 """What the descriptors of all services promise, and what is true of every method."""
 
+from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -11,7 +12,7 @@ from grpc import StatusCode
 
 from omniflo.templates.v1.error_reason_pb2 import ErrorReason
 from service import errors
-from tests.conftest import Api, Database, fails
+from tests.conftest import ROOT, Api, Database, fails
 from tests.contract import samples
 from tests.contract.methods import (
     CREATES,
@@ -119,6 +120,20 @@ def test_an_update_takes_a_resource_with_an_etag_and_a_mask(method: Method) -> N
     assert "etag" in method.resource.fields_by_name
     mask = method.descriptor.input_type.fields_by_name["update_mask"]
     assert mask.message_type == FieldMask.DESCRIPTOR
+
+
+PROTOS = sorted(path.relative_to(ROOT / "protos").as_posix() for path in (ROOT / "protos").rglob("*.proto"))
+
+
+@pytest.mark.parametrize("proto", PROTOS)
+def test_every_file_says_where_its_code_goes(proto: str) -> None:
+    options = import_module(proto.replace("/", ".").replace(".proto", "_pb2")).DESCRIPTOR.GetOptions()
+    assert {field.name: value for field, value in options.ListFields()} == {
+        "csharp_namespace": "Omniflo.Templates.V1",
+        "go_package": "github.com/omniflo/templates/gen/go/omniflo/templates/v1;templatesv1",
+        "java_multiple_files": True,
+        "java_package": "com.omniflo.templates.v1",
+    }
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=NAME)
