@@ -2,9 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(shell find protos third_party -name '*.proto')
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# The contract as it was released. As text, so that a release's diff shows what the contract gained; without comments.
+BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes check proto migrate fmt bench bench-growth lock clean
+.PHONY: help run test test-modes check proto migrate fmt bench bench-growth lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -23,17 +26,15 @@ test-modes: .venv/installed ## the contract once more: without cache and prepare
 	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract $(ARGS); \
 	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
 
-check: .venv/installed ## format, lint, types, imports, and breaking changes against the last tag
+check: .venv/installed ## format, lint, types, imports, and breaking changes against the last release
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint
+	$(BIN)/buf breaking protos --against $(BASELINE)
 	$(BIN)/squawk migrations/*.sql
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null); \
-	if [ -n "$$tag" ]; then $(BIN)/buf breaking --against ".git#ref=refs/tags/$$tag"; \
-	else echo "buf breaking: no tag to compare with yet"; fi
 
 proto: .venv/installed ## compile protos/ into gen/
 	$(BIN)/python hatch_build.py
@@ -56,6 +57,14 @@ bench-growth: .venv/installed ## measure the service with up to a million templa
 lock: .venv/installed ## resolve pyproject.toml into requirements.lock anew, to the newest versions
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 		--extra embedded --group dev pyproject.toml --output-file requirements.lock
+
+release: check ## make the contract the one that later changes are compared with; the version is that of pyproject.toml
+	@test -z "$$(git status --porcelain)" || { echo "make release: commit or stash what git status shows first"; exit 1; }
+	@grep -qF '## [$(VERSION)]' CHANGELOG.md || { echo "make release: CHANGELOG.md has no section [$(VERSION)]"; exit 1; }
+	$(BIN)/buf build protos --exclude-source-info --output $(BASELINE)
+	@echo "Next: git commit --all --allow-empty --message 'Release $(VERSION)'"
+	@echo "      git tag --annotate v$(VERSION) --message 'Release $(VERSION)' && git push --follow-tags"
+	@echo "Then: the next version in pyproject.toml"
 
 clean: ## remove everything that was built or installed; the data in .data stays
 	rm -rf .venv gen dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
