@@ -118,6 +118,7 @@ class Server:
         self._plain = Listening(ThreadPoolExecutor(1, "probes"))
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
+        tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
@@ -125,9 +126,7 @@ class Server:
                 *([] if cache is None else [_Changes(cache, settings, url)]),
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
-                Upkeep(
-                    [*([] if self.identities is None else [noting(self.identities)]), purging()], probe.is_reachable
-                ),
+                Upkeep(tasks, probe.is_reachable),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 self._plain,
                 self._main,
