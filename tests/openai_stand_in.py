@@ -22,6 +22,9 @@ from openai.types.responses import ToolParam
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+PORT = 50080
+"""Where the command is served, so that the documentation can name it."""
+
 KEY = "stand-in"
 
 MODELS: dict[str, str | None] = {
@@ -65,12 +68,12 @@ class Fault(Enum):
 
 
 class StandIn:
-    """Serves `/v1/models` and `/v1/responses` on a free port of this machine, in threads of its own."""
+    """Serves `/v1/models` and `/v1/responses` on a port of this machine, a free one for 0, in threads of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.reset()
         self.ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -247,8 +250,8 @@ def _response(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(command: list[str]) -> int:
-    """Run the command beside a stand-in, and answer its exit code."""
-    stand_in = StandIn()
+    """Run the command beside a stand-in, and return its exit code."""
+    stand_in = StandIn(PORT)
     print(f"A stand-in for OpenAI: export OPENAI_BASE_URL={stand_in.url} OPENAI_API_KEY={KEY}", flush=True)
     environment = {**os.environ, "OPENAI_BASE_URL": stand_in.url, "OPENAI_API_KEY": KEY}
     with subprocess.Popen(command, env=environment) as process:

@@ -71,7 +71,7 @@ def _welcome(settings: Settings) -> str:
     address = settings.listen
     if settings.auth != "none":
         listeners = ", ".join(settings.listeners().values())
-        return f"Serving on {listeners}. Calls need an identity: README.md, Who may do what. Ctrl-C stops it."
+        return f"Serving on {listeners}. Calls need an identity: docs/access.md. Ctrl-C stops it."
     calls = [
         ("TemplateTypeService/ListTemplateTypes", "{}"),
         ("UserService/ProvisionUser", '{"clerk_id": "user_1"}'),

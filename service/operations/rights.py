@@ -1,4 +1,4 @@
-"""Who may do what: the one place where it is decided. README.md has it as a table.
+"""Who may do what: the one place where it is decided. docs/access.md has it as a table.
 
 What an actor may not read does not exist: the error is the one of a thing that is not there. What it may read and not
 write is PERMISSION_DENIED.

@@ -47,10 +47,10 @@ class Envoy:
             "ENVOY_CERT": proxy.cert,
             "ENVOY_KEY": proxy.key,
             "ENVOY_CLIENT_CA": mesh.authority.path,
-            "OMNIFLO_ADDRESS": "127.0.0.1",
-            "OMNIFLO_PORT": upstream,
-            "OMNIFLO_CA": mesh.authority.path,
-            "OMNIFLO_NAME": "localhost",
+            "UPSTREAM_ADDRESS": "127.0.0.1",
+            "UPSTREAM_PORT": upstream,
+            "UPSTREAM_CA": mesh.authority.path,
+            "UPSTREAM_NAME": "localhost",
         }
         # The comment that explains the placeholders has one as well.
         text = Template(EXAMPLE.read_text().replace("${NAME}", "$${NAME}")).substitute(values)

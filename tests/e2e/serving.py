@@ -42,7 +42,7 @@ class Service:
 
 
 @contextmanager
-def serving(url: str, log: Path, **settings: object) -> Iterator[Service]:
+def serving(url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
     """Serve that database, migrated, on a free port for the time of the block."""
     settings = {
         "database_url": url,
@@ -56,7 +56,7 @@ def serving(url: str, log: Path, **settings: object) -> Iterator[Service]:
     environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--migrate"],
+            [sys.executable, "-m", "service", "serve", "--migrate", *flags],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

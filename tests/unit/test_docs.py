@@ -1,0 +1,62 @@
+"""The documentation names what there is: settings, methods, reasons, and files."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from service.config import Settings, variable
+from service.errors import Reason
+from tests.conftest import ROOT
+from tests.contract.methods import METHODS
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench" / "README.md"]
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """Return the cells of the rows of the table that begins with the header."""
+    rows = (ROOT / page).read_text().partition(header)[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def names(cells: list[str]) -> list[str]:
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_every_setting_is_in_the_table_of_settings() -> None:
+    rows = table("docs/operators.md", "| variable | default | meaning |")
+    assert sorted(names([row[0] for row in rows])) == sorted(map(variable, Settings.model_fields))
+
+
+def test_every_method_is_in_the_table_of_services() -> None:
+    rows = table("docs/callers.md", "| service | methods |")
+    named = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows}
+    methods: dict[str, list[str]] = {}
+    for method in METHODS:
+        methods.setdefault(method.descriptor.containing_service.name, []).append(method.name)
+    assert {name: sorted(found) for name, found in named.items()} == {
+        name: sorted(found) for name, found in methods.items()
+    }
+
+
+def test_every_reason_is_in_the_table_of_errors() -> None:
+    rows = table("docs/callers.md", "| code | reasons | what to do |")
+    assert sorted(names([row[1] for row in rows])) == sorted(get_args(Reason))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
