@@ -11,32 +11,32 @@ Role = Literal["reader", "writer", "admin"]
 @dataclass(frozen=True)
 class Actor:
     name: str
-    """What request ids are kept apart by, and what the log calls the caller."""
+    """The namespace of request ids, and the caller in the log."""
     is_trusted: bool = False
-    """May do everything, and names in its requests the user that it is done for."""
+    """May do everything. Its requests name the user they are about."""
     user_id: str | None = None
-    """The user who calls, or whom a service calls for."""
+    """The user that calls, or that a service calls for."""
     role: Role | None = None
     """Of a service."""
     is_admin: bool = False
     """Writes what belongs to the platform."""
-    is_lessened: bool = False
-    """Calls for an administrator of the platform without being one: a key of the user's would have more than it has."""
+    is_below_user: bool = False
+    """A service below role admin that acts for a platform administrator: it must not create that user's keys."""
     is_reader: bool = False
     """Writes nothing."""
     api_key_id: str | None = None
     """The API key that it calls with, if it does."""
     organization_id: str | None = None
-    """Where the only key that it has is good: outside it only reads what is platform-wide."""
+    """The organization that its API key is limited to. Elsewhere it only reads what is platform-wide."""
 
     @property
     def is_service(self) -> bool:
-        """Whether it is a service that calls for nobody."""
+        """Whether it is a service that does not act for a user."""
         return self.role is not None and self.user_id is None
 
 
 NOBODY = Actor("nobody", is_reader=True)
-"""A caller who has not been authenticated."""
+"""A caller that has not been authenticated."""
 
 ANONYMOUS = Actor("anonymous", is_trusted=True)
 """Every caller where calls are not authenticated."""

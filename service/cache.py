@@ -1,4 +1,4 @@
-"""Encoded answers, kept as long as nothing that they were made of has changed. It knows when it cannot know."""
+"""Encoded responses, kept until something they depend on changes. Stops serving when it may have missed a change."""
 
 import threading
 import time
@@ -12,21 +12,21 @@ from cachetools import LRUCache
 from service.tags import EVERYTHING
 
 LIVE_SECONDS = 0.9
-"""For how long it may be that no change was heard of before nothing is answered from here."""
+"""After how long without word from the database nothing is served from here."""
 STALE_SECONDS = 600.0
-"""How old an answer may be that is given while the database is away, to who asks for it."""
+"""How old a response may be that is served while the database is unreachable, to a caller that accepts it."""
 AWAY_SECONDS = 0.5
-"""How long a caller who takes what was last known waits for a database that does not answer."""
+"""How long a caller that accepts the last known response waits for a database that does not respond."""
 
 _OVERHEAD = 600
-"""What an entry takes beside its key and its answer: measured, CPython 3.11."""
+"""The bytes that an entry takes beside its key and its response: measured, CPython 3.11."""
 _MAX_CHANGES = 100_000
 _MAX_STATES = 100_000
 
 State = int | str | None
 
 Seen = dict[str, State]
-"""What an answer is made of: the tag of each thing, and in which state it was, where that is known."""
+"""What a response depends on: the tag of each thing, and its state where that is known."""
 
 _seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 
@@ -40,7 +40,7 @@ def saw(tag: str, state: State = None) -> None:
 
 @contextmanager
 def watching() -> Iterator[Seen]:
-    """Answer what is seen in the block."""
+    """Yield what is seen in the block."""
     seen: Seen = {}
     reset = _seen.set(seen)
     try:
@@ -57,14 +57,14 @@ class _Entry(NamedTuple):
 
 
 class Cache:
-    """A bounded number of octets of answers.
+    """A bounded number of bytes of responses.
 
-    Each change has a number. An entry is good while no tag of its has changed since the number at which its reading
-    began: so what was read before a change is never put back after it.
+    Each change has a number. An entry is valid while none of its tags has changed since the number at which its reading
+    began, so what was read before a change is never put back after it.
     """
 
-    def __init__(self, max_octets: int) -> None:
-        self._entries: LRUCache[Hashable, _Entry] = LRUCache(max_octets, getsizeof=_octets)
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: LRUCache[Hashable, _Entry] = LRUCache(max_bytes, getsizeof=_size)
         self._changed: dict[str, int] = {}
         self._states: LRUCache[str, State] = LRUCache(_MAX_STATES)
         self._changes = self._floor = 0
@@ -76,31 +76,31 @@ class Cache:
         return self.seconds_behind() < LIVE_SECONDS
 
     def seconds_behind(self) -> float:
-        """Answer for how long changes may have been missed; infinity where it is not known."""
+        """Return for how long changes may have been missed; infinity where it is not known."""
         return time.monotonic() - self._confirmed
 
     def confirm(self, moment: float) -> None:
-        """Say that every change up to then is known, on the clock of `time.monotonic`."""
+        """Record that every change up to this moment, on the clock of `time.monotonic`, is known."""
         self._confirmed = moment
 
     def begin(self) -> int:
-        """Answer what `put` wants to know: call it before anything is read."""
+        """Return the number that `put` needs; call it before anything is read."""
         return self._changes
 
     def get(self, key: Hashable) -> bytes | None:
-        """Answer what is kept under the key, unless it has changed or may have."""
+        """Return the response kept under the key, unless it has changed or may have."""
         return self._get(key) if self.is_live() else None
 
     def last_known(self, key: Hashable) -> tuple[bytes, float] | None:
-        """Answer what held when changes were last known, and how many seconds ago that was."""
+        """Return the response as it was when changes were last known, and how many seconds ago that was."""
         age = self.seconds_behind()
         answer = self._get(key) if age <= STALE_SECONDS else None
         return None if answer is None else (answer, age)
 
     def note(self, seen: Seen) -> None:
-        """Take what was seen in a state that is new here for changed, before it is heard of.
+        """Treat a row seen in a new state as changed, without waiting for its notification.
 
-        Whoever was answered with the new state is not answered with the old one after it.
+        A caller that has seen the new state never sees the old one after it.
         """
         with self._lock:
             changed = [
@@ -110,18 +110,18 @@ class Cache:
         self.change(changed)
 
     def put(self, key: Hashable, answer: bytes, seen: Seen, began: int) -> None:
-        """Keep an answer whose reading began then, unless what it is made of has changed meanwhile.
+        """Keep a response whose reading began then, unless something it depends on has changed meanwhile.
 
         One that depends on nothing is not kept: no change would ever end it.
         """
         entry = _Entry(answer, tuple(seen), began)
-        if not seen or not self.is_live() or not self._is_good(entry) or _octets(entry) > self._entries.maxsize:
+        if not seen or not self.is_live() or not self._is_good(entry) or _size(entry) > self._entries.maxsize:
             return
         with self._lock:
             self._entries[key] = entry
 
     def change(self, tags: Iterable[str]) -> None:
-        """Forget what is made of any of these."""
+        """Forget what depends on any of these tags."""
         with self._lock:
             for tag in tags:
                 self._changes += 1
@@ -157,5 +157,5 @@ class Cache:
         return entry.since >= self._floor and all(changed.get(tag, 0) <= entry.since for tag in entry.tags)
 
 
-def _octets(entry: _Entry) -> int:
+def _size(entry: _Entry) -> int:
     return len(entry.answer) + _OVERHEAD

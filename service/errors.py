@@ -152,7 +152,7 @@ def field_invalid(*violations: tuple[str, str]) -> InvalidArgument:
 
 
 def violated(constraint: str | None) -> Error | None:
-    """Answer the error of a violated constraint, or None when there is none by that name."""
+    """Return the error of a violated constraint, or None when there is none by that name."""
     error = CONSTRAINTS.get(constraint or "")
     # A new one for each call that raises it: an exception carries its own traceback.
     return error and type(error)(error.reason, error.message, error.metadata, violations=error.violations)

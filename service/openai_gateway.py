@@ -1,4 +1,4 @@
-"""OpenAI, as this service asks it: the only module that imports its SDK."""
+"""Requests to OpenAI. The only module that imports its SDK."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READ_SECONDS = 20.0
 TRIES = 3
 BACKOFF_SECONDS = 0.25
 MARGIN_SECONDS = 0.2
-"""What is left of the caller's time for the answer."""
+"""How much of the caller's time is kept for the response."""
 MAX_RETRY_SECONDS = 3600.0
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -41,7 +41,7 @@ class ListedModel(NamedTuple):
 
 
 class Gateway:
-    """Asks OpenAI, never for longer than the caller's deadline, and calls its failures by our names."""
+    """Asks OpenAI, within the caller's deadline, and raises its failures as errors of this service."""
 
     def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
         self._api_key = api_key
@@ -53,11 +53,11 @@ class Gateway:
         self._threads = ThreadPoolExecutor(32, "openai")
 
     def models(self) -> list[ListedModel]:
-        """Answer all models that OpenAI serves to this key, by openai_id."""
+        """Return all models that OpenAI serves to this key, by openai_id."""
         return self._ask(lambda client, options: sorted(map(_model, client.models.list(**options).data)))
 
     def model(self, openai_id: str) -> ListedModel:
-        """Answer one model, or raise OPENAI_MODEL_NOT_FOUND."""
+        """Return one model, or raise OPENAI_MODEL_NOT_FOUND."""
         return self._ask(lambda client, options: _model(client.models.retrieve(openai_id, **options)), openai_id)
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class Gateway:
                 failure = _refusal(error, openai_id)
                 is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults
             except (openai.OpenAIError, TimeoutError, ValueError, TypeError, AttributeError):
-                # No answer, or one that is cut short or is no answer to the question.
+                # No response, or one that is cut short or invalid.
                 failure, is_fault = _unavailable({}), True
             pause = BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             if not is_fault or attempt == TRIES - 1 or time.monotonic() + pause >= give_up:
@@ -155,11 +155,11 @@ def _refusal(error: openai.APIStatusError, openai_id: str | None) -> errors.Erro
 
 
 def _unavailable(metadata: dict[str, str]) -> errors.Unavailable:
-    return errors.Unavailable("OPENAI_UNAVAILABLE", "OpenAI does not answer as it should", metadata)
+    return errors.Unavailable("OPENAI_UNAVAILABLE", "OpenAI failed, or sent an invalid response", metadata)
 
 
 def _retry_after(header: str | None) -> float:
-    """Answer the seconds of a Retry-After, which is a number or a date; 1 when there is none to be read."""
+    """Return the seconds of a Retry-After, which is a number or a date; 1 when there is none to be read."""
     try:
         seconds = float(header or "")
     except ValueError:

@@ -15,7 +15,7 @@ MAX_OCTETS = 4096
 
 
 def of(error: errors.Error) -> Status:
-    """Answer the status of an error, with exactly one ErrorInfo."""
+    """Return the status of an error, with exactly one ErrorInfo."""
     info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     details: list[BadRequest | RetryInfo] = []
     if error.violations:
@@ -33,7 +33,7 @@ def of(error: errors.Error) -> Status:
 
 
 def _bad_request(error: errors.Error, info: ErrorInfo) -> BadRequest:
-    """Answer as many violations as fit, and count the others in the metadata of the ErrorInfo."""
+    """Return as many violations as fit, and count the others in the metadata of the ErrorInfo."""
     bad_request = BadRequest()
     for field, description in error.violations[:MAX_VIOLATIONS]:
         violation = bad_request.field_violations.add(field=field, description=description)

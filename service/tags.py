@@ -1,4 +1,4 @@
-"""The names of what cached answers are made of. The triggers spell the same names for what a change has changed."""
+"""The names of what cached responses depend on. The triggers name what has changed in the same way."""
 
 PREFIXES = frozenset({"template", "type", "default", "model", "user"})
 """What the triggers of migrations/0012_changes.up.sql name, each by an id after a colon."""

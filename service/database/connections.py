@@ -47,7 +47,7 @@ def _wait(connection: Any) -> None:
 
 
 def connect(url: str) -> Any:
-    """Answer a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
+    """Return a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
     bound_waits()
     connection = psycopg2.connect(url, **OPTIONS)
     connection.autocommit = True

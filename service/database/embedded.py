@@ -52,7 +52,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start, and wait until it accepts connections."""
         log = self.data_dir / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
@@ -96,7 +96,7 @@ class Server:
             shutil.chown(self.data_dir, self._owner)
 
     def _reachable(self, binaries: Path) -> Path:
-        """Answer where the owner finds the binaries: a copy beside the socket, where the folders above are closed.
+        """Return where the owner finds the binaries: a copy beside the socket, where the folders above are closed.
 
         PostgreSQL asks whether it may execute them with access(2), which looks at no capability.
         """
@@ -164,7 +164,7 @@ class Server:
 
 @contextmanager
 def running(data_dir: Path, options: Sequence[str] = ()) -> Iterator[str]:
-    """Answer the URL of the PostgreSQL in `data_dir`: the one that runs already, or one for the time of the block."""
+    """Return the URL of the PostgreSQL in `data_dir`: the one that runs already, or one for the time of the block."""
     found = _pid_file(data_dir.resolve() / "postgresql")
     if found is not None and found.accepts_connections():
         yield _url(found.socket_dir)

@@ -54,7 +54,7 @@ class Database(pw.PostgresqlDatabase):
         self.prepares = True
         """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
         self.on_change: list[Callable[[Sequence[str]], None]] = []
-        """Whom to tell what a transaction has changed, when it has been committed and before anybody is answered."""
+        """Called with what a transaction has changed, after its commit and before its caller gets a response."""
 
     def configure(self, url: str, *, prepares: bool = True) -> None:
         """Name the server; nothing connects yet."""
@@ -118,7 +118,7 @@ class Database(pw.PostgresqlDatabase):
                 tell(changes)
 
     def _changes(self) -> list[str]:
-        """Answer what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
+        """Return what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
         ((noted,),) = self.execute_sql("select current_setting(%s, true)", [CHANGED]).fetchall()
         return (noted or "").splitlines()
 

@@ -51,7 +51,7 @@ def read(operation: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def session() -> Iterator[Any]:
-    """Answer a connection in autocommit for what is no operation, such as migrations, and close it afterwards."""
+    """Yield a connection in autocommit for work outside operations, such as migrations, and close it afterwards."""
     database.drop()
     try:
         yield database.connection()
@@ -105,7 +105,7 @@ def _attempt(operation: Callable[[], T]) -> T:
 
 
 def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error | None, bool]:
-    """Answer what a failure means to a caller, or None when it is a fault of ours, and whether to try again."""
+    """Return the error that a caller gets, None for a fault of ours, and whether to try again."""
     code = sqlstate(error) or ""
     if database.is_lost() or code.startswith(_UNAVAILABLE_CLASSES) or code == errorcodes.READ_ONLY_SQL_TRANSACTION:
         if code == errorcodes.QUERY_CANCELED:
@@ -116,7 +116,7 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
         database.prepares = False
         return errors.Unavailable("DATABASE_UNAVAILABLE", "the database lost a prepared statement"), True
     if code == errorcodes.FEATURE_NOT_SUPPORTED and thread.prepared:
-        # A migration changed what a prepared statement answers.
+        # A migration changed the columns that a prepared statement returns.
         database.drop()
         return errors.Unavailable("DATABASE_UNAVAILABLE", "the schema of the database has changed"), True
     if code in {errorcodes.SERIALIZATION_FAILURE, errorcodes.DEADLOCK_DETECTED}:
@@ -127,7 +127,7 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
 
 
 def sqlstate(error: Exception) -> str | None:
-    """Answer PostgreSQL's code of an error, where it is one of PostgreSQL's."""
+    """Return PostgreSQL's code of an error, where it is one of PostgreSQL's."""
     return getattr(getattr(error, "orig", error), "pgcode", None)
 
 
@@ -137,5 +137,5 @@ def is_lock_timeout(error: Exception) -> bool:
 
 
 def _constraint(error: Exception) -> str | None:
-    """Answer the name of the constraint that was violated."""
+    """Return the name of the constraint that was violated."""
     return getattr(getattr(getattr(error, "orig", error), "diag", None), "constraint_name", None)

@@ -8,7 +8,7 @@ from cryptography import x509
 
 @functools.lru_cache(1024)
 def names_in(pem: bytes) -> Sequence[str]:
-    """Answer the URIs and DNS names of a certificate."""
+    """Return the URIs and DNS names of a certificate."""
     # grpcio has them in `peer_uri` and `peer_dns`, but cut at U+0000, behind which another's domain may stand.
     try:
         extensions = x509.load_pem_x509_certificate(pem).extensions

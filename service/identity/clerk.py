@@ -1,4 +1,4 @@
-"""Sessions of Clerk: their tokens are verified here, with Clerk's public keys, and nobody is asked for each."""
+"""Sessions of Clerk: their tokens are verified here, offline, with Clerk's public keys."""
 
 import threading
 import time
@@ -16,12 +16,12 @@ SKEW_SECONDS = 5
 REFRESH_SECONDS = 300.0
 """After how long keys are fetched again, so that one that was withdrawn is forgotten."""
 UNKNOWN_SECONDS = 30.0
-"""How often a key that is not known may have them fetched before that."""
+"""How often an unknown key may cause a fetch before that."""
 EMPTY_SECONDS = 1.0
 """How often they are fetched while none is known."""
 FETCH_SECONDS = 2.0
-MAX_OCTETS = 256 * 1024
-PIECE_OCTETS = 16 * 1024
+MAX_BYTES = 256 * 1024
+PIECE_BYTES = 16 * 1024
 MAX_ID = 255
 
 _HEADERS = {"alg", "cat", "kid", "typ"}
@@ -38,7 +38,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Keys:
-    """The public keys at a URL. They are good on while the URL is away."""
+    """The public keys at a URL. They stay valid while the URL is unreachable."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -49,12 +49,12 @@ class Keys:
         self._fetched = self._missed = float("-inf")
 
     def key(self, id: str) -> jwt.PyJWK | None:
-        """Answer the key, or None when there is none of that id; Unavailable when no key is known at all."""
+        """Return the key, or None when there is none of that id; Unavailable when no key is known at all."""
         if id not in self._keys:
             # Somebody else may have fetched it since.
             fetching = self._begin(lambda: id not in self._keys and self._is_worth_a_miss())
             if fetching is not None:
-                # Of a fetch that takes longer, only those wait that came with it.
+                # Only the callers that started a fetch wait for one that takes longer.
                 left = self._fetched + FETCH_SECONDS - time.monotonic()
                 fetching.join(max(0.0, min(left, deadline.remaining())))
         elif time.monotonic() - self._fetched > REFRESH_SECONDS:
@@ -65,7 +65,7 @@ class Keys:
         return self._keys.get(id)
 
     def _begin(self, is_wanted: Callable[[], bool]) -> threading.Thread | None:
-        """Answer the thread that fetches the keys, once for all who want them; None when none does."""
+        """Return the thread that fetches the keys, once for all who want them; None when none does."""
         with self._lock:
             if (self._fetching is None or not self._fetching.is_alive()) and is_wanted():
                 self._fetched = time.monotonic()
@@ -89,10 +89,10 @@ class Keys:
                 give_up = time.monotonic() + FETCH_SECONDS
                 data = b""
                 # In pieces, since the timeout is for each of them.
-                while (piece := answer.read1(PIECE_OCTETS)) and len(data) <= MAX_OCTETS and time.monotonic() < give_up:
+                while (piece := answer.read1(PIECE_BYTES)) and len(data) <= MAX_BYTES and time.monotonic() < give_up:
                     data += piece
             keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(data.decode()).keys if key.key_id}
-        except Exception as fault:  # noqa: BLE001 - whatever the answer is; what is known is kept
+        except Exception as fault:  # noqa: BLE001 - whatever was sent; the known keys are kept
             _log.error("session keys", url=self._url, error=type(fault).__name__)
             return
         if keys:
@@ -100,7 +100,7 @@ class Keys:
 
 
 class Sessions:
-    """What tells a session that counts from any other token."""
+    """Tells valid sessions from all other tokens."""
 
     def __init__(self, issuer: str, keys: Keys | str, parties: Iterable[str], *, allow_no_party: bool) -> None:
         self._issuer = issuer
@@ -110,7 +110,7 @@ class Sessions:
         self._allow_no_party = allow_no_party
 
     def user(self, token: str) -> tuple[str, float] | None:
-        """Answer the Clerk id of the session's user and the seconds until the session ends; None when it is none."""
+        """Return the Clerk id of the session's user and the seconds until the session ends; None when it is none."""
         try:
             return self._user(token)
         except (jwt.PyJWTError, ValueError):
@@ -139,7 +139,7 @@ class Sessions:
         user, session = claims["sub"], claims["sid"]
         if not (isinstance(session, str) and session and isinstance(user, str) and 0 < len(user) <= MAX_ID):
             return None
-        # U+0000 and half a character are nothing that a database could keep.
+        # A database can store neither U+0000 nor half of a surrogate pair.
         return (user, float(claims["exp"]) + SKEW_SECONDS - time.time()) if user.isprintable() else None
 
     def _is_of_party(self, party: object) -> bool:

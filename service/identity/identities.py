@@ -23,21 +23,21 @@ CLERK = "clerk:"
 """What stands before an id of Clerk's in `x-omniflo-user`."""
 
 TRUST_SECONDS = 3.0
-"""For how long what was found out about a caller holds: a key that is revoked is refused after that, everywhere."""
+"""How long a caller is remembered: a key that is revoked is rejected everywhere after that."""
 RIGHTS_SECONDS = 5.0
-"""How long before the database went away a caller must have been checked, to be let in without it."""
+"""How long before an outage a caller may have been checked last, to be accepted during it."""
 MAX_KNOWN = 10_000
 """How many callers are remembered."""
 
 
 class _Known(NamedTuple):
-    """What was found out about a credential; times are on the clock of `time.monotonic`."""
+    """What is known of a credential. Times are on the clock of `time.monotonic`."""
 
     actor: Actor
     ends: float
     """When the credential itself ends."""
     checked: float = 0.0
-    """When it was found out."""
+    """When that was checked."""
 
 
 class Identities:
@@ -67,15 +67,15 @@ class Identities:
             self._known.clear()
 
     def used_keys(self) -> list[str]:
-        """Answer the API keys that were used since this was last asked."""
+        """Return the API keys that were used since this was last asked."""
         with self._lock:
             used, self._used = self._used, set()
         return sorted(used)
 
     def of_bearer(self, token: str, behind: float) -> Actor:
-        """Answer who calls with an API key or with the token of a session.
+        """Return the actor of an API key or of a session's token.
 
-        `behind` is for how many seconds the database has been away, for a call that goes on without it, or else 0.
+        `behind` is for how many seconds the database has been unreachable, for a call that accepts that, or else 0.
         """
         is_key = token.startswith(api_keys.PREFIX)
         known = self._remembered(CREDENTIAL, token, self._key if is_key else self._session, behind)
@@ -85,7 +85,7 @@ class Identities:
         return known.actor
 
     def of_certificate(self, names: Sequence[str], user: str | None, behind: float) -> Actor:
-        """Answer the service whose certificate has the names, calling for a user or for nobody; `behind` as above."""
+        """Return the service whose certificate has these names, acting for a user or for itself; `behind` as above."""
         of_services = [name for name in names if name in self._services]
         if len(of_services) != 1 or not self._proxies.isdisjoint(names):
             refuse()
@@ -101,14 +101,14 @@ class Identities:
             name=f"service:{name} for {person.name}",
             role=role,
             is_admin=role == "admin" and person.is_admin,
-            is_lessened=role != "admin" and person.is_admin,
+            is_below_user=role != "admin" and person.is_admin,
         )
 
     def is_proxy(self, names: Sequence[str]) -> bool:
         return not self._proxies.isdisjoint(names)
 
     def _remembered(self, header: str, value: str, find: Callable[[str], _Known], behind: float) -> _Known:
-        # What is remembered cannot be called with; and what one header says is never taken for what another does.
+        # Only a digest is kept: it is no credential. The header is part of it, so one never passes for another.
         digest = sha256(f"{header}:{value}".encode()).digest()
         now = time.monotonic()
         with self._lock:
@@ -119,7 +119,7 @@ class Identities:
             with time_limit(AWAY_SECONDS) if behind else nullcontext():
                 found = find(value)._replace(checked=now)
         except (errors.Unavailable, errors.DeadlineExceeded):
-            # Whoever was let in until the database went away stays in, if the call is one that goes on without it.
+            # A call that accepts stale responses keeps a caller that was authenticated before the outage.
             if not behind or known is None or now >= known.ends or known.checked < now - behind - RIGHTS_SECONDS:
                 raise
             return known

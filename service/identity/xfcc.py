@@ -1,4 +1,4 @@
-"""The header in which a proxy says whose certificate it saw: Envoy's x-forwarded-client-cert. Pure."""
+"""Envoy's header x-forwarded-client-cert, in which a proxy names the certificate of its caller. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ _PAIR = re.compile(r'(?P<key>[A-Za-z]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<pla
 
 
 def names(values: Sequence[str]) -> list[str]:
-    """Answer the SPIFFE URI of the one certificate that the header is about, or the DNS names of one without.
+    """Return the SPIFFE URI in the header, or the DNS names of a certificate without one.
 
-    ValueError when the header does not stand exactly once, is no such header, is about several certificates, names
-    several URIs, or a DNS name before one: a proxy that replaces it, as SANITIZE_SET makes Envoy do, sends nothing of
-    the kind.
+    ValueError when the header occurs more than once, is malformed, or names several certificates, several URIs, or a
+    DNS name before a URI. A proxy that replaces the header, as Envoy does with SANITIZE_SET, sends none of these.
     """
     (value,) = values
     pairs: list[tuple[str, str]] = []

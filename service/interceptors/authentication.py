@@ -1,4 +1,4 @@
-"""Runs each call as its caller. Anyone without credentials that count is refused."""
+"""Runs each call as its caller. A call without valid credentials is rejected."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Authentication(Interceptor):
         user = _only(metadata.get(USER))
         identities = self._identities
         if identities is None:
-            # The caller believes to be bounded by what the user may, and is not.
+            # The caller expects the user's rights to apply; without authentication they would not.
             if user is not None:
                 refuse()
             return ANONYMOUS
@@ -58,7 +58,7 @@ class Authentication(Interceptor):
         return identities.of_certificate(names, user, behind)
 
     def _seconds_away(self, method: str, metadata: Mapping[str, list[str | bytes]]) -> float:
-        """Answer for how long the database has been away, for a call that may be answered without it; else 0."""
+        """Return for how many seconds the database has been unreachable, for a call that accepts that; else 0."""
         if self._cache is None or method not in consistency.METHODS:
             return 0.0
         if metadata.get(consistency.HEADER) != [consistency.AVAILABLE]:
@@ -68,7 +68,7 @@ class Authentication(Interceptor):
 
 
 def _only(values: Sequence[str | bytes] | None) -> str | None:
-    """Answer the one value of a header, or None where it is absent."""
+    """Return the one value of a header, or None where it is absent."""
     if values is None:
         return None
     if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
@@ -77,8 +77,8 @@ def _only(values: Sequence[str | bytes] | None) -> str | None:
 
 
 def _names_of(context: grpc.ServicerContext) -> Sequence[str]:
-    """Answer the names in the certificate that the peer has shown and proved."""
-    # Its types say that a value is bytes, and it is a list of them.
+    """Return the names in the peer's certificate, which TLS has verified."""
+    # The type stubs say bytes for each value; it is a list of bytes.
     shown: Mapping[str, Any] = context.auth_context()
     return [name for pem in shown.get("x509_pem_cert", ()) for name in names_in(pem)]
 

@@ -1,4 +1,4 @@
-"""Answers from the cache: looked up by the bytes of the request, for a caller of the same rights."""
+"""Responses from the cache: looked up by the bytes of the request, for a caller with the same rights."""
 
 import time
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Caching(Interceptor):
 
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """Let what other methods have seen count, too."""
+        """State seen by uncached methods also invalidates."""
         del method, context
         with watching() as seen:
             yield
@@ -53,7 +53,7 @@ class Caching(Interceptor):
         def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
             wanted = consistency.of(context)
             caller = actor.current()
-            # What the caller may read is a part of the key. A rendering warns by the day.
+            # The caller's rights are part of the key. So is the day: renderings warn by it.
             day = int(time.time()) // _DAY_SECONDS
             key = (method, data, caller.is_trusted, caller.user_id, caller.organization_id, day)
             if wanted != consistency.STRONG and (known := self._cache.get(key)) is not None:

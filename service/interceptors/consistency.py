@@ -1,4 +1,4 @@
-"""How fresh an answer the caller wants: the metadata `x-omniflo-consistency`."""
+"""How fresh a response the caller wants: the metadata `x-omniflo-consistency`."""
 
 import grpc
 
@@ -9,7 +9,7 @@ DEFAULT = "default"
 STRONG = "strong"
 """From the database."""
 AVAILABLE = "available"
-"""While the database is away, what was last known."""
+"""While the database is unreachable, the last known response."""
 
 METHODS = frozenset(
     f"/omniflo.templates.v1.{name}"
@@ -20,7 +20,7 @@ METHODS = frozenset(
         "SelectionService/ResolveTemplate",
     )
 )
-"""The methods that a caller has the choice for: their answers are cached."""
+"""The methods that give the caller the choice: their responses are cached."""
 
 
 def of(context: grpc.ServicerContext) -> str:

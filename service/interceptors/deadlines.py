@@ -25,7 +25,7 @@ class Deadlines(Interceptor):
 
 def _limit(context: grpc.ServicerContext, longest: float) -> AbstractContextManager[None]:
     remaining = context.time_remaining()
-    # A call that waited in the queue until its caller gave up is not begun.
+    # Its caller may have given up while it waited in the queue.
     if not context.is_active() or (remaining is not None and remaining <= 0):
         raise errors.deadline_exceeded()
     return time_limit(longest if remaining is None else min(remaining, longest))

@@ -1,4 +1,4 @@
-"""Errors to statuses, and bytes that are no message to an error."""
+"""Turns errors into statuses, and malformed requests into an error."""
 
 import secrets
 import traceback
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 class Errors(Interceptor):
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
-        return _Answering(method, context)
+        return _Mapping(method, context)
 
     def received(self, request: Any) -> None:
         if isinstance(request, _Malformed):
@@ -30,12 +30,12 @@ class Errors(Interceptor):
     def wrap(self, method: str, handler: Any) -> Any:
         wrapped: Any = super().wrap(method, handler)
         if handler.request_deserializer is None:
-            # Whoever is inside takes the bytes.
+            # An inner interceptor takes the bytes.
             return wrapped
         return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
 
 
-class _Answering:
+class _Mapping:
     """Ends a call with a status where the block raises."""
 
     def __init__(self, method: str, context: grpc.ServicerContext) -> None:
@@ -50,7 +50,7 @@ class _Answering:
             return
         failure = failure_of(self._method, fault)
         logging.add(reason=failure.reason)
-        # Raises, which tells grpcio that the call is over.
+        # Raises: that is how grpcio learns that the call is over.
         self._context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
 
 
@@ -75,7 +75,7 @@ def end(context: Any, send: Send, failure: errors.Error) -> None:
 
 
 def _described(fault: Exception) -> dict[str, Any]:
-    """Answer what the log may hold of a fault: where and what, but no message, which may quote a request or a row."""
+    """Return what is logged of a fault: its kind and place, and no message, which may quote a request or a row."""
     frames = traceback.extract_tb(fault.__traceback__)
     return {
         "error": type(fault).__name__,
@@ -89,11 +89,11 @@ def malformed() -> errors.InvalidArgument:
 
 
 class _Malformed:
-    """What came instead of a message."""
+    """Takes the place of a request that cannot be parsed."""
 
 
 def _deserializer(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Answer a parser that never raises: grpcio would answer UNKNOWN with the name of a class."""
+    """Return a parser that never raises: grpcio would end the call with UNKNOWN and the name of a class."""
 
     def deserialize(data: bytes) -> Any:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
-"""grpcio's own services, which answer everybody and pass as they are. Every other method is wrapped."""
+"""grpcio's own services, which are open to everybody and not wrapped. Every other method is."""
 
 Send = Callable[[Any], None]
 """Sends a message of a callback stream, or ends the stream with None."""

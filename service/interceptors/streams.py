@@ -14,9 +14,9 @@ from service.interceptors.errors import end
 from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, like
 
 CHECK_SECONDS = 1.0
-"""How often it is looked for streams whose time is up, and how long one has to end by itself."""
+"""How often streams are checked, and how long one whose time is up has to end by itself."""
 SPREAD = 0.1
-"""By which part of it the longest time differs, so that streams that were opened together do not end together."""
+"""The longest time varies by this part of it, so that streams opened together do not end together."""
 
 
 class _Stream:

@@ -27,7 +27,7 @@ class Validation(Interceptor):
 
 
 def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
-    """Answer the lists that have more items than they may."""
+    """Return the lists that have more items than they may."""
     for field, value in message.ListFields():
         name = f"{path}{field.name}"
         limit = _max_items(field) if field.is_repeated else 0
@@ -53,7 +53,7 @@ def _max_items(field: FieldDescriptor) -> int:
 
 
 def _violation(violation: protovalidate.Violation) -> tuple[str, str]:
-    """Answer the path of the field and its rule; a rule of a whole request has the path for its id."""
+    """Return the path of the field and its rule; a rule of a whole request has the path for its id."""
     proto = violation.proto
     path = ""
     for element in proto.field.elements if proto.field is not None else ():

@@ -1,4 +1,4 @@
-"""The keys that programs call with, which are not here: a key is compared with its digest, and never read."""
+"""API keys. A row has the digest of a secret, never the secret."""
 
 import peewee as pw
 

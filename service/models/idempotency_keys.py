@@ -1,4 +1,4 @@
-"""The answers of writes that carried a request_id."""
+"""The responses of writes that carried a request_id."""
 
 import peewee as pw
 

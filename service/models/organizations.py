@@ -1,4 +1,4 @@
-"""The organizations that templates belong to, and who is in them."""
+"""Organizations and their members."""
 
 import peewee as pw
 

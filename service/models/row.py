@@ -17,7 +17,7 @@ new_id = Cuid().generate
 L = TypeVar("L", bound=NamedTuple)
 
 OVERHEAD_BYTES = 512
-"""The most that a message takes beside the texts of its row: times, numbers, and ids and names of other rows."""
+"""The most bytes that a message takes beside the texts of its row: times, numbers, and ids and names of other rows."""
 
 
 class Text(pw.TextField):
@@ -70,7 +70,7 @@ class Row(pw.Model):
     @classmethod
     @functools.cache
     def names(cls) -> tuple[str, ...]:
-        """Answer the names of the columns, in the order of `of`."""
+        """Return the names of the columns, in the order of `of`."""
         return tuple(field.column_name for field in cls._meta.sorted_fields)
 
     @classmethod
@@ -80,19 +80,19 @@ class Row(pw.Model):
 
     @classmethod
     def of(cls, values: Iterable[object]) -> Self:
-        """Make a row of values in the order of `names`, as a query has answered them."""
+        """Make a row of values in the order of `names`, as a query returned them."""
         row = cls(__no_default__=1)
         row.__data__.update(zip(cls._fields(), values, strict=True))
         return row
 
     @classmethod
     def columns(cls, alias: str) -> str:
-        """Answer the columns for a select list, each behind the alias of the table."""
+        """Return the columns for a select list, each behind the alias of the table."""
         return ", ".join(f"{alias}.{column}" for column in cls.names())
 
     @classmethod
     def fetch(cls, tail: str, parameters: Sequence[object] = ()) -> list[Self]:
-        """Answer the rows of the table `t` that the tail of a select chooses.
+        """Return the rows of the table `t` that the tail of a select chooses.
 
         The text is fixed, so it costs a third of what a query costs that is built anew for each call.
         """
@@ -126,7 +126,7 @@ class Row(pw.Model):
 
     @classmethod
     def add(cls, **values: object) -> Self:
-        """Insert a row with an id of its own and answer it as the database has it."""
+        """Insert a row with a new id, and return it as the database has it."""
         row: Self = cls.insert(id=new_id(), **values).returning(cls).execute()[0]
         return row
 
@@ -149,7 +149,7 @@ class Versioned(Row):
 
     @property
     def etag(self) -> str:
-        # The id keeps a row that was deleted and made again apart from the old one.
+        # With the id in it, a row that was deleted and created again has another etag.
         digest = blake2b(f"{self.id}:{self.version}".encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
 
@@ -161,12 +161,12 @@ class Versioned(Row):
             )
 
     def change(self, **values: object) -> Self:
-        """Write what differs, as a new version, and answer the row; nothing differs, nothing is written."""
+        """Write what differs as a new version, and return the row. Where nothing differs, nothing is written."""
         values = {name: value for name, value in values.items() if self.__data__[name] != value}
         return self.touch(**values) if values else self
 
     def touch(self, **values: object) -> Self:
-        """Write the values as a new version and answer the row."""
+        """Write the values as a new version, and return the row."""
         cls = type(self)
         update = cls.update(version=cls.version + 1, update_time=_later(cls), **values).where(cls.id == self.id)
         row: Self = update.returning(cls).execute()[0]
@@ -186,5 +186,5 @@ def split(lead: type[L], values: Sequence[Any]) -> tuple[L, Sequence[Any]]:
 
 
 def _later(row: type[Row]) -> pw.Function:
-    """Answer the expression for a new update_time, which never goes back."""
+    """Return the expression for a new update_time, which never goes back."""
     return pw.fn.greatest(pw.fn.clock_timestamp(), row.update_time)

@@ -42,7 +42,7 @@ class Selection(Versioned):
 
     @classmethod
     def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
-        """Answer the selections `s` that the tail chooses, each with its template `t`, in one query."""
+        """Return the selections `s` that the tail chooses, each with its template `t`, in one query."""
         sql = (
             f"select {cls.columns('s')}, {selected(view)}"
             f" from {joined(view)} join user_template_selections s on s.template_id = t.id {tail}"

@@ -27,7 +27,7 @@ class TemplateType(Versioned):
 
     @classmethod
     def with_tools(cls, tail: str, parameters: Sequence[object]) -> list[Self]:
-        """Answer the types `t` that the tail of a select chooses, each with its tools, in one query."""
+        """Return the types `t` that the tail of a select chooses, each with its tools, in one query."""
         sql = f"select {tools_of('t.id')}, {cls.columns('t')} from template_types t {tail}"
         return [cls.of_joined(values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
@@ -77,7 +77,7 @@ class TemplateTool(Versioned):
 
     @classmethod
     def with_type(cls, tail: str, parameters: Sequence[object]) -> list[Self]:
-        """Answer the tools `tool` that the tail of a select chooses, with the names of their types, in one query."""
+        """Return the tools `tool` that the tail of a select chooses, with the names of their types, in one query."""
         sql = (
             f"select owner.name, {cls.columns('tool')} from template_tools tool"
             f" join template_types owner on owner.id = tool.template_type_id {tail}"
@@ -95,7 +95,7 @@ class TemplateTool(Versioned):
 
 
 def tools_of(type_id: str) -> str:
-    """Answer the expression for the tools of a type, by name, as JSON."""
+    """Return the expression for the tools of a type, by name, as JSON."""
     return f"""(
         select coalesce(json_agg(row order by row.name, row.id), '[]')
         from (
@@ -107,7 +107,7 @@ def tools_of(type_id: str) -> str:
 
 
 def renderable_tools_of(type_id: str) -> str:
-    """Answer the expression for the tools of a type, by name, as a JSON array of the values of each Tool."""
+    """Return the expression for the tools of a type, by name, as a JSON array of the values of each Tool."""
     values = ", ".join(f"tool.{name}" for name in Tool._fields)
     return f"""(
         select coalesce(json_agg(json_build_array({values}) order by tool.name, tool.id), '[]')

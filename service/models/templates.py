@@ -27,7 +27,7 @@ class View(Enum):
     FULL = 2
     """With them and with what the template refers to."""
     RENDERABLE = "renderable"
-    """With them and with what a rendering is made of. Not in the proto's enum: no caller can ask for it."""
+    """With everything that a rendering needs. Not in the proto's enum: no caller can ask for it."""
 
 
 class Details(NamedTuple):
@@ -115,7 +115,7 @@ class Template(Versioned):
 
     @classmethod
     def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
-        """Answer the templates `t` that the tail of a select chooses, with all that the view asks for, in one query."""
+        """Return the templates `t` that the tail of a select chooses, with all that the view asks for, in one query."""
         sql = f"select {selected(view)} from {joined(view)} {tail}"
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 

@@ -1,4 +1,4 @@
-"""The keys that programs call with. A key is shown once, when it is made; what is kept can only be compared with it."""
+"""API keys. A secret is shown once, when it is created; only its digest is kept."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ from service.operations import organizations, rights, users
 from service.operations.listing import Key, Page, Source
 
 PREFIX = "omf_"
-"""What a key begins with, by which people and scanners know it."""
+"""How a key begins, so that people and secret scanners recognize it."""
 
 _FORM = re.compile(r"omf_(?P<id>[a-z0-9]{1,64})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
@@ -37,22 +37,22 @@ _SOURCE = Source(
 )
 
 
-class Made(NamedTuple):
-    """A key, and the text that opens it: nobody can make it out again."""
+class NewKey(NamedTuple):
+    """A new key with its secret, which cannot be recovered later."""
 
     key: ApiKey
     secret: str
 
 
 class _Lives(NamedTuple):
-    """For how many seconds the secrets of a key live; None for ever, or where there is no previous one."""
+    """The seconds until each secret of a key expires; None for never, or where there is no previous secret."""
 
     current: float | None
     previous: float | None
 
 
 class Owner(NamedTuple):
-    """Whom a key is good for, and for how long."""
+    """The owner of a valid key, and for how long it is valid."""
 
     key: ApiKey
     user: User
@@ -69,7 +69,7 @@ def create(
     user_id: str = "",
     organization_id: str | None = None,
     expire_time: datetime | None = None,
-) -> Made:
+) -> NewKey:
     """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is."""
     user_id = rights.user(actor, user_id, "api_key.user_id")
     rights.write_own(actor, organization_id)
@@ -91,12 +91,12 @@ def create(
         .returning(ApiKey)
         .execute()[0]
     )
-    return Made(key, _text(id, secret))
+    return NewKey(key, _text(id, secret))
 
 
 @read
 def get(actor: Actor, id: str) -> ApiKey:
-    """Answer one key."""
+    """Return one key."""
     key = ApiKey.fetch_one("where t.id = %s", [id])
     if key is None:
         raise errors.not_found("API_KEY", id=id)
@@ -106,7 +106,7 @@ def get(actor: Actor, id: str) -> ApiKey:
 
 @read
 def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[ApiKey]:
-    """Answer the keys of a user, or of the caller for an empty one, newest first."""
+    """Return the keys of a user, or of the caller for an empty one, newest first."""
     user_id = rights.user(actor, user_id)
     where, parameters = ["t.user_id = %s"], [user_id]
     if actor.organization_id is not None:
@@ -126,7 +126,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> A
 
 @transaction
 def revoke(actor: Actor, id: str, *, etag: str) -> ApiKey:
-    """End a key for good; one that was revoked stays as it is."""
+    """End a key for good. A key that was already revoked stays as it is."""
     key = _locked(actor, id, etag)
     if key.revoke_time is not None:
         return key
@@ -135,8 +135,8 @@ def revoke(actor: Actor, id: str, *, etag: str) -> ApiKey:
 
 
 @transaction
-def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> Made:
-    """Give a key another secret; the one that it has works on for the grace, and none before that."""
+def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> NewKey:
+    """Give a key a new secret. The current one stays valid for `grace`; older ones end now."""
     key = _locked(actor, id, etag)
     rights.make_secret(actor)
     if key.revoke_time is not None:
@@ -144,12 +144,12 @@ def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> Made:
     secret = secrets.token_bytes(32)
     ((until,),) = database.execute_sql("select clock_timestamp() + %s", [grace]).fetchall()
     after = key.touch(digest=_digest(secret), previous_digest=key.digest, previous_expire_time=until)
-    return Made(after, _text(id, secret))
+    return NewKey(after, _text(id, secret))
 
 
 @read
 def owner(actor: Actor, text: str) -> Owner | None:
-    """Answer whom a key is good for; None when it is none, is unknown, revoked or expired."""
+    """Return the owner of a key; None when it is malformed, unknown, revoked or expired."""
     match = _FORM.fullmatch(text)
     if match is None or _checksum(match["id"], match["secret"]) != match["checksum"]:
         return None
@@ -181,7 +181,7 @@ def owner(actor: Actor, text: str) -> Owner | None:
 @transaction
 def note_use(actor: Actor, ids: Sequence[str]) -> None:
     """Write when keys were used, at most once a minute each."""
-    # In the order of their ids, and past those that somebody is writing: every process does this.
+    # In the order of ids, skipping rows that another process is writing: every process does this.
     database.execute_sql(
         """
         update api_keys set last_used_time = clock_timestamp()
@@ -209,7 +209,7 @@ def _text(id: str, secret: bytes) -> str:
 
 
 def _checksum(id: str, secret: str) -> str:
-    """Answer what tells a mistyped key without asking the database."""
+    """Return the checksum that reveals a mistyped key without a query."""
     return f"{zlib.crc32(f'{id}_{secret}'.encode()):08x}"
 
 

@@ -1,4 +1,4 @@
-"""Writes with a request_id: however often they are sent, they have one effect and one answer."""
+"""Writes with a request_id: however often they are sent, they have one effect and one response."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request(Generic[T]):
-    """What tells a retry from another request, and how its answer is kept."""
+    """What tells a retry from another request, and how its response is kept."""
 
     method: str
     request_id: str
@@ -29,15 +29,15 @@ class Request(Generic[T]):
 
 @read
 def saved(actor: Actor, request: Request[T]) -> bytes | None:
-    """Answer what the request was answered before, if it was and the actor may still make it."""
+    """Return the response that the request got before, if it did and the actor may still make it."""
     return _saved(actor, (actor.name, request.method, request.request_id), request.fingerprint)
 
 
 def once(actor: Actor, request: Request[T], operation: Callable[[], T]) -> bytes:
-    """Run the operation, unless the request has succeeded before; answer its encoded result either way.
+    """Run the operation, unless the request has succeeded before; return its encoded result either way.
 
     The key is inserted first and in the transaction of the effect, so a retry either waits for the first attempt or
-    finds what it answered. That also settles a commit whose answer was lost.
+    finds its response. That also settles a commit whose outcome was lost.
     """
     try:
         return _attempt(actor, request, operation)
@@ -82,7 +82,7 @@ def _saved(actor: Actor, key: tuple[str, str, str], fingerprint: bytes) -> bytes
 
 
 def _claim(key: tuple[str, str, str], fingerprint: bytes) -> bool:
-    """Insert the key, and answer whether it is new; waits for a twin that is still running."""
+    """Insert the key and return whether it is new. Waits for a twin that is still running."""
     try:
         claimed = database.execute_sql(
             "insert into idempotency_keys (caller, method, request_id, fingerprint) values (%s, %s, %s, %s)"

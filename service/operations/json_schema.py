@@ -24,7 +24,7 @@ _DRAFTS = frozenset(
 
 
 def problem(text: str) -> str | None:
-    """Answer what is wrong with the text of a schema, as the end of a sentence about it, or None."""
+    """Return what is wrong with the text of a schema, as the end of a sentence about it, or None."""
     try:
         return _problem(text)
     except RecursionError:

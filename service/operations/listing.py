@@ -9,7 +9,7 @@ from service.database.handle import database
 T = TypeVar("T")
 
 MAX_BYTES = 3 * 1024 * 1024
-"""The most that the messages of one answer may take; gRPC clients refuse 4 MiB by default."""
+"""The most that the messages of one response may take; gRPC clients reject 4 MiB by default."""
 
 Key = tuple[Any, ...]
 
@@ -23,24 +23,24 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True)
 class Source(Generic[T]):
-    """How the rows of one list are found, measured, read and told apart."""
+    """How the rows of one list are found, measured, read and sorted."""
 
     keys: str
-    """The tables in which rows are filtered and put in order."""
+    """The tables in which rows are filtered and sorted."""
     id: str
     """The id of a row there."""
     order: tuple[str, ...]
-    """What rows are in order of there: unique together, and with an index."""
+    """The sort key there: unique together, and indexed."""
     message_size: str
     """The size of a row there in bytes, no smaller than its message."""
     rows: str
-    """The tables that a row is read from, `page.id` being its id."""
+    """The tables that a row is read from; `page.id` is its id."""
     select: str
     """What is read there."""
     of: Callable[[Sequence[Any]], T]
     """Makes a row of what was read."""
     key: Callable[[T], Key]
-    """Answers the values of `order` for a row."""
+    """Returns the values of `order` for a row."""
     descending: bool = False
 
     def page(
@@ -53,7 +53,7 @@ class Source(Generic[T]):
         parts: str = "select",
         part_parameters: Sequence[object] = (),
     ) -> Page[T]:
-        """Answer the first `size` rows that come after the key, or fewer when they would be too large together.
+        """Return the first `size` rows that come after the key, or fewer when they would be too large together.
 
         The rows are looked for in each row of the query `parts` by itself, whose columns the conditions may name: each
         part is then found by an index, however much there is beside them.

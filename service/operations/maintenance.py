@@ -1,4 +1,4 @@
-"""What the service does for itself: asks whether the database is there, and forgets old request ids."""
+"""What the service does for itself: checks the database, and deletes old request ids."""
 
 from service.actor import Actor
 from service.database.handle import database
@@ -10,13 +10,13 @@ BATCH = 1000
 
 @read
 def ping(actor: Actor) -> None:
-    """Ask the database for an answer."""
+    """Run the smallest query there is."""
     database.execute_sql("select 1").fetchone()
 
 
 @read
 def max_connections(actor: Actor) -> int:
-    """Answer how many connections the server has for us at most, whoever has them now."""
+    """Return how many connections the server has for us at most, whoever has them now."""
     ((most,),) = database.execute_sql(
         """
         select max(setting::int) filter (where name = 'max_connections')
@@ -29,7 +29,7 @@ def max_connections(actor: Actor) -> int:
 
 @transaction
 def purge_batch(actor: Actor) -> int:
-    """Delete up to 1,000 request ids that are older than 48 hours by the database's clock; answer how many."""
+    """Delete up to 1,000 request ids that are older than 48 hours by the database's clock; return how many."""
     deleted = database.execute_sql(
         """
         delete from idempotency_keys where (caller, method, request_id) in (

@@ -48,7 +48,7 @@ def create(
 
 @read
 def get(actor: Actor, **key: str) -> OpenAIModel:
-    """Answer the model of an `id` or an `openai_id`."""
+    """Return the model of an `id` or an `openai_id`."""
     found = OpenAIModel.fetch_by(key, "id", "openai_id")
     if found is None:
         raise errors.not_found("MODEL", **key)
@@ -57,14 +57,14 @@ def get(actor: Actor, **key: str) -> OpenAIModel:
 
 @read
 def page(actor: Actor, *, shutting_down_before: date | None = None, after: Key | None, size: int) -> Page[OpenAIModel]:
-    """Answer the models, by name; those that end before a day, or all."""
+    """Return the models, by name; those that end before a day, or all."""
     if shutting_down_before is None:
         return _SOURCE.page(after=after, size=size)
     return _SOURCE.page(where=["t.shutdown_date < %s"], parameters=[shutting_down_before], after=after, size=size)
 
 
 def ask(actor: Actor, question: Callable[[], T]) -> T:
-    """Ask OpenAI for a change of the catalogue, which not everybody may make."""
+    """Call `question`, which asks OpenAI, for an actor that may change the catalogue."""
     rights.administer(actor)
     return question()
 
@@ -108,13 +108,13 @@ def refresh(actor: Actor, available: Sequence[ListedModel]) -> Refreshed:
 
 @read
 def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
-    """Answer which of the models are in the catalogue."""
+    """Return which of the models are in the catalogue."""
     return {model.openai_id for model in OpenAIModel.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
 
 
 @transaction
 def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
-    """Move every template of one model to another, and answer how many."""
+    """Move every template of one model to another, and return how many."""
     rights.administer(actor)
     old, new = hold(old_openai_id), hold(new_openai_id)
     # In the order of the ids, as everywhere.
@@ -156,7 +156,7 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
 
 
 def hold(openai_id: str) -> OpenAIModel:
-    """Answer the model, which nobody can delete until the transaction ends."""
+    """Return the model, which nobody can delete until the transaction ends."""
     model = OpenAIModel.lock_one(OpenAIModel.openai_id == openai_id, mode="FOR KEY SHARE")
     if model is None:
         raise errors.not_found("MODEL", openai_id=openai_id)

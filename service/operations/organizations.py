@@ -1,4 +1,4 @@
-"""The organizations that templates belong to, and their members. None is ever without an ADMIN."""
+"""Organizations and their members. An organization always has an ADMIN."""
 
 from collections.abc import Mapping
 
@@ -47,7 +47,7 @@ def create(actor: Actor, *, name: str, user_id: str) -> Organization:
 
 @read
 def get(actor: Actor, id: str) -> Organization:
-    """Answer one organization."""
+    """Return one organization."""
     organization = Organization.fetch_one("where t.id = %s", [id])
     if organization is None:
         raise errors.not_found("ORGANIZATION", id=id)
@@ -57,7 +57,7 @@ def get(actor: Actor, id: str) -> Organization:
 
 @read
 def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[Organization]:
-    """Answer the organizations that a user, or the caller for an empty one, is a member of, by name."""
+    """Return the organizations that a user, or the caller for an empty one, is a member of, by name."""
     user_id = rights.user(actor, user_id)
     where, parameters = ["m.user_id = %s"], [user_id]
     if actor.organization_id is not None:
@@ -106,7 +106,7 @@ def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -
 
 @read
 def get_member(actor: Actor, id: str) -> Member:
-    """Answer one membership."""
+    """Return one membership."""
     member = Member.fetch_one("where t.id = %s", [id])
     if member is None:
         raise errors.not_found("MEMBER", id=id)
@@ -116,7 +116,7 @@ def get_member(actor: Actor, id: str) -> Member:
 
 @read
 def page_of_members(actor: Actor, organization_id: str, *, after: Key | None, size: int) -> Page[Member]:
-    """Answer the members of an organization, the oldest first."""
+    """Return the members of an organization, the oldest first."""
     get(actor, organization_id)
     return _MEMBERS.page(where=["t.organization_id = %s"], parameters=[organization_id], after=after, size=size)
 
@@ -143,7 +143,7 @@ def remove_member(actor: Actor, id: str, *, etag: str) -> None:
 
 
 def hold(id: str) -> Organization:
-    """Answer the organization, which nobody can delete until the transaction ends."""
+    """Return the organization, which nobody can delete until the transaction ends."""
     organization = Organization.lock_one(Organization.id == id, mode="FOR KEY SHARE")
     if organization is None:
         raise errors.not_found("ORGANIZATION", id=id)
@@ -151,13 +151,13 @@ def hold(id: str) -> Organization:
 
 
 def hold_member(organization_id: str, user_id: str) -> None:
-    """Keep the user a member until the transaction ends; to one who is none, the organization does not exist."""
+    """Keep the user a member until the transaction ends. For anyone else, the organization does not exist."""
     if not Member.lock(Member.organization == organization_id, Member.user == user_id, mode="FOR KEY SHARE"):
         raise errors.not_found("ORGANIZATION", id=organization_id)
 
 
 def lock_those_of(user_id: str) -> list[str]:
-    """Lock the organizations that a user is a member of, by id, and answer their ids."""
+    """Lock the organizations that a user is a member of, by id, and return their ids."""
     memberships = Member.select(Member.organization).where(Member.user == user_id)
     return [organization.id for organization in Organization.lock(Organization.id.in_(memberships))]
 
@@ -184,7 +184,7 @@ def _locked(id: str) -> Organization:
 
 
 def _locked_member(id: str) -> Member:
-    """Lock the organization, for which all changes of its members wait, and answer the member."""
+    """Lock the organization, for which all changes of its members wait, and return the member."""
     found = Member.fetch_one("where t.id = %s", [id])
     if found is not None and Organization.lock_one(Organization.id == found.organization_id) is not None:
         member = Member.lock_one(Member.id == id, Member.organization == found.organization_id)

@@ -19,14 +19,14 @@ Right = Sequence[Any]
 """The name of one of RIGHTS and what it was asked about, as kept in idempotency_keys.rights: JSON."""
 
 RIGHTS: dict[str, Callable[..., None]] = {}
-"""The rights that a write may need, by the names that are kept. Whoever renames one, or changes what it is asked about,
-keeps the old form beside the new one for as long as answers are kept."""
+"""The rights that a write may need, by the names that are stored. To rename one, or to change its arguments, keep the
+old form beside the new one for as long as responses are kept."""
 
 _recorded: ContextVar[list[Right] | None] = ContextVar("recorded", default=None)
 
 
 def _right(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a check one that is kept with the answer of a write, so that a replay of the write repeats it.
+    """Record this check with the response of a write, so that a replay of the write repeats it.
 
     Checks of writes are kept; those of reads, which have no replays, are not.
     """
@@ -35,7 +35,7 @@ def _right(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         @functools.wraps(check)
         def ask(actor: Actor, *about: str | None) -> None:
             recorded = _recorded.get()
-            # What it asks in turn is not kept: the replay asks it again anyway.
+            # Nested checks are not recorded: the outer one repeats them.
             reset = _recorded.set(None)
             try:
                 check(actor, *about)
@@ -65,7 +65,7 @@ def require(actor: Actor, rights: Iterable[Right]) -> None:
     """Raise unless the actor has the rights now. Nobody has one that this release does not know."""
     for name, *about in rights:
         if name not in RIGHTS:
-            raise _denied("another release kept the answer, with a right that this one does not know")
+            raise _denied("another release kept the response, with a right that this one does not know")
         RIGHTS[name](actor, *about)
 
 
@@ -98,7 +98,7 @@ def reach_as_far(actor: Actor, organization_id: str | None) -> None:
 
 
 def write(actor: Actor) -> None:
-    """Raise for a caller that writes nothing, whatever the write is."""
+    """Raise for a caller that may only read."""
     if actor.is_reader:
         raise _denied("the caller may read and not write")
 
@@ -112,16 +112,16 @@ def administer(actor: Actor) -> None:
 
 @_right("be_user")
 def be_user(actor: Actor, user_id: str) -> None:
-    """Raise unless the actor is the user, or calls for the user."""
+    """Raise unless the actor is the user or acts for the user."""
     if actor.is_trusted or actor.user_id == user_id:
         return
     if actor.is_service:
-        raise _denied("a service names the user whom it calls for in x-omniflo-user")
+        raise _denied("a service names the user that it acts for in x-omniflo-user")
     raise errors.not_found("USER", id=user_id)
 
 
 def user(actor: Actor, user_id: str, field: str = "user_id") -> str:
-    """Answer the user whom a call is about: the one that the field names, or the caller."""
+    """Return the id of the user that a call is about: the one in the field, or the caller."""
     if not user_id:
         if actor.is_trusted:
             raise errors.field_invalid((field, "is required, since calls are not authenticated"))
@@ -136,7 +136,7 @@ def reads_user(actor: Actor, user_id: str) -> bool:
 
 @_right("provision")
 def provision(actor: Actor, user_id: str | None) -> None:
-    """Raise unless the actor may have the user, or a new one for None, provisioned."""
+    """Raise unless the actor may provision the user, or a new one for None."""
     if not (actor.is_trusted or actor.is_service or (user_id is not None and actor.user_id == user_id)):
         raise _denied("only services may provision other users than the caller")
 
@@ -187,21 +187,21 @@ def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> 
 
 @_right("write_key")
 def write_key(actor: Actor, id: str, user_id: str, organization_id: str | None) -> None:
-    """Raise unless the key is the actor's own, and no wider than the one that the actor calls with."""
+    """Raise unless the key belongs to the actor, and reaches no further than the key that the actor calls with."""
     if not (actor.is_trusted or (actor.user_id == user_id and actor.organization_id in {None, organization_id})):
         raise errors.not_found("API_KEY", id=id)
 
 
 @_right("make_secret")
 def make_secret(actor: Actor) -> None:
-    """Raise for a service that has less than its user: with a key of the user's it would have all of it."""
-    if actor.is_lessened:
+    """Raise for a service with fewer rights than the user it acts for: a key of that user would give it all of them."""
+    if actor.is_below_user:
         raise _denied("only an admin service gets keys of the platform's administrators")
 
 
 @_right("write_own")
 def write_own(actor: Actor, organization_id: str | None) -> None:
-    """Raise unless the actor writes what is its own there: in an organization as a member, for None anywhere."""
+    """Raise unless the actor may write its own things in the organization, as a member, or platform-wide for None."""
     if organization_id is None:
         _everywhere(actor)
     else:
@@ -242,7 +242,7 @@ def write_default(actor: Actor, organization_id: str | None) -> None:
 
 
 def scopes(actor: Actor) -> tuple[str, list[str]]:
-    """Answer a query for the scopes whose templates the actor may read, and its parameters."""
+    """Return a query for the scopes whose templates the actor may read, and its parameters."""
     if actor.is_trusted:
         return "select '' union all select id from organizations", []
     if actor.user_id is None:
@@ -254,18 +254,18 @@ def scopes(actor: Actor) -> tuple[str, list[str]]:
 
 
 def readable(actor: Actor, organization_ids: Iterable[str | None]) -> set[str | None]:
-    """Answer the organizations, None being the platform, whose templates the actor may read."""
+    """Return the organizations, None being the platform, whose templates the actor may read."""
     return {organization_id for organization_id in organization_ids if _reads_templates(actor, organization_id)}
 
 
 def reaches(actor: Actor, organization_id: str) -> bool:
-    """Whether what the actor calls with is good in the organization."""
+    """Whether the actor's credentials are valid in the organization."""
     return actor.organization_id in {None, organization_id}
 
 
 @read
 def _role(actor: Actor, organization_id: str) -> str | None:
-    """Answer the actor's role in the organization, as it is now."""
+    """Return the actor's role in the organization, as it is now."""
     if actor.user_id is None or not reaches(actor, organization_id):
         return None
     cache.saw(tags.user(actor.user_id))

@@ -79,7 +79,7 @@ on deprecation there, read on 2026-11-23."""
 
 @transaction
 def run(actor: Actor) -> list[str]:
-    """Add what is not there yet, and answer what was added; nothing that is there is changed."""
+    """Add what is missing, and return what was added. Nothing that exists is changed."""
     added = []
     for name, (description, tools) in TYPES.items():
         if not TemplateType.fetch("where t.name = %s", [name]):

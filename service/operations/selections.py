@@ -16,7 +16,7 @@ from service.operations.listing import MAX_BYTES, Key, Page, Source
 
 
 class Reason(Enum):
-    """Why a template holds for a user and a type, in the order in which it is looked for."""
+    """Why a template holds for a user and a type, in order of precedence."""
 
     ORGANIZATION_SELECTED = "the user selected it in the organization"
     SELECTED = "the user selected it platform-wide"
@@ -30,7 +30,7 @@ class _Outcome(NamedTuple):
     is_user: bool
     is_member: bool
     size: int | None
-    """Of the answer up to here, in bytes."""
+    """Of the response up to here, in bytes."""
     is_type: bool
     place: int | None
     """Which of the places has a template; None where none has."""
@@ -89,7 +89,7 @@ def set(
 
 @read
 def get(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, view: View) -> Selection:
-    """Answer what a user selected for a type."""
+    """Return what a user selected for a type."""
     user_id = rights.user(actor, user_id)
     if organization_id is not None:
         organizations.get(actor, organization_id)
@@ -100,7 +100,7 @@ def get(actor: Actor, *, user_id: str, organization_id: str | None = None, templ
 def page(
     actor: Actor, *, user_id: str, organization_id: str | None = None, view: View, after: Key | None, size: int
 ) -> Page[Selection]:
-    """Answer the selections of a user, by the name of the type, platform-wide ones first."""
+    """Return the selections of a user, by the name of the type, platform-wide ones first."""
     user_id = rights.user(actor, user_id)
     where, parameters = ["s.user_id = %s"], [user_id]
     if organization_id is not None:
@@ -147,7 +147,7 @@ def delete(actor: Actor, *, user_id: str, organization_id: str | None = None, te
 def resolve(
     actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, view: View
 ) -> Resolution:
-    """Answer the template that holds for a user and a type, by the first Reason that there is."""
+    """Return the template that holds for a user and a type, by the first Reason that there is."""
     (outcome,) = _resolve(actor, user_id, organization_id, [template_type], view=view, total="0")
     if isinstance(outcome, errors.Error):
         raise outcome
@@ -164,7 +164,7 @@ def batch_resolve(
 
 
 def point(user_id: str, template: Template, organization_id: str | None) -> str:
-    """Make the template the user's selection for its type in the organization, or platform-wide; answer the id."""
+    """Make the template the user's selection for its type in the organization, or platform-wide; return the id."""
     if organization_id is not None:
         organizations.hold_member(organization_id, user_id)
     (id,) = database.execute_sql(
@@ -188,9 +188,9 @@ def point(user_id: str, template: Template, organization_id: str | None) -> str:
 
 
 def too_large(fitting: int) -> errors.ResourceExhausted:
-    """Say that the answer of a batch would be too large, and how many of its first items would fit."""
+    """Return the error for a batch whose response would be too large, with how many of its first items would fit."""
     return errors.ResourceExhausted(
-        "RESPONSE_TOO_LARGE", f"the answer would be larger than {MAX_BYTES} bytes", {"fitting": str(fitting)}
+        "RESPONSE_TOO_LARGE", f"the response would be larger than {MAX_BYTES} bytes", {"fitting": str(fitting)}
     )
 
 
@@ -217,7 +217,7 @@ def _unselected(user_id: str, organization_id: str | None, template_type: str) -
 def _resolve(
     actor: Actor, user_id: str, organization_id: str | None, names: Sequence[str], *, view: View, total: str
 ) -> Iterator[Resolution | errors.Error]:
-    """Answer an outcome for each type, in one query, where `total` measures the answer so far; what fits is read."""
+    """Return an outcome for each type, in one query. `total` sizes the response so far; only what fits is read."""
     user_id = rights.user(actor, user_id)
     # In order of precedence, as in Reason. An empty scope is the platform's.
     places = ["own.template_id", "picked.template_id", "house.id", "fallback.id"]

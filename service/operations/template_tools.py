@@ -43,13 +43,13 @@ def create(actor: Actor, template_type: str, values: Mapping[str, Any]) -> Templ
 
 @read
 def get(actor: Actor, id: str) -> TemplateTool:
-    """Answer one tool."""
+    """Return one tool."""
     return _get(id)
 
 
 @read
 def page(actor: Actor, template_type: str, *, after: Key | None, size: int) -> Page[TemplateTool]:
-    """Answer the tools of a type, by name."""
+    """Return the tools of a type, by name."""
     found = _SOURCE.page(
         where=["tool.template_type_id = (select id from template_types where name = %s)"],
         parameters=[template_type],
@@ -103,7 +103,7 @@ def _locked(id: str, etag: str) -> TemplateTool:
 
 
 def _config(config: dict[str, Any] | None, changes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Answer the config after the changes: it has one member, so setting one takes the other away."""
+    """Return the config after the changes: it has one member, so setting one takes the other away."""
     for name in CONFIGS:
         if changes.get(name) is not None:
             return {name: changes[name]}

@@ -32,7 +32,7 @@ def create(actor: Actor, *, name: str, description: str = "") -> TemplateType:
 
 @read
 def get(actor: Actor, **key: str) -> TemplateType:
-    """Answer the type of an `id` or a `name`, with its tools."""
+    """Return the type of an `id` or a `name`, with its tools."""
     column, value = key_column(key, "id", "name")
     found = TemplateType.with_tools(f"where t.{column} = %s", [value])
     if not found:
@@ -42,7 +42,7 @@ def get(actor: Actor, **key: str) -> TemplateType:
 
 @read
 def page(actor: Actor, *, after: Key | None, size: int) -> Page[TemplateType]:
-    """Answer the types with their tools, by name."""
+    """Return the types with their tools, by name."""
     return _SOURCE.page(after=after, size=size)
 
 
@@ -80,7 +80,7 @@ def lock(id: str, etag: str = "") -> TemplateType:
 
 
 def hold(name: str, *, mode: str = "FOR KEY SHARE") -> TemplateType:
-    """Answer the type, which nobody can delete until the transaction ends."""
+    """Return the type, which nobody can delete until the transaction ends."""
     template_type = TemplateType.lock_one(TemplateType.name == name, mode=mode)
     if template_type is None:
         raise errors.not_found("TEMPLATE_TYPE", name=name)

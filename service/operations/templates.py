@@ -18,7 +18,7 @@ from service.operations import openai_models, organizations, rights, selections,
 from service.operations.listing import MAX_BYTES, Key, Page, Source
 
 MAX_RARE = 5_000
-"""How many templates may have the words of a query for them to be found first and put in order after."""
+"""The most templates with the words of a query for which they are found first and sorted afterwards."""
 
 _MAX_NAMED = 20
 _MAX_NAMED_BYTES = 2000
@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
     """What is read for each id that is asked for, before the template itself."""
 
     size: int
-    """Of the answer up to here, in bytes."""
+    """Of the response up to here, in bytes."""
     is_template: bool
     organization_id: str | None
 
@@ -77,7 +77,7 @@ def create(
 
 @read
 def get(actor: Actor, id: str, *, view: View) -> Template:
-    """Answer one template."""
+    """Return one template."""
     template = _get(id, view)
     rights.read_template(actor, id, template.organization_id)
     return template
@@ -85,7 +85,7 @@ def get(actor: Actor, id: str, *, view: View) -> Template:
 
 @read
 def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]:
-    """Answer a template for each id, in their order, or raise for all of them."""
+    """Return a template for each id, in their order, or raise for all of them."""
     # Only what fits is read, however large the rest is.
     total = f"sum({message_size(view)}) over (order by ask.n)"
     found = database.execute_prepared(
@@ -130,7 +130,7 @@ def page(
     after: Key | None,
     size: int,
 ) -> Page[Template]:
-    """Answer the templates that meet all filters, newest first, of those that the actor may read.
+    """Return the templates that meet all filters, newest first, of those that the actor may read.
 
     Empty and None filter nothing.
     """
@@ -155,7 +155,7 @@ def page(
         words = _prefixes(query)
         filters.append((_HAS_WORDS, words))
         if _is_rare(words):
-            # In an order that no index has, so that all of them are found by their words, and then put in order.
+            # No index has this order, so all matches are found by their words first, and sorted then.
             order += " + interval '0'"
     return Source(
         keys="templates t",
@@ -234,7 +234,7 @@ def _found(id: str) -> Template:
 
 
 def _is_default(owner: TemplateType, organization_id: str | None) -> Any:
-    """Answer the condition for the default of a type, of the platform or of an organization."""
+    """Return the condition for the default of a type, of the platform or of an organization."""
     return (Template.scope == (organization_id or "")) & (Template.template_type == owner.id) & Template.is_default
 
 
@@ -247,7 +247,7 @@ def _get(id: str, view: View) -> Template:
 
 
 def _lock_types(id: str, name: str | None) -> TemplateType:
-    """Lock the template's type, and the type of that name that it is to have, by id; answer the one it will have."""
+    """Lock the template's type, and the type of that name that it is to have, by id; return the one it will have."""
     current = _found(id).template_type_id
     is_target = TemplateType.name == name if name is not None else TemplateType.id == current
     locked = TemplateType.lock((TemplateType.id == current) | is_target)
@@ -261,7 +261,7 @@ def _lock_types(id: str, name: str | None) -> TemplateType:
 
 
 def _clear_default(templates: Sequence[Template]) -> None:
-    """Take the default away from templates that are locked, as their type is."""
+    """Unmake defaults. The templates are locked, and so is their type."""
     for template in templates:
         template.touch(is_default=False)
 
@@ -293,6 +293,6 @@ def _is_rare(words: str) -> bool:
 
 
 def _prefixes(query: str) -> str:
-    """Answer the tsquery that wants every word as a prefix; punctuation parts words, as in template_words."""
+    """Return the tsquery that wants every word as a prefix; punctuation parts words, as in template_words."""
     words = query.translate(_PUNCTUATION).split()
     return " & ".join(f"'{word}':*" for word in words)

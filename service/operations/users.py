@@ -25,12 +25,12 @@ _SOURCE = Source(
 
 @transaction
 def provision(actor: Actor, clerk_id: str) -> User:
-    """Answer the user of a Clerk identifier, created if there is none."""
+    """Return the user of a Clerk identifier, created if there is none."""
     found = User.fetch_one("where t.clerk_id = %s", [clerk_id])
     rights.provision(actor, None if found is None else found.id)
     if found is not None:
         return found
-    # Somebody may have been faster: the update changes nothing, but answers the row.
+    # Another call may have been faster: the update changes nothing, but returns the row.
     insert = User.insert(id=new_id(), clerk_id=clerk_id)
     upsert = insert.on_conflict(conflict_target=[User.clerk_id], preserve=[User.clerk_id])
     user: User = upsert.returning(User).execute()[0]
@@ -39,7 +39,7 @@ def provision(actor: Actor, clerk_id: str) -> User:
 
 @read
 def get(actor: Actor, **key: str) -> User:
-    """Answer the user of an `id` or a `clerk_id`."""
+    """Return the user of an `id` or a `clerk_id`."""
     user = User.fetch_by(key, "id", "clerk_id")
     if user is None or not rights.reads_user(actor, user.id):
         raise errors.not_found("USER", **key)
@@ -48,7 +48,7 @@ def get(actor: Actor, **key: str) -> User:
 
 @read
 def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
-    """Answer the users whom the actor may read, newest first."""
+    """Return the users whom the actor may read, newest first."""
     if actor.is_trusted or actor.is_service:
         return _SOURCE.page(after=after, size=size)
     return _SOURCE.page(where=["t.id = %s"], parameters=[actor.user_id], after=after, size=size)
@@ -56,9 +56,9 @@ def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
 
 @transaction
 def delete(actor: Actor, id: str) -> None:
-    """Delete a user with all that is the user's, unless there are templates, or no ADMIN left of an organization."""
+    """Delete a user and what belongs to it, unless it has templates, or an organization would lose its last ADMIN."""
     rights.delete_user(actor, id)
-    # Whoever adds the user to another organization meanwhile waits for the user's row, or is seen.
+    # A call that adds the user to another organization meanwhile waits for the user's row, or is noticed below.
     locked = organizations.lock_those_of(id)
     database.execute_sql("select from users where id = %s for update", [id])
     if organizations.lock_those_of(id) != locked:
@@ -78,7 +78,7 @@ def delete(actor: Actor, id: str) -> None:
 
 
 def hold(id: str) -> User:
-    """Answer the user, whom nobody can delete until the transaction ends."""
+    """Return the user, whom nobody can delete until the transaction ends."""
     user = User.lock_one(User.id == id, mode="FOR KEY SHARE")
     if user is None:
         raise errors.not_found("USER", id=id)

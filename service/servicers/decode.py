@@ -64,7 +64,7 @@ def values(resource: Message, *but: str) -> dict[str, Any]:
 
 
 def key(request: Message) -> dict[str, str]:
-    """Answer the member of the oneof `key` by its name."""
+    """Return the member of the oneof `key` by its name."""
     name = request.WhichOneof("key")
     return {name: getattr(request, name)} if name else {}
 
@@ -84,7 +84,7 @@ def _fields(resource: Descriptor, *but: FieldBehavior.ValueType) -> frozenset[st
 
 
 def _name(resource: Message) -> str:
-    """Answer the name of the request's field that holds the resource, such as template_type."""
+    """Return the name of the request's field that holds the resource, such as template_type."""
     words = resource.DESCRIPTOR.name
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in words).lstrip("_")
 
@@ -94,7 +94,7 @@ def _quoted(path: str) -> str:
 
 
 def _value(resource: Message, path: str) -> Any:
-    """Answer what an operation takes for a field: None for one that is unset and can be."""
+    """Return what an operation takes for a field: None for one that is unset and can be."""
     field = resource.DESCRIPTOR.fields_by_name[path]
     if field.has_presence and not resource.HasField(path):
         return None
@@ -104,12 +104,12 @@ def _value(resource: Message, path: str) -> Any:
     value = getattr(resource, path)
     if convert is not None:
         return convert(value)
-    # Messages stay here: an operation gets a list of its own.
+    # Operations get plain lists, no parts of messages.
     return list(value) if field.is_repeated else value
 
 
 def day(message: Message, field: str, path: str) -> date | None:
-    """Answer the day in a field, whose path in the request is `path`, or None when it is unset."""
+    """Return the day in a field, whose path in the request is `path`, or None when it is unset."""
     if not message.HasField(field):
         return None
     value: Date = getattr(message, field)
@@ -146,7 +146,7 @@ def _scope(value: ApiKeyScope.ValueType) -> str:
 
 
 def _moment(value: Timestamp) -> datetime:
-    """Answer the moment to the microsecond."""
+    """Return the moment to the microsecond."""
     return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
 
 

@@ -40,7 +40,7 @@ from service.models.templates import Template, View
 from service.models.users import User
 from service.openai_gateway import ListedModel
 from service.operations import openai_models
-from service.operations.api_keys import Made
+from service.operations.api_keys import NewKey
 from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
 
@@ -100,7 +100,7 @@ def api_key(row: ApiKey) -> api_key_pb2.ApiKey:
     )
 
 
-def created_api_key(made: Made) -> CreateApiKeyResponse:
+def created_api_key(made: NewKey) -> CreateApiKeyResponse:
     return CreateApiKeyResponse(api_key=api_key(made.key), secret=made.secret)
 
 
@@ -108,7 +108,7 @@ def revoked_api_key(row: ApiKey) -> RevokeApiKeyResponse:
     return RevokeApiKeyResponse(api_key=api_key(row))
 
 
-def rotated_api_key(made: Made) -> RotateApiKeyResponse:
+def rotated_api_key(made: NewKey) -> RotateApiKeyResponse:
     return RotateApiKeyResponse(api_key=api_key(made.key), secret=made.secret)
 
 
@@ -154,7 +154,7 @@ def model(row: OpenAIModel) -> model_pb2.Model:
 
 
 def template(row: Template, view: View | None = None) -> template_pb2.Template:
-    """Answer the message of a template, as it was read, or in the SUMMARY view of one that was read with more."""
+    """Return the message of a template, as it was read, or in the SUMMARY view of one that was read with more."""
     message = template_pb2.Template(
         id=row.id,
         title=row.title,

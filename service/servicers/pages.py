@@ -22,12 +22,12 @@ _DIGEST_SIZE = 12
 
 
 def size(request: Any) -> int:
-    """Answer how many rows the request wants at most; negative ones are refused by the rules in the protos."""
+    """Return how many rows the request wants at most; negative ones are refused by the rules in the protos."""
     return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
 
 
 def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
-    """Answer the key that the request's token holds, with parts of these kinds, or None for the first page."""
+    """Return the key that the request's token holds, with parts of these kinds, or None for the first page."""
     if not request.page_token:
         return None
     try:
@@ -35,7 +35,7 @@ def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
         digest, key = token[:_DIGEST_SIZE], token[_DIGEST_SIZE:]
         # Several texts decode to the same bytes; only the one that was given counts.
         if digest != _digest(request, key) or urlsafe_b64encode(token).decode() != request.page_token:
-            raise ValueError  # noqa: TRY301 - one answer for all that can be wrong
+            raise ValueError  # noqa: TRY301 - one error for all that can be wrong
         parts = json.loads(key)
         if not isinstance(parts, list):
             raise ValueError  # noqa: TRY301, TRY004 - as above
@@ -44,12 +44,12 @@ def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
         raise errors.InvalidArgument(
             "PAGE_TOKEN_INVALID",
             "the page_token is not one of this method with these filters",
-            violations=[("page_token", "must be the next_page_token of an answer to the same request")],
+            violations=[("page_token", "must be the next_page_token of a response to the same request")],
         ) from None
 
 
 def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
-    """Check a part of a key: the digest keeps mistakes out, but anybody can make one."""
+    """Check a part of a key. The digest catches mistakes; a forger can compute it."""
     if kind is datetime and type(part) is int:
         return _EPOCH + timedelta(microseconds=part)
     if kind is str and isinstance(part, str) and "\0" not in part:
@@ -60,14 +60,14 @@ def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
 
 
 def of(rows: Sequence[T], *, key: Callable[[T], Key], after: Key | None, size: int) -> Page[T]:
-    """Answer a page of rows that come from elsewhere, in order of their keys."""
+    """Return a page of rows that come from elsewhere, in order of their keys."""
     rest = [row for row in rows if after is None or key(row) > after]
     page = rest[:size]
     return Page(page, key(page[-1]) if len(rest) > size else None)
 
 
 def token(request: Message, page: Page[Any]) -> str:
-    """Answer the token of the page that follows, empty when none does."""
+    """Return the token of the page that follows, empty when none does."""
     if page.next is None:
         return ""
     parts = [(part - _EPOCH) // timedelta(microseconds=1) if isinstance(part, datetime) else part for part in page.next]

@@ -1,4 +1,4 @@
-"""What every write does: one effect and one answer for each request_id."""
+"""What every write does: one effect and one response for each request_id."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def write(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
-    """Answer the encoded result of the operation, or what was answered when the request was first sent."""
+    """Return the encoded result of the operation, or the response that the request got when it was first sent."""
     rights.write(actor.current())
     if not request.request_id:
         return encode(operation())
@@ -23,7 +23,7 @@ def write(request: Any, answer: type[M], encode: Callable[[T], M], operation: Ca
 
 
 def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
-    """As `write`, of an answer with a `secret`, which is not kept: a replay is answered without it."""
+    """As `write`, for a response with a `secret`. The secret is not kept: a replay does not have it."""
     made: dict[bytes, M] = {}
 
     def kept(result: T) -> M:
@@ -33,16 +33,16 @@ def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operat
         return rest
 
     saved = write(request, answer, kept, operation)
-    # What this call itself has made, also when it was only found after the answer to its commit was lost.
+    # The message with the secret, if this call made it; also when the outcome of its commit was lost at first.
     return made.get(saved.SerializeToString(), saved)
 
 
 def write_after(
     request: Any, answer: type[M], encode: Callable[[T], M], ask: Callable[[], A], operation: Callable[[A], T]
 ) -> M:
-    """As `write`, of an operation on what `ask` answers, which runs outside of the transaction.
+    """As `write`, for an operation on what `ask` returns. `ask` runs outside the transaction.
 
-    A request that is sent again asks nothing: the saved answer is looked up first.
+    A retry does not ask: the kept response is looked up first.
     """
     rights.write(actor.current())
     if request.request_id:

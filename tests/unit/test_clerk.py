@@ -155,7 +155,7 @@ def test_who_waits_for_a_key_waits_no_longer_than_the_call_may(clerk: Clerk) -> 
 def test_an_answer_that_is_too_large_is_not_taken(clerk: Clerk, keys: Keys, clock: Clock) -> None:
     clerk.keys = [*clerk.keys, clerk.new_key()]
     bloated = clerk.keys[1]
-    bloated.id = "k" * (4 * module.MAX_OCTETS)
+    bloated.id = "k" * (4 * module.MAX_BYTES)
     clock.now += module.UNKNOWN_SECONDS + 1
     assert keys.key("ins_made_up") is None
     assert keys.key(bloated.id) is None
