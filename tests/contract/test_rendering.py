@@ -63,9 +63,12 @@ def add_tools(api: Api, template_type: str) -> None:
     [
         ("o3", 0.5, "LOW", ["temperature"]),
         ("gpt-5", 0.5, "LOW", ["temperature"]),
-        ("gpt-5-mini", 1.0, "MINIMAL", []),
+        ("gpt-5-mini", 1.0, "LOW", []),
+        ("gpt-5-mini", 1.0, "MINIMAL", ["reasoning_effort"]),
         ("gpt-5.1", 0.5, "LOW", ["temperature"]),
+        ("gpt-5.4-mini", 0.5, "MINIMAL", ["reasoning_effort"]),
         ("gpt-5.5", 0.5, "NONE", []),
+        ("gpt-6-luna", 0.5, "NONE", []),
         ("gpt-6.2-sol", 0.5, "XHIGH", ["temperature"]),
         ("gpt-4o", 2.0, "HIGH", ["reasoning_effort"]),
         ("gpt-4.1", 0.0, "MAX", ["reasoning_effort"]),

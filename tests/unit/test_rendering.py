@@ -1,4 +1,4 @@
-"""Rendering: a row here for every row of the tables of what is sent and which model takes it."""
+"""Rendering: what the body of a request is made of. Which model takes what is in test_families.py."""
 
 import json
 from datetime import date
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service import rendering
-from service.rendering import Adjustment, days_left, family_of, meets_strict_mode, render
+from service.rendering import Adjustment, days_left, render
+from service.rendering.strict import meets_strict_mode
 
 
 def tool(type: str, name: str = "a_tool", **fields: Any) -> Any:
@@ -32,55 +32,6 @@ def test_a_plain_template_is_its_instructions_its_model_and_its_metadata() -> No
     body, adjustments = rendered()
     assert body == {"model": "gpt-4o", "instructions": "Do it.", "metadata": {"template_id": "t1"}}
     assert adjustments == []
-
-
-@pytest.mark.parametrize(
-    ("model", "takes"),
-    [
-        # Models, and what they take of temperature 0.5, temperature 1, and 0.5 with effort none.
-        *((model, (False, False, False)) for model in ("o1", "o3", "o3-mini", "o4-mini-2025-04-16", "o1-preview")),
-        *((model, (False, True, False)) for model in ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5-nano-2025-08-07")),
-        *((model, (False, False, True)) for model in ("gpt-5.1", "gpt-5.4-mini", "gpt-5.5-2026-04-23", "gpt-5.10")),
-        *((model, (False, False, False)) for model in ("gpt-6-luna", "gpt-6.2-sol", "gpt-6", "gpt-10.1-terra")),
-        *((model, (True, True, True)) for model in ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-nano-2025-04-14")),
-        # Fine-tuned ones are of the family that they were made of.
-        ("ft:gpt-4o-mini:omniflo::abc", (True, True, True)),
-        ("ft:gpt-5-mini:omniflo::abc", (False, True, False)),
-        # Names that no pattern fits: the server answers.
-        *((model, (True, True, True)) for model in ("claude-5", "gpt-5-chat-latest", "octopus", "gpt-4", "o")),
-    ],
-)
-def test_a_temperature_is_sent_only_where_the_model_takes_it(model: str, takes: tuple[bool, bool, bool]) -> None:
-    cases: list[tuple[float, str | None]] = [(0.5, None), (1.0, None), (0.5, "none")]
-    for (temperature, effort), is_taken in zip(cases, takes, strict=True):
-        body, adjustments = rendered(model=model, temperature=temperature, reasoning_effort=effort)
-        left_out = [adjustment.field for adjustment in adjustments]
-        assert (body.get("temperature") == temperature) == is_taken
-        assert ("temperature" in left_out) == (not is_taken)
-
-
-@pytest.mark.parametrize(
-    ("model", "reasons"),
-    [
-        ("o3", True),
-        ("gpt-5-mini", True),
-        ("gpt-5.1", True),
-        ("gpt-6-sol", True),
-        ("gpt-4o", False),
-        ("gpt-4.1", False),
-        ("unheard-of", True),
-    ],
-)
-def test_an_effort_is_sent_only_where_the_model_reasons(model: str, reasons: bool) -> None:
-    body, adjustments = rendered(model=model, reasoning_effort="low")
-    assert body.get("reasoning") == ({"effort": "low"} if reasons else None)
-    assert adjustments == ([] if reasons else [Adjustment("reasoning_effort", "the model does not reason")])
-
-
-def test_every_reason_for_leaving_something_out_is_said() -> None:
-    for family in rendering.FAMILIES:
-        assert (family.temperature is rendering.Temperature.ALWAYS) == (family.temperature.value == "")
-    assert family_of("gpt-4o") is not family_of("gpt-5")
 
 
 STRICT: dict[str, Any] = {

@@ -1,0 +1,116 @@
+"""A template as the body of OpenAI's `POST /v1/responses`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple, Protocol
+
+from service.rendering import families
+from service.rendering.strict import text_meets_strict_mode
+
+WARN_DAYS = 30
+"""How many days before its end a model is warned about."""
+
+
+class Tool(Protocol):
+    """A tool of the template's type."""
+
+    @property
+    def name(self) -> Any: ...
+    @property
+    def type(self) -> Any:
+        """`function`, `file_search` or `code_interpreter`."""
+
+    @property
+    def description(self) -> Any: ...
+    @property
+    def schema(self) -> Any:
+        """The text of a function's JSON Schema."""
+
+    @property
+    def config(self) -> Any:
+        """None, or the settings of a tool of OpenAI's, under its type."""
+
+
+class Adjustment(NamedTuple):
+    """Something of the template that the body does not have."""
+
+    field: str
+    reason: str
+
+
+class Rendered(NamedTuple):
+    body: str
+    """JSON text."""
+    adjustments: list[Adjustment]
+
+
+def render(
+    *,
+    instructions: str,
+    model: str,
+    temperature: float | None,
+    reasoning_effort: str | None,
+    tools: Sequence[Tool],
+    metadata: Mapping[str, str],
+) -> Rendered:
+    """Return the body, without what the model would refuse, and what that was."""
+    adjustments: list[Adjustment] = []
+    of_tools: list[Adjustment] = []
+    rendered = [(tool.type, text) for tool in tools if (text := _tool(tool, model, of_tools)) is not None]
+    members = {"model": _json(model), "instructions": _json(instructions)}
+    effort = reasoning_effort
+    if effort is not None and (why := families.why_no_effort(model, effort, [type_ for type_, _ in rendered])):
+        adjustments.append(Adjustment("reasoning_effort", why))
+        effort = None
+    if temperature is not None:
+        if why := families.why_no_temperature(model, temperature, effort):
+            adjustments.append(Adjustment("temperature", why))
+        else:
+            members["temperature"] = _json(temperature)
+    if effort is not None:
+        members["reasoning"] = _object({"effort": _json(effort)})
+    if rendered:
+        members["tools"] = f"[{', '.join([text for _, text in rendered])}]"
+    members["metadata"] = _object({name: _json(value) for name, value in metadata.items()})
+    return Rendered(_object(members), adjustments + of_tools)
+
+
+def days_left(shutdown_date: date | None, today: date) -> int | None:
+    """Return the days until OpenAI refuses a model, 0 or less when it does; None unless a warning is due."""
+    if shutdown_date is None or (days := (shutdown_date - today).days) > WARN_DAYS:
+        return None
+    return days
+
+
+def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str | None:
+    settings = (tool.config or {}).get(tool.type, {})
+    if why := families.why_no_tool(model, tool.type):
+        adjustments.append(Adjustment(f"tools.{tool.name}", why))
+        return None
+    match tool.type:
+        case "function":
+            members = {"type": '"function"', "name": _json(tool.name)}
+            if tool.description:
+                members["description"] = _json(tool.description)
+            # The order of the keys and the spelling of the numbers matter to the model: the text goes in as it is.
+            members["parameters"] = tool.schema
+            members["strict"] = _json(text_meets_strict_mode(tool.schema))
+            return _object(members)
+        case "file_search":
+            if not settings.get("vector_store_ids"):
+                adjustments.append(Adjustment(f"tools.{tool.name}", "a file search needs vector_store_ids"))
+                return None
+            return _json({"type": "file_search", **settings})
+        case _:
+            given = {name: value for name, value in settings.items() if value}
+            return _json({"type": "code_interpreter", "container": {"type": "auto", **given}})
+
+
+_json = json.JSONEncoder(ensure_ascii=False).encode
+# json.dumps would make another encoder for each value.
+
+
+def _object(members: Mapping[str, str]) -> str:
+    """Return an object of its members' JSON; the names are this service's own, and need no escapes."""
+    return "{" + ", ".join([f'"{name}": {text}' for name, text in members.items()]) + "}"
