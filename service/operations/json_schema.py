@@ -1,13 +1,15 @@
 """What the schema of a function may be; nothing is fetched, and no pattern of it is ever run."""
 
 import json
-import re
 import sys
 from typing import Any
 
 import jsonschema_rs
 
-MAX_LEVELS = 16
+from service.rendering.strict import refused
+
+MAX_LEVELS = 32
+"""Of JSON. Ten objects in each other, which OpenAI takes with `strict`, are 22 with their types."""
 
 _DIGITS = 300
 _TOO_DEEP = f"must be at most {MAX_LEVELS} levels deep"
@@ -47,21 +49,14 @@ def _problem(text: str) -> str | None:
     # The library fetches the meta-schemas that it does not have.
     if "$schema" in schema and str(schema["$schema"]).removesuffix("#") not in _DRAFTS:
         return "must name a published draft in $schema, or none"
+    if found := refused(schema):
+        return f"must be a schema that OpenAI takes: {found[0] or '/'} {found[1]}"
     try:
-        _validate(schema)
+        jsonschema_rs.meta.validate(schema)
     except jsonschema_rs.ValidationError as error:
         path = "/".join(str(step) for step in error.instance_path)
         return f"must be valid against its meta-schema, which /{path[:200]} is not"
     return None
-
-
-def _validate(schema: Any) -> None:
-    try:
-        jsonschema_rs.meta.validate(schema)
-    except UnicodeEncodeError:
-        # Half of a surrogate pair, which JSON may escape and UTF-8 has no bytes for.
-        whole = re.sub(r"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}", r"\1?", json.dumps(schema))
-        jsonschema_rs.meta.validate(json.loads(whole))
 
 
 def _refuse(constant: str) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple, Protocol
 
-from service.rendering import families
-from service.rendering.strict import text_meets_strict_mode
+from service.rendering import families, strict
 
 WARN_DAYS = 30
 """How many days before its end a model is warned about."""
@@ -43,6 +42,11 @@ class Rendered(NamedTuple):
     body: str
     """JSON text."""
     adjustments: list[Adjustment]
+
+    @property
+    def octets(self) -> int:
+        """How large it is with its adjustments, as UTF-8."""
+        return sum(len(text.encode()) for text in (self.body, *map("".join, self.adjustments)))
 
 
 def render(
@@ -95,7 +99,10 @@ def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str | None:
                 members["description"] = _json(tool.description)
             # The order of the keys and the spelling of the numbers matter to the model: the text goes in as it is.
             members["parameters"] = tool.schema
-            members["strict"] = _json(text_meets_strict_mode(tool.schema))
+            is_strict, why = strict.strictness(tool.schema, model, None)
+            if why:
+                adjustments.append(Adjustment(f"tools.{tool.name}.strict", why))
+            members["strict"] = _json(is_strict)
             return _object(members)
         case "file_search":
             if not settings.get("vector_store_ids"):

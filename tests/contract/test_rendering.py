@@ -87,7 +87,7 @@ def test_the_body_of_every_family_is_taken_by_the_sdk(
         reasoning_effort=ReasoningEffort.Value(f"REASONING_EFFORT_{effort}"),
     )
     rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id))
-    assert [adjustment.field for adjustment in rendered.adjustments] == left_out
+    assert [adjustment.field for adjustment in rendered.adjustments] == [*left_out, "tools.f.strict"]
     assert all(adjustment.action == AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT for adjustment in rendered.adjustments)
 
     with openai.OpenAI(api_key=KEY, base_url=stand_in.url, max_retries=0) as client:
@@ -112,6 +112,38 @@ def test_a_schema_comes_out_with_the_bytes_that_went_in(api: Api) -> None:
     api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=body))
     rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id))
     assert f'"parameters": {schema}' in rendered.responses_request
+
+
+def test_a_function_is_strict_where_openai_takes_it_and_the_answer_says_why_not(api: Api) -> None:
+    template = api.template()
+    schemas = {
+        "open": '{"type": "object", "properties": {"a": {"type": "string"}}}',
+        "closed": json.dumps(
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "type": "object",
+                "properties": {"a": {"type": "string", "minLength": 1, "default": "x"}},
+                "required": ["a"],
+                "additionalProperties": False,
+            }
+        ),
+    }
+    for name, schema in schemas.items():
+        body = TemplateTool(
+            template_type=template.template_type,
+            name=name,
+            type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION,
+            schema=schema,
+        )
+        api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=body))
+    rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id))
+    tools = {tool["name"]: tool["strict"] for tool in json.loads(rendered.responses_request)["tools"]}
+    assert tools == {"open": False, "closed": True}
+    (adjustment,) = rendered.adjustments
+    assert (adjustment.field, adjustment.reason) == (
+        "tools.open.strict",
+        "/ must have additionalProperties false",
+    )
 
 
 def test_a_user_and_a_type_are_resolved_first(api: Api) -> None:

@@ -29,6 +29,14 @@ def nested(levels: int) -> str:
     return json.dumps(inner)
 
 
+def objects(count: int) -> str:
+    """Return a schema of that many objects in each other."""
+    inner: Any = {"type": "string"}
+    for _ in range(count):
+        inner = {"type": "object", "properties": {"a": inner}, "required": ["a"], "additionalProperties": False}
+    return json.dumps(inner)
+
+
 def function(api: Api, schema: str) -> TemplateTool:
     return api.tool(type=FUNCTION, schema=schema)
 
@@ -49,9 +57,6 @@ TAKEN = {
     "a number of 5,000 digits": f'{{"type": "object", "maximum": {"9" * 5000}}}',
     "escapes": r'{"type": "object", "title": "\u00e9 \/ \" \\ \n \ud83d\ude00"}',
     "an escaped character zero": r'{"type": "object", "title": "a\u0000b"}',
-    "half of a pair": r'{"type": "object", "title": "\ud800"}',
-    "half of a pair for a key": r'{"type": "object", "properties": {"\udc00": {"type": "string"}}}',
-    "half of a pair beside a text that looks like one": r'{"type": "object", "\udc00": 1, "title": "\\ud800"}',
     "text that is no ASCII": '{"type": "object", "title": "é \N{ROCKET} \u05e9\u05dc\u05d5\u05dd \u2028"}',
     "an empty key": '{"type": "object", "properties": {"": {}}}',
     "a member that no draft has": '{"type": "object", "strict": true, "x-more": [1, 2]}',
@@ -61,11 +66,12 @@ TAKEN = {
     ),
     "a reference to itself": object_with(**{"$defs": {"a": {}}, "properties": {"b": {"$ref": "#/$defs/a"}}}),
     "a reference to its root": object_with(properties={"child": {"$ref": "#"}}),
-    "a reference to what is not there": object_with(properties={"a": {"$ref": "#/$defs/none"}}),
     "an anchor": object_with(properties={"a": {"$anchor": "here"}, "b": {"$ref": "#here"}}),
     "a property that is called $ref": object_with(properties={"$ref": {"type": "string"}}),
     "an id that nobody fetches": object_with(**{"$id": "http://127.0.0.1:1/schema"}),
-    "16 levels": nested(16),
+    "32 levels": nested(32),
+    "ten objects in each other": objects(10),
+    "what is there behind two backslashes": r'{"type": "object", "title": "\\ud800"}',
     **{
         f"the draft {draft}": object_with(**{"$schema": draft, "properties": {"a": {"minLength": 1}}})
         for draft in (
@@ -101,8 +107,8 @@ REFUSED = {
     "-Infinity": '{"type": "object", "minimum": -Infinity}',
     "a key twice": '{"type": "object", "type": "object"}',
     "a key twice in another spelling": r'{"type": "object", "properties": {"a": {}, "\u0061": {}}}',
-    "17 levels": nested(17),
-    "17 levels of lists": object_with(default=json.loads("[" * 16 + "]" * 16)),
+    "33 levels": nested(33),
+    "33 levels of lists": object_with(default=json.loads("[" * 32 + "]" * 32)),
     "very many levels": '{"type": "object", "default": ' + "[" * 30_000 + "]" * 30_000 + "}",
     "very many levels of objects": '{"type": "object", "a": ' + '{"a":' * 8_000 + "1" + "}" * 8_000 + "}",
     "a reference elsewhere": object_with(properties={"a": {"$ref": "http://127.0.0.1:1/schema"}}),
@@ -119,6 +125,13 @@ REFUSED = {
     "required that is no list": object_with(required="a"),
     "a negative length": object_with(properties={"a": {"minLength": -1}}),
     "a length with a fraction": object_with(properties={"a": {"minLength": 1.5}}),
+    "half of a pair": r'{"type": "object", "title": "\ud800"}',
+    "half of a pair for a key": r'{"type": "object", "properties": {"\udc00": {"type": "string"}}}',
+    "half of a pair beside a text that looks like one": r'{"type": "object", "\udc00": 1, "title": "\\ud800"}',
+    "a reference to what is not there": object_with(properties={"a": {"$ref": "#/$defs/none"}}),
+    "an array without items": object_with(properties={"a": {"type": "array"}}),
+    **{f"{keyword} at the root": object_with(**{keyword: [{}]}) for keyword in ("anyOf", "oneOf", "allOf", "enum")},
+    "not at the root": object_with(**{"not": {}}),
     "half of a pair for a wrong key": r'{"type": "object", "properties": {"\udc00": {"type": "text"}}}',
     "a wrong key of a control character": r'{"type": "object", "properties": {"\u0000": {"type": "text"}}}',
 }

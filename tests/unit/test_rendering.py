@@ -1,4 +1,4 @@
-"""Rendering: what the body of a request is made of. Which model takes what is in test_families.py."""
+"""Rendering: what the body of a request is made of. What models and strict mode take has tests of its own."""
 
 import json
 from datetime import date
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from service.rendering import Adjustment, days_left, render
-from service.rendering.strict import meets_strict_mode
 
 
 def tool(type: str, name: str = "a_tool", **fields: Any) -> Any:
@@ -34,14 +33,6 @@ def test_a_plain_template_is_its_instructions_its_model_and_its_metadata() -> No
     assert adjustments == []
 
 
-STRICT: dict[str, Any] = {
-    "type": "object",
-    "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "array", "items": {"type": "number"}}},
-    "required": ["b", "a"],
-    "additionalProperties": False,
-}
-
-
 def test_a_function_is_flat_and_has_its_schema_byte_for_byte() -> None:
     text = '{ "type":"object",\n "z": 1.0, "a": [1e400, 10000000000000000000, "\\u00e9\\/"] , "properties": {} }'
     result = render(
@@ -59,27 +50,6 @@ def test_a_function_is_flat_and_has_its_schema_byte_for_byte() -> None:
         "name": "f",
         "description": "What it does.",
     }
-
-
-@pytest.mark.parametrize(
-    ("change", "is_strict"),
-    [
-        ({}, True),
-        ({"additionalProperties": True}, False),
-        ({"required": ["a"]}, False),
-        ({"allOf": [{}]}, False),
-        ({"properties": {"a": {"type": "object"}, "b": {}}}, False),
-        ({"properties": {"a": {"type": "string", "default": "x"}, "b": {"type": "string"}}}, False),
-        ({"properties": {"a": {"$ref": "#/$defs/x"}, "b": {"anyOf": [{"type": "null"}]}}, "$defs": {"x": {}}}, True),
-        ({"properties": {"a": {"type": "array", "items": True}, "b": {}}}, False),
-        ({"properties": {"a": {"properties": {"c": {}}}, "b": {}}}, False),
-    ],
-)
-def test_strict_is_said_only_of_a_schema_that_meets_it(change: dict[str, Any], is_strict: bool) -> None:
-    schema = STRICT | change
-    assert meets_strict_mode(schema) == is_strict
-    body, _ = rendered(tools=[tool("function", schema=json.dumps(schema))])
-    assert body["tools"][0]["strict"] is is_strict
 
 
 def test_a_file_search_has_its_vector_stores_or_is_left_out() -> None:
