@@ -47,13 +47,8 @@ def batch_resolve(
     for outcome in resolved:
         outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
         # A body may be larger than what it was made of: JSON spells some characters with several.
-<<<<<<< HEAD
-        total += 1000 + (len(outcomes[-1].rendered.body.encode()) if isinstance(outcomes[-1], Rendering) else 0)
+        total += 1000 + (outcomes[-1].rendered.size if isinstance(outcomes[-1], Rendering) else 0)
         if total > MAX_BYTES:
-=======
-        octets += 1000 + (outcomes[-1].rendered.octets if isinstance(outcomes[-1], Rendering) else 0)
-        if octets > MAX_OCTETS:
->>>>>>> a78a02b (Say strict of what OpenAI takes so, and refuse what it never takes)
             raise selections.too_large(len(outcomes) - 1)
     return outcomes
 

@@ -44,8 +44,8 @@ class Rendered(NamedTuple):
     adjustments: list[Adjustment]
 
     @property
-    def octets(self) -> int:
-        """How large it is with its adjustments, as UTF-8."""
+    def size(self) -> int:
+        """The bytes of the body and its adjustments, as UTF-8."""
         return sum(len(text.encode()) for text in (self.body, *map("".join, self.adjustments)))
 
 

@@ -298,7 +298,7 @@ def test_a_rendering_says_which_function_is_not_strict_and_why() -> None:
     result = render(model=MODEL, **template)
     assert [tool["strict"] for tool in json.loads(result.body)["tools"]] == [True, False]
     assert [adjustment.field for adjustment in result.adjustments] == ["tools.g.strict"]
-    assert result.octets > len(result.body) + len("tools.g.strict")
+    assert result.size > len(result.body) + len("tools.g.strict")
     result = render(model=TUNED, **template)
     assert [tool["strict"] for tool in json.loads(result.body)["tools"]] == [False, False]
     assert result.adjustments[0] == Adjustment(
