@@ -1,7 +1,8 @@
 """gRPC servers: what they allow, and where they listen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 
@@ -32,16 +33,26 @@ class Listening:
 
     def __init__(
         self,
-        pool: ThreadPoolExecutor,
+        name: str,
         *,
+        threads: int,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         queue: int | None = None,
         drain_seconds: float = 0.0,
     ) -> None:
+        # grpcio does not end the threads that it is given.
+        pool = ThreadPoolExecutor(threads, name)
+        self._pools = [pool]
         self.server = grpc.server(
             pool, interceptors=list(interceptors), options=list(_OPTIONS.items()), maximum_concurrent_rpcs=queue
         )
         self._drain_seconds = drain_seconds
+
+    def add_apart(self, register: Callable[[Any, grpc.Server], None], servicer: object, *, threads: int) -> None:
+        """Serve a service on threads of its own: it neither waits for those that calls need, nor takes them."""
+        pool = ThreadPoolExecutor(threads, type(servicer).__name__)
+        self._pools.append(pool)
+        register(_Apart(servicer, pool), self.server)
 
     def add(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen on an address from `start` on, in plain text without credentials, and return its port."""
@@ -55,3 +66,28 @@ class Listening:
     def stop(self) -> None:
         """Accept nothing more, and end when running calls have, or when their time is up."""
         self.server.stop(self._drain_seconds).wait()
+        for pool in self._pools:
+            pool.shutdown(wait=False)
+
+
+class _Apart:
+    """A servicer as this server alone sees it: with its methods on a pool."""
+
+    def __init__(self, servicer: object, pool: ThreadPoolExecutor) -> None:
+        self._servicer = servicer
+        self._pool = pool
+
+    def __getattr__(self, method: str) -> "_Behaviour":
+        return _Behaviour(getattr(self._servicer, method), self._pool)
+
+
+class _Behaviour:
+    """A method with what grpcio looks for on it. On the servicer's own it would be every server's of the process."""
+
+    def __init__(self, behaviour: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
+        self._behaviour = behaviour
+        self.experimental_thread_pool = pool
+        self.experimental_non_blocking = getattr(behaviour, "experimental_non_blocking", False)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._behaviour(*arguments, **options)

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME, HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1.health import SERVICE_NAME
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from omniflo.templates.v1 import (
     api_key_service_pb2,
@@ -83,13 +82,9 @@ class Server:
         streams = Streams(STREAM_SECONDS)
         gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
         health = Health(SERVICES)
-        # Probes are answered while all other threads wait for the database, and a reflection stream, which holds its
-        # thread for as long as it is open, holds none of those that calls need.
-        HealthServicer.Check.experimental_thread_pool = ThreadPoolExecutor(1, "health")
-        reflect = reflection.ReflectionServicer.ServerReflectionInfo
-        reflect.experimental_thread_pool = ThreadPoolExecutor(2, "reflection")
         self._main = Listening(
-            ThreadPoolExecutor(settings.threads, "call"),
+            "call",
+            threads=settings.threads,
             # Outermost first.
             interceptors=[
                 # It sees the code that callers see, of every call, also of one that is refused.
@@ -110,12 +105,15 @@ class Server:
             drain_seconds=settings.drain_seconds,
         )
         _add_services(self._main.server, gateway)
-        health_pb2_grpc.add_HealthServicer_to_server(health, self._main.server)
+        # Probes are answered while all other threads wait for the database.
+        self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=1)
         if settings.serves_reflection:
+            # A stream of it holds its thread for as long as it is open.
             names = [*SERVICES, SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self._main.server)
-        # For probes that cannot do TLS.
-        self._plain = Listening(ThreadPoolExecutor(1, "probes"))
+            reflected = reflection.ReflectionServicer(names)
+            self._main.add_apart(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, reflected, threads=2)
+        # For probes that cannot do TLS, with a thread that the main server's probes cannot take.
+        self._plain = Listening("probes", threads=1)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]

@@ -1,0 +1,108 @@
+"""Several servers in one process: none of them has a part in the fate of another."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection import ReflectionServicer
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from service.config import Settings
+from service.server import wiring
+from tests.e2e.serving import eventually
+
+SECONDS = 10.0
+SERVING = HealthCheckResponse.SERVING
+
+
+class Running:
+    """A server of this process with a channel to each of its listeners."""
+
+    def __init__(self, url: str) -> None:
+        self._server = wiring.build(Settings(auth="none", drain_seconds=1), url)
+        ports = self._server.start(dict.fromkeys(("listen", "health_listen"), "127.0.0.1:0"))
+        self.channels = [grpc.insecure_channel(f"127.0.0.1:{port}") for port in ports.values()]
+        self.main = self.channels[0]
+
+    def is_serving(self) -> bool:
+        checks = [HealthStub(channel).Check(HealthCheckRequest(), timeout=SECONDS) for channel in self.channels]
+        watches = [next(HealthStub(channel).Watch(HealthCheckRequest(), timeout=SECONDS)) for channel in self.channels]
+        return all(answer.status == SERVING for answer in checks + watches)
+
+    def stream(self, held: threading.Event) -> Any:
+        """Open a stream of reflection that has had its first answer, and stays open until the event."""
+
+        def requests() -> Iterator[ServerReflectionRequest]:
+            yield ServerReflectionRequest(list_services="")
+            held.wait(60)
+
+        call = ServerReflectionStub(self.main).ServerReflectionInfo(requests(), timeout=SECONDS)
+        assert len(next(call).list_services_response.service) == len(wiring.SERVICES) + 2
+        return call
+
+    def end(self) -> None:
+        for channel in self.channels:
+            channel.close()
+        self._server.drain()
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[tuple[Running, Running]]:
+    with ExitStack() as stack:
+        both = Running(url), Running(url)
+        for one in both:
+            stack.callback(one.end)
+            eventually(one.is_serving, within=SECONDS)
+        yield both
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the older", "the newer"])
+def test_the_health_of_a_server_goes_on_when_another_has_stopped(url: str, first: bool) -> None:
+    both = [Running(url), Running(url)]
+    stays, goes = reversed(both) if first else both
+    goes.end()
+    eventually(stays.is_serving, within=SECONDS)
+    stays.end()
+
+
+def test_open_streams_of_one_server_take_no_thread_of_another(pair: tuple[Running, Running]) -> None:
+    busy, other = pair
+    held = threading.Event()
+    try:
+        streams = [busy.stream(held) for _ in range(2)]
+        other.stream(held)
+        assert all(stream.is_active() for stream in streams)
+        # The calls and probes of the busy one go on as well.
+        assert busy.is_serving()
+    finally:
+        held.set()
+
+
+def test_nothing_is_written_on_the_classes_of_grpcio(pair: tuple[Running, Running]) -> None:
+    del pair
+    for method in (HealthServicer.Check, HealthServicer.Watch, ReflectionServicer.ServerReflectionInfo):
+        assert vars(method) == {}
+
+
+def test_a_server_that_has_stopped_leaves_no_thread_behind(url: str) -> None:
+    before = set(threading.enumerate())
+    running = Running(url)
+    eventually(running.is_serving, within=SECONDS)
+    held = threading.Event()
+    running.stream(held)
+    held.set()
+    running.end()
+    eventually(lambda: ours(before) == [], within=SECONDS)
+
+
+def ours(before: set[threading.Thread]) -> list[str]:
+    """Return the names of the threads that are new and not grpcio's own."""
+    names = [thread.name for thread in set(threading.enumerate()) - before]
+    return [name for name in names if not name.startswith(("Thread-", "Dummy-"))]
