@@ -3,15 +3,15 @@
 import secrets
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import psycopg2
 import structlog
 
 from service import errors
-from service.cache import Cache
 from service.database.connections import connect, readable
+from service.database.handle import database
 from service.deadline import time_limit
 
 CHANNEL = "omniflo_changes"
@@ -24,26 +24,45 @@ PAUSE_SECONDS = 0.2
 _log = structlog.get_logger()
 
 
+class Hearer(Protocol):
+    """Who wants to hear of changes. It is called from several threads, and must neither wait nor raise."""
+
+    def start_over(self) -> None:
+        """From here on nothing is missed; before it, anything may have been."""
+
+    def change(self, tags: Iterable[str]) -> None:
+        """These have changed: tags as the triggers of migrations/0012_changes.up.sql name them."""
+
+    def confirm(self, moment: float) -> None:
+        """Every change up to then has been told, on the clock of `time.monotonic`."""
+
+
 class Listener:
-    """A thread that tells a cache of every change.
+    """A thread that tells all hearers of every change; what this process commits they hear before it goes on.
 
     It sends itself a notification every quarter of a second. When one has come back, all changes that were committed
     before it was sent have come as well.
     """
 
-    def __init__(self, cache: Cache, url: str) -> None:
-        self._cache = cache
+    def __init__(self, hearers: Sequence[Hearer], url: str) -> None:
+        self._hearers = hearers
         self._url = url
         self._beat = f"beat:{secrets.token_hex(8)}:"
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
 
     def start(self) -> None:
+        database.tell(self._change)
         self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join(2 * ANSWER_SECONDS)
+        database.tell_no_more(self._change)
+
+    def _change(self, tags: Sequence[str]) -> None:
+        for hearer in self._hearers:
+            hearer.change(tags)
 
     def _run(self) -> None:
         was_lost = None
@@ -53,8 +72,8 @@ class Listener:
                 with time_limit(ANSWER_SECONDS):
                     connection = connect(self._url)
                     _execute(connection, f"listen {CHANNEL}")
-                # From here on nothing is missed; before it, anything.
-                self._cache.start_over()
+                for hearer in self._hearers:
+                    hearer.start_over()
                 _log.info("changes", is_heard=True)
                 was_lost = False
                 self._listen(connection)
@@ -82,13 +101,15 @@ class Listener:
                     self._take(connection, beat)
 
     def _take(self, connection: Any, beat: str) -> bool:
-        """Tell the cache of what has come, and answer whether the beat has."""
+        """Tell the hearers of what has come, and return whether the beat has."""
         payloads = [notification.payload for notification in connection.notifies]
         connection.notifies.clear()
-        self._cache.change(payload for payload in payloads if not payload.startswith("beat:"))
+        if changes := [payload for payload in payloads if not payload.startswith("beat:")]:
+            self._change(changes)
         if beat not in payloads:
             return False
-        self._cache.confirm(float(beat.removeprefix(self._beat)))
+        for hearer in self._hearers:
+            hearer.confirm(float(beat.removeprefix(self._beat)))
         return True
 
 

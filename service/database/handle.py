@@ -21,6 +21,9 @@ STATEMENT_SECONDS = 300
 CHANGED = "omniflo.changed"
 """The setting in which a transaction's triggers name what it has changed."""
 
+Tell = Callable[[Sequence[str]], None]
+"""Takes the tags of what a transaction has changed."""
+
 
 class Thread(threading.local):
     """What a thread has going on with the database."""
@@ -53,8 +56,21 @@ class Database(pw.PostgresqlDatabase):
         self._lock = contextlib.nullcontext()
         self.prepares = True
         """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
-        self.on_change: list[Callable[[Sequence[str]], None]] = []
-        """Called with what a transaction has changed, after its commit and before its caller gets a response."""
+        self._told: tuple[Tell, ...] = ()
+        self._told_lock = threading.Lock()
+
+    def tell(self, hear: Tell) -> None:
+        """Tell somebody what each transaction has changed, when it has been committed and before it is reported done.
+
+        The tags that this takes are asked for only while there is somebody to tell.
+        """
+        # Another one: a thread that commits may be going through the old one.
+        with self._told_lock:
+            self._told = (*self._told, hear)
+
+    def tell_no_more(self, hear: Tell) -> None:
+        with self._told_lock:
+            self._told = tuple(other for other in self._told if other != hear)
 
     def configure(self, url: str, *, prepares: bool = True) -> None:
         """Name the server; nothing connects yet."""
@@ -106,7 +122,8 @@ class Database(pw.PostgresqlDatabase):
         )
 
     def commit(self) -> None:
-        changes = self._changes() if self.on_change else ()
+        told = self._told
+        changes = self._changes() if told else ()
         try:
             super().commit()
         except Exception as error:
@@ -114,8 +131,8 @@ class Database(pw.PostgresqlDatabase):
                 raise CommitUnknownError from error
             raise
         finally:
-            for tell in self.on_change if changes else ():
-                tell(changes)
+            for hear in told if changes else ():
+                hear(changes)
 
     def _changes(self) -> list[str]:
         """Return what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""

@@ -27,7 +27,7 @@ from omniflo.templates.v1 import (
 )
 from service.cache import Cache
 from service.config import Settings
-from service.database.feed import Listener
+from service.database.feed import Hearer, Listener
 from service.database.handle import database
 from service.identity.clerk import Keys, Sessions
 from service.identity.identities import TRUST_SECONDS, Identities
@@ -117,11 +117,13 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
+        hearers: list[Hearer] = [] if cache is None else [cache]
+        direct = settings.database_direct_url
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
                 gateway,
-                *([] if cache is None else [_Changes(cache, settings, url)]),
+                *([Listener(hearers, url if direct is None else direct.get_secret_value())] if hearers else []),
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(tasks, probe.is_reachable),
@@ -154,23 +156,6 @@ class Server:
 
     def _add_mtls(self, address: str) -> int:
         return self._main.add(address, tls.credentials(self._settings, wants_client=True))
-
-
-class _Changes:
-    """Tells the cache of changes: of this process at once, and of all as the database tells them."""
-
-    def __init__(self, cache: Cache, settings: Settings, url: str) -> None:
-        self._cache = cache
-        direct = settings.database_direct_url
-        self._listener = Listener(cache, url if direct is None else direct.get_secret_value())
-
-    def start(self) -> None:
-        database.on_change.append(self._cache.change)
-        self._listener.start()
-
-    def stop(self) -> None:
-        self._listener.stop()
-        database.on_change.remove(self._cache.change)
 
 
 def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS) -> Server:
