@@ -11,7 +11,7 @@ from service.config import ConfigurationError, Settings, variable
 from service.database import handle, migrate
 from service.errors import Unavailable
 from service.operations import maintenance, seed
-from service.server import ports, processes, tls
+from service.server import ports, processes, tls, worker
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,12 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
                 _log.info("seeded", added=added)
         handle.database.drop()
         with processes.signals() as stop:
-            processes.supervise(settings, url, stop, lambda: print(_welcome(settings), flush=True))
+            processes.supervise(
+                [processes.Kind("worker", worker.serve, (settings, url), count=settings.workers)],
+                stop,
+                lambda: print(_welcome(settings), flush=True),
+                drain_seconds=settings.drain_seconds,
+            )
 
 
 def _require_connections(settings: Settings) -> None:

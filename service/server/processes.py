@@ -1,23 +1,24 @@
-"""The processes of `serve`: one parent that supervises, and workers that share its port."""
+"""A parent that supervises children of several kinds: it starts them, replaces those that die, and ends them."""
 
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
+from typing import Any
 
 import structlog
 
-from service import logs
-from service.config import ConfigurationError, Settings
+from service.config import ConfigurationError
 
 MAX_CRASHES = 5
 CRASH_SECONDS = 60.0
-"""As many crashes in so short a time end the service: something is wrong that another start does not mend."""
+"""So many children of a kind that die in so short a time: something is wrong that another start does not mend."""
 START_SECONDS = 30.0
 KILL_SECONDS = 5.0
 """How long a process may take to end after its drain."""
@@ -27,7 +28,7 @@ _log = structlog.get_logger()
 
 @contextmanager
 def signals() -> Iterator[int]:
-    """Answer a file descriptor that becomes readable when SIGTERM or SIGINT asks the process to end."""
+    """Yield a file descriptor that becomes readable when SIGTERM or SIGINT asks the process to end."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     # Written by the C handler, on whichever thread the signal lands; a Python handler would wait for the main thread,
@@ -44,51 +45,135 @@ def signals() -> Iterator[int]:
         os.close(writer)
 
 
-def supervise(settings: Settings, url: str, stop: int, started: Callable[[], None]) -> None:
-    """Serve on ports that are held, until `stop` is readable, then drain; a worker that dies is replaced.
+@dataclass(frozen=True)
+class Kind:
+    """Children of one kind."""
 
-    `started` is called when all workers accept calls. ConfigurationError when one cannot, and CrashLoopError when they
-    keep dying.
+    name: str
+    target: Callable[..., None]
+    """Called in the child with its `Life` and the arguments: a function of a module, and everything can be pickled."""
+    arguments: tuple[Any, ...] = ()
+    count: int = 1
+    reports_ready: bool = True
+    """Whether the start waits until each of them has called `Life.ready`."""
+    is_vital: bool = True
+    """Whether a crash loop of them ends the service; otherwise they are started again after CRASH_SECONDS."""
+
+
+class Life:
+    """What a child is told by its parent, and tells it."""
+
+    def __init__(self, name: str, stop: int, says_ready: Connection) -> None:
+        self.name = name
+        """Of this child among all of its parent's; a child that replaces it has it again."""
+        self._stop = stop
+        self._says_ready = says_ready
+
+    def ready(self) -> None:
+        """Say that this child does what it is there for."""
+        self._says_ready.send(None)
+        self._says_ready.close()
+
+    def wait(self) -> None:
+        """Return when the child is to end: it was asked to, or its parent is gone."""
+        parent = parent_process()
+        wait([self._stop, parent.sentinel] if parent else [self._stop])
+
+
+def supervise(
+    kinds: Sequence[Kind],
+    stop: int,
+    started: Callable[[], None],
+    *,
+    drain_seconds: float,
+    died: Callable[[Kind, str], None] = lambda *_: None,
+) -> None:
+    """Run the children until `stop` is readable, then end all; one that dies is replaced.
+
+    `started` is called when all are ready, and `died` with the kind and the name of one that died, before another is
+    started. ConfigurationError when one cannot start, and CrashLoopError when those of a vital kind keep dying.
     """
-    workers: list[_Worker] = []
-    crashes: deque[float] = deque(maxlen=MAX_CRASHES)
+    children: list[_Child] = []
+    crashes = {kind.name: _Crashes(kind) for kind in kinds}
     try:
-        for _ in range(settings.workers):
-            # One by one: those that run are ended also when the next cannot start.
-            workers.append(_Worker(settings, url))  # noqa: PERF401 - see above
-        for worker in workers:
-            if not worker.is_ready(stop):
+        for kind in kinds:
+            for number in range(1, kind.count + 1):
+                # One by one: those that run are ended also when the next cannot start.
+                children.append(_Child(kind, f"{kind.name}-{number}"))  # noqa: PERF401 - see above
+        for child in children:
+            if not child.is_ready(stop):
                 return
         started()
-        while stop not in (ended := wait([stop, *(worker.sentinel for worker in workers)])):
-            for index, worker in enumerate(workers):
-                if worker.sentinel in ended:
-                    crashes.append(time.monotonic())
-                    _log.error("worker died", exit_code=worker.exit_code, crashes=len(crashes))
-                    if len(crashes) == MAX_CRASHES and crashes[-1] - crashes[0] < CRASH_SECONDS:
-                        raise CrashLoopError
-                    workers[index] = _Worker(settings, url)
+        while stop not in (ended := _next_event(children, stop)):
+            for child in children:
+                if child.is_started and child.sentinel in ended:
+                    pause = crashes[child.kind.name].pause_after(child.exit_code)
+                    died(child.kind, child.name)
+                    child.lie_still(pause)
+                if child.is_due:
+                    child.start()
     finally:
-        _end(workers, settings.drain_seconds)
+        _end(children, drain_seconds)
 
 
 class CrashLoopError(Exception):
-    """Workers die again and again."""
+    """Children die again and again."""
 
-    def __init__(self) -> None:
-        super().__init__(f"workers died {MAX_CRASHES} times within {CRASH_SECONDS:.0f} s; the log above says why")
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}s died {MAX_CRASHES} times within {CRASH_SECONDS:.0f} s; the log above says why")
 
 
-class _Worker:
-    """One worker, as the parent sees it."""
+class _Crashes:
+    """How often children of a kind have died of late."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._times: deque[float] = deque(maxlen=MAX_CRASHES)
+
+    def pause_after(self, exit_code: int | None) -> float:
+        """Take note of another one, and return how many seconds to wait before its replacement starts."""
+        times = self._times
+        times.append(time.monotonic())
+        _log.error(f"{self._kind.name} died", exit_code=exit_code, crashes=len(times))
+        if len(times) < MAX_CRASHES or times[-1] - times[0] >= CRASH_SECONDS:
+            return 0.0
+        if self._kind.is_vital:
+            raise CrashLoopError(self._kind.name)
+        return CRASH_SECONDS
+
+
+class _Child:
+    """One child, as the parent sees it: a process, or none until it is due again."""
+
+    def __init__(self, kind: Kind, name: str) -> None:
+        self.kind = kind
+        self.name = name
+        self._due = 0.0
+        self.start()
+
+    def start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._ready, says_ready = context.Pipe(duplex=False)
-        self._process = context.Process(target=_serve, args=(settings, url, says_ready))
+        self._process = context.Process(target=_live, args=(self.kind, self.name, says_ready), name=self.name)
         self._process.start()
         says_ready.close()
-        self._address = settings.listen
+        self.is_started = True
+
+    def lie_still(self, seconds: float) -> None:
+        """Be no process for some seconds."""
+        self._ready.close()
+        self._process.close()
+        self.is_started = False
+        self._due = time.monotonic() + seconds
+
+    @property
+    def is_due(self) -> bool:
+        return not self.is_started and self.seconds_left <= 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it is to be started."""
+        return self._due - time.monotonic()
 
     @property
     def sentinel(self) -> int:
@@ -102,8 +187,10 @@ class _Worker:
         return self._process.exitcode
 
     def is_ready(self, stop: int) -> bool:
-        """Wait until it is; False when `stop` is readable first."""
-        failed = ConfigurationError(f"a worker could not start on {self._address}; its log is above")
+        """Wait until it is, if it says so at all; False when `stop` is readable first."""
+        if not self.kind.reports_ready:
+            return True
+        failed = ConfigurationError(f"a {self.kind.name} could not start; its log is above")
         ready = wait([stop, self._ready], START_SECONDS)
         if stop in ready:
             return False
@@ -116,38 +203,39 @@ class _Worker:
         return True
 
     def terminate(self) -> None:
-        self._process.terminate()
+        if self.is_started:
+            self._process.terminate()
 
     def end(self, seconds: float) -> None:
         """Wait for the end, and force it when it does not come in time."""
+        if not self.is_started:
+            return
         self._process.join(max(0.0, seconds))
         if self._process.is_alive():
-            _log.error("worker did not drain in time")
+            _log.error(f"{self.kind.name} did not drain in time")
             self._process.kill()
             self._process.join()
 
 
-def _serve(settings: Settings, url: str, says_ready: Connection) -> None:
-    """Be one of the workers: until asked to end, or until the parent is gone."""
-    from service.server import wiring  # noqa: PLC0415 - the parent does without grpcio
+def _next_event(children: Sequence[_Child], stop: int) -> list[Any]:
+    """Wait until `stop` or the end of a child can be read, or until one is to be started; return what can be read."""
+    running = [child.sentinel for child in children if child.is_started]
+    pauses = [max(0.0, child.seconds_left) for child in children if not child.is_started]
+    return wait([stop, *running], min(pauses, default=None))
 
+
+def _live(kind: Kind, name: str, says_ready: Connection) -> None:
+    """Be one of the children: what its target does."""
     with signals() as stop:
-        logs.configure(settings.log_format, settings.log_level)
-        running = wiring.build(settings, url)
-        running.start(settings.listeners())
-        says_ready.send(None)
-        says_ready.close()
-        parent = parent_process()
-        wait([stop, parent.sentinel] if parent else [stop])
-        running.drain()
+        kind.target(Life(name, stop, says_ready), *kind.arguments)
 
 
-def _end(workers: list[_Worker], drain_seconds: float) -> None:
-    for worker in workers:
-        worker.terminate()
+def _end(children: Sequence[_Child], drain_seconds: float) -> None:
+    for child in children:
+        child.terminate()
     give_up = time.monotonic() + drain_seconds + KILL_SECONDS
-    for worker in workers:
-        worker.end(give_up - time.monotonic())
+    for child in children:
+        child.end(give_up - time.monotonic())
 
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
