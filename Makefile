@@ -26,7 +26,7 @@ test-modes: .venv/installed ## the contract once more: without cache and prepare
 	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract $(ARGS); \
 	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
 
-check: .venv/installed ## format, lint, types, imports, and breaking changes against the last release
+check: .venv/dev ## format, lint, types, imports, and breaking changes against the last release
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/buf format --diff --exit-code protos
@@ -42,21 +42,23 @@ proto: .venv/installed ## compile protos/ into gen/
 migrate: .venv/installed ## bring the database up to date: migrations/ that are not applied yet
 	$(BIN)/python -m service migrate up
 
-fmt: .venv/installed ## format Python and protos, and apply ruff's safe fixes
+fmt: .venv/dev ## format Python and protos, and apply ruff's safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/buf format -w protos
 
-bench: .venv/installed ## measure the service beside an echo and the seed's stack, into bench/results; ARGS=--quick is a smoke run
+bench: .venv/dev ## measure the service beside an echo and the seed's stack, into bench/results; ARGS=--quick is a smoke run
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || true
 	$(BIN)/python -m bench compare $(ARGS)
 
 bench-growth: .venv/installed ## measure the service with up to a million templates, into bench/results; ARGS=--quick is a smoke run
 	$(BIN)/python -m bench growth $(ARGS)
 
-lock: .venv/installed ## resolve pyproject.toml into requirements.lock anew, to the newest versions
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra embedded --group dev pyproject.toml --output-file requirements.lock
+RESOLVE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra embedded
+
+lock: .venv/dev ## resolve pyproject.toml anew, to the newest versions: requirements.lock to run, requirements-dev.lock for all else
+	$(BIN)/uv pip compile $(RESOLVE) --group run pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile $(RESOLVE) --group dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
 
 release: check ## make the contract the one that later changes are compared with; the version is that of pyproject.toml
 	@test -z "$$(git status --porcelain)" || { echo "make release: commit or stash what git status shows first"; exit 1; }
@@ -70,13 +72,32 @@ clean: ## remove everything that was built or installed; the data in .data stays
 	rm -rf .venv gen dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Everything below installs itself: the locked packages, then this project, which compiles the protos.
-.venv/locked: requirements.lock
+# Everything below installs itself: what running needs, with this project, whose protos are compiled; and for development
+# the linters, the type checker, pytest and Envoy on top.
+test test-modes bench-growth: .venv/dev
+
+# uv installs in seconds what takes pip most of a minute. pip gets it, and checks its hash. It stays where there are the
+# tools of development; elsewhere it goes again.
+GET_UV = set -e; uv=$(BIN)/uv; if ! test -x $$uv; then \
+	trap 'rm -rf .venv/uv' EXIT; uv=.venv/uv/bin/uv; $(PYTHON) -m venv .venv/uv; \
+	awk '/^[a-z]/ { is_uv = /^uv==/ } is_uv' requirements-dev.lock | .venv/uv/bin/python -m pip install --quiet \
+		--disable-pip-version-check --no-compile --require-hashes --requirement /dev/stdin; fi
+INSTALL = $$uv pip install --quiet --python $(BIN)/python
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+.venv/locked: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it: make PYTHON=python3.12")'
-	@test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@test -d .venv || $(PYTHON) -m venv --without-pip .venv
+	@$(GET_UV); $(INSTALL) --require-hashes --requirement requirements.lock; \
+		$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/installed: .venv/locked pyproject.toml hatch_build.py $(PROTOS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+.venv/installed: .venv/locked hatch_build.py $(PROTOS)
+	@$(BIN)/python hatch_build.py
+	@touch $@
+
+.venv/dev: requirements-dev.lock .venv/locked | .venv/installed
+	@$(GET_UV); $(INSTALL) --compile-bytecode --require-hashes --requirement requirements-dev.lock
 	@touch $@
