@@ -4,6 +4,7 @@ import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from grpc_tools import protoc
@@ -13,10 +14,10 @@ ROOT = Path(__file__).parent
 
 
 def compile_protos(root: Path = ROOT) -> None:
-    """Write the modules of protos/ and of buf/validate, with their type stubs, anew into gen/."""
-    gen = root / "gen"
-    shutil.rmtree(gen, ignore_errors=True)
-    gen.mkdir()
+    """Write the modules of protos/ and of buf/validate, with their type stubs, anew into gen/.
+
+    When that fails, gen/ stays as it was.
+    """
     ours = sorted((root / "protos").rglob("*.proto"))
     services = [path for path in ours if path.name.endswith("_service.proto")]
     includes = [
@@ -25,16 +26,22 @@ def compile_protos(root: Path = ROOT) -> None:
         f"-I{files('grpc_tools') / '_proto'}",
     ]
     validate = root / "third_party" / "buf" / "validate" / "validate.proto"
-    _protoc(*includes, f"--python_out={gen}", f"--mypy_out=quiet:{gen}", *map(str, [*ours, validate]))
-    _protoc(*includes, f"--grpc_python_out={gen}", f"--mypy_grpc_out=quiet,only_sync:{gen}", *map(str, services))
-    for folder in {path.parent for path in gen.rglob("*.py")}:
-        (folder / "py.typed").touch()
+    gen = root / "gen"
+    with TemporaryDirectory(prefix=".gen-", dir=root) as folder:
+        made = Path(folder) / "new"
+        made.mkdir()
+        _protoc(*includes, f"--python_out={made}", f"--mypy_out=quiet:{made}", *map(str, [*ours, validate]))
+        _protoc(*includes, f"--grpc_python_out={made}", f"--mypy_grpc_out=quiet,only_sync:{made}", *map(str, services))
+        for package in {path.parent for path in made.rglob("*.py")}:
+            (package / "py.typed").touch()
+        if gen.exists():
+            gen.rename(Path(folder) / "old")
+        made.rename(gen)
 
 
 def _protoc(*arguments: str) -> None:
-    # The plugins of mypy-protobuf lie beside the interpreter, which need not be on the PATH.
     plugins = [
-        f"--plugin={name}={Path(sys.executable).parent / name}"
+        f"--plugin={name}={_plugin(name)}"
         for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
         if any(argument.startswith(f"--{name.removeprefix('protoc-gen-')}_out") for argument in arguments)
     ]
@@ -42,10 +49,23 @@ def _protoc(*arguments: str) -> None:
         raise RuntimeError("protoc failed; its message is above")
 
 
+def _plugin(name: str) -> str:
+    """Return where the program is: beside the interpreter, which need not be on the PATH, or on the PATH.
+
+    An isolated build has its programs in a folder of their own, on the PATH.
+    """
+    path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if path is None:
+        raise RuntimeError(f"{name} is missing; mypy-protobuf has it")
+    return path
+
+
 class CustomBuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel":
+            return
         compile_protos(Path(self.root))
-        if self.target_name == "wheel" and version == "standard":
+        if version == "standard":
             # An editable install reads the folder where it is.
             build_data["force_include"]["migrations"] = "service/migrations"
 

@@ -1,5 +1,6 @@
 """The compilation of the protos, as wheels and editable installs do it."""
 
+import sys
 from pathlib import Path
 from shutil import copytree
 
@@ -38,9 +39,28 @@ def test_what_was_compiled_before_is_gone(root: Path) -> None:
     assert not (root / "gen" / "old_pb2.py").exists()
 
 
-def test_a_proto_that_does_not_compile_is_an_error(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_proto_that_does_not_compile_is_an_error_and_leaves_what_was_there(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (root / "gen").mkdir()
+    (root / "gen" / "old_pb2.py").touch()
     broken = root / "protos" / "omniflo" / "templates" / "v1" / "broken.proto"
     broken.write_text("syntax = 'proto3'; message Broken { Missing field = 1; }")
     with pytest.raises(RuntimeError, match="protoc failed"):
         hatch_build.compile_protos(root)
     assert "broken.proto" in capfd.readouterr().err
+    assert [path.name for path in (root / "gen").iterdir()] == ["old_pb2.py"]
+    assert {path.name for path in root.iterdir()} == {"gen", "protos", "third_party"}
+
+
+def test_the_plugins_may_be_on_the_path_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    programs = Path(sys.executable).parent
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="protoc-gen-mypy is missing"):
+        hatch_build.compile_protos(root)
+    monkeypatch.setenv("PATH", str(programs))
+    hatch_build.compile_protos(root)
+    assert capfd.readouterr().err == ""
