@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,9 +41,14 @@ class Service:
         return self._log.stat().st_size
 
 
-@contextmanager
-def serving(url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
+def serving(url: str, log: Path, *flags: str, **settings: object) -> AbstractContextManager[Service]:
     """Serve that database, migrated, on a free port for the time of the block."""
+    return serving_by(Path(sys.executable), ROOT, url, log, *flags, **settings)
+
+
+@contextmanager
+def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
+    """Serve with the packages of that interpreter, started in that folder."""
     settings = {
         "database_url": url,
         "listen": "127.0.0.1:0",
@@ -56,8 +61,8 @@ def serving(url: str, log: Path, *flags: str, **settings: object) -> Iterator[Se
     environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--migrate", *flags],
-            cwd=ROOT,
+            [python, "-m", "service", "serve", "--migrate", *flags],
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

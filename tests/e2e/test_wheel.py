@@ -1,0 +1,81 @@
+"""The wheel, installed into an empty environment, is a whole service: this checkout is nowhere on its path."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from omniflo.templates.v1.template_type_service_pb2 import ListTemplateTypesRequest
+from tests.conftest import ROOT
+from tests.e2e.clients import connected
+from tests.e2e.serving import eventually, serving_by
+
+SOURCES = ("hatch_build.py", "pyproject.toml", "LICENSE", "README.md", "migrations", "protos", "service", "third_party")
+UV = Path(sys.executable).parent / "uv"
+
+
+def run(*command: object, cwd: Path) -> str:
+    """Return what the command prints, on both streams when it fails."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a copy of the sources, so that the gen/ that other tests import stays where it is."""
+    sources = tmp_path_factory.mktemp("sources")
+    for name in SOURCES:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, sources)
+    # Not in an isolated environment, which would have to be fetched: what it builds with is locked and installed here.
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", sources / "dist", cwd=sources)
+    (wheel,) = (sources / "dist").iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel and what it says it depends on, as locked, and nothing else."""
+    environment = tmp_path_factory.mktemp("environment") / "with a space"
+    venv.create(environment)
+    python = environment / "bin" / "python"
+    arguments = ("pip", "install", "--quiet", "--python", python, "--constraint", ROOT / "requirements.lock", wheel)
+    try:
+        # All of it is in uv's cache, unless that was emptied after `make` had installed this environment.
+        run(UV, *arguments, "--offline", cwd=environment)
+    except AssertionError:
+        run(UV, *arguments, cwd=environment)
+    return python
+
+
+def test_the_wheel_has_only_its_own_packages(wheel: Path, tmp_path: Path) -> None:
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    packages = {path.name for path in tmp_path.iterdir() if path.suffix != ".dist-info"}
+    assert packages == {"buf", "omniflo", "service"}
+    names = {path.name for path in (ROOT / "migrations").iterdir()}
+    assert {path.name for path in (tmp_path / "service" / "migrations").iterdir()} == names
+
+
+def test_the_wheel_alone_migrates_seeds_and_serves(
+    python: Path, new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    found = "import pathlib, service; print(pathlib.Path(service.__file__).parents[1])"
+    assert Path(run(python, "-c", found, cwd=tmp_path).strip()).is_relative_to(python.parents[1])
+    served = serving_by(python, tmp_path, new_database(), tmp_path / "log", "--seed")
+    with served as service, connected(service.address) as api:
+        health = HealthStub(api.channel)
+        eventually(lambda: health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING, within=10)
+        types = api.types.ListTemplateTypes(ListTemplateTypesRequest()).template_types
+    assert {kind.name for kind in types} == {"data-export", "data-processing"}
