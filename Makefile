@@ -7,10 +7,10 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes check proto migrate fmt bench bench-growth lock release clean
+.PHONY: help run test test-modes test-postgresql check proto migrate fmt bench bench-growth lock release clean
 
 help: ## list all targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless OMNIFLO_AUTH=required, with an embedded PostgreSQL unless OMNIFLO_DATABASE_URL is set; OPENAI=fake adds a stand-in for OpenAI
 	@OMNIFLO_AUTH=$${OMNIFLO_AUTH:-none} OMNIFLO_WORKERS=$${OMNIFLO_WORKERS:-2} exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
@@ -25,6 +25,9 @@ test-modes: .venv/installed ## the contract once more: without cache and prepare
 	OMNIFLO_CACHE_MB=0 OMNIFLO_PREPARE=off $(BIN)/python -m pytest -q tests/contract $(ARGS)
 	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract $(ARGS); \
 	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
+
+test-postgresql: .venv/dev ## the migrations, the contract and the rights on another PostgreSQL, whose programs are in POSTGRESQL=/usr/lib/postgresql/15/bin
+	TEST_POSTGRESQL=$(POSTGRESQL) $(BIN)/python -m pytest -q -p tests.other_postgresql tests/migrations tests/contract tests/rights $(ARGS)
 
 check: .venv/dev ## format, lint, types, imports, and breaking changes against the last release
 	$(BIN)/ruff format --check

