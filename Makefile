@@ -17,7 +17,7 @@ run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless O
 
 test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/python -m tests.lanes tests $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -97,6 +97,7 @@ def known(counter: Counter, api: Api) -> None:
     eventually(lambda: counter.read(api) == counter.read(api) == counter.value, within=5)
 
 
+@pytest.mark.timed
 @pytest.mark.soak
 def test_a_write_shows_in_another_process_at_once(pair: tuple[Api, Api]) -> None:
     writer, reader = pair
@@ -111,6 +112,7 @@ def test_a_write_shows_in_another_process_at_once(pair: tuple[Api, Api]) -> None
     say(f"another process answers with a write {statistics.median(behind):.1f} ms after it, {max(behind):.1f} at most")
 
 
+@pytest.mark.timed
 @pytest.mark.soak
 def test_a_write_shows_in_its_own_process_with_its_answer(pair: tuple[Api, Api]) -> None:
     counter = Counter(pair[0])
@@ -119,6 +121,7 @@ def test_a_write_shows_in_its_own_process_with_its_answer(pair: tuple[Api, Api])
         assert counter.increase(pair[0]) == counter.read(pair[0])
 
 
+@pytest.mark.timed
 def test_a_listener_that_is_killed_leaves_no_answer_stale_for_a_second(
     pair: tuple[Api, Api], database: Database
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_listener_that_is_killed_leaves_no_answer_stale_for_a_second(
         never_stale_after(cut + 1, lambda value=value: counter.read(pair[1]) == value)  # type: ignore[misc]
 
 
+@pytest.mark.timed
 def test_a_listener_that_hears_nothing_leaves_no_answer_stale_for_a_second(
     database: Database, postgres: embedded.Server, tmp_path: Path
 ) -> None:
@@ -168,6 +172,7 @@ def never_stale_after(moment: float, is_new: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("away", [dead, hung])
 def test_while_the_database_is_away_who_takes_what_was_last_known_gets_it(
     own_postgres: embedded.Server, tmp_path: Path, away: Callable[[embedded.Server], AbstractContextManager[None]]
@@ -257,6 +262,7 @@ def histories(counter: Counter, apis: list[Api], database: Database, seconds: fl
         return [pair for running in readers for pair in running.result(30)]
 
 
+@pytest.mark.timed
 @pytest.mark.soak
 def test_no_reader_sees_an_old_value_after_a_new_one(pair: tuple[Api, Api], database: Database) -> None:
     counter = Counter(pair[0])
@@ -264,6 +270,7 @@ def test_no_reader_sees_an_old_value_after_a_new_one(pair: tuple[Api, Api], data
     assert counter.value > 10
 
 
+@pytest.mark.timed
 def test_the_histories_show_when_nothing_is_forgotten(
     api: Api, database_session: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

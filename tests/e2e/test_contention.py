@@ -24,6 +24,8 @@ from tests.conftest import Api, Callers, Database, Failure
 from tests.e2e.clients import at_once, beside, say
 from tests.scale import EDITS, ROLES, SWITCHES
 
+pytestmark = pytest.mark.timed
+
 CLIENTS = 16
 
 

@@ -272,6 +272,7 @@ def test_a_write_whose_connection_is_killed_while_it_waits_for_a_lock_is_done_on
         assert world.written(database) == {"Once": [id]}
 
 
+@pytest.mark.timed
 def test_connections_killed_at_random_fail_no_read_and_double_or_lose_no_write(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -304,6 +305,7 @@ def test_connections_killed_at_random_fail_no_read_and_double_or_lose_no_write(
 # A PostgreSQL that dies.
 
 
+@pytest.mark.timed
 def test_a_database_that_dies_under_load_five_times_loses_no_acknowledged_write(
     own_postgres: embedded.Server, tmp_path: Path
 ) -> None:
@@ -425,6 +427,7 @@ def impatient(own_postgres: embedded.Server, tmp_path_factory: pytest.TempPathFa
         yield service
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("connections", ["open", "new"])
 @pytest.mark.parametrize("deadline", [1.0, None])
 def test_while_the_database_hangs_a_call_holds_its_thread_no_longer_than_its_deadline(
@@ -469,6 +472,7 @@ def four_calls(world: World, api: Api, deadline: float | None, number: int) -> l
     ]
 
 
+@pytest.mark.timed
 def test_a_database_that_hangs_under_load_holds_no_thread_too_long_and_loses_and_doubles_no_write(
     own_postgres: embedded.Server, impatient: Service
 ) -> None:

@@ -41,6 +41,8 @@ from tests.e2e.hostile import Call, Hostile, Known, methods, varint
 from tests.e2e.serving import Service, serving
 from tests.scale import HOSTILE_CALLS
 
+pytestmark = pytest.mark.timed
+
 SEED = 20_240_607
 MAX_ROUNDS = 10
 CLIENTS = 8
