@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes test-postgresql check proto migrate fmt bench bench-growth lock release clean
+.PHONY: help run test test-modes test-postgresql soak check proto migrate fmt bench bench-growth lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -21,10 +21,11 @@ test: .venv/installed ## run every test against an embedded PostgreSQL of its ow
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-modes: .venv/installed ## the contract once more: without cache and prepared statements, and through PgBouncer where it is installed
-	OMNIFLO_CACHE_MB=0 OMNIFLO_PREPARE=off $(BIN)/python -m pytest -q tests/contract $(ARGS)
-	@if test -x "$$(command -v pgbouncer || echo /usr/sbin/pgbouncer)"; then TEST_POOLER=on $(BIN)/python -m pytest -q tests/contract $(ARGS); \
-	else echo "PgBouncer (Debian's pgbouncer) is absent: the contract was not run through one"; fi
+test-modes: .venv/installed ## tests marked `modes` once more: without cache and prepared statements, and through PgBouncer where it is installed
+	$(BIN)/python -m tests.lanes modes $(ARGS)
+
+soak: .venv/dev ## look for what goes wrong rarely, for long: the tests that tests/scale.py has numbers for
+	TEST_SOAK=on $(BIN)/python -m pytest -m soak $(ARGS)
 
 test-postgresql: .venv/dev ## the migrations, the contract and the rights on another PostgreSQL, whose programs are in POSTGRESQL=/usr/lib/postgresql/15/bin
 	TEST_POSTGRESQL=$(POSTGRESQL) $(BIN)/python -m pytest -q -p tests.other_postgresql tests/migrations tests/contract tests/rights $(ARGS)

@@ -115,7 +115,7 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def main(what: str, *arguments: str) -> int:
-    """Run the lanes, and answer 0 when all have passed."""
+    """Run the lanes, and return 0 when all have passed."""
     signal.signal(signal.SIGTERM, interrupt)
     lanes = {"tests": of_tests, "modes": of_modes}[what]()
     try:

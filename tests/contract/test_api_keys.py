@@ -38,6 +38,8 @@ from service.database import handle
 from tests.conftest import Api, Callers, Database, fails
 from tests.contract.tables import contents
 
+pytestmark = pytest.mark.modes
+
 READ = ApiKeyScope.API_KEY_SCOPE_READ
 WRITE = ApiKeyScope.API_KEY_SCOPE_WRITE
 REFUSED_SECONDS = 5.0
@@ -233,6 +235,7 @@ def test_a_key_that_has_expired_is_refused(api: Api, callers: Callers) -> None:
     assert not opens(callers, api.key(expire_time=after(-0.001)).secret)
 
 
+@pytest.mark.once
 def test_a_key_is_good_until_it_expires_and_not_a_moment_longer(api: Api, callers: Callers) -> None:
     expire_time = after(1.5)
     secret = api.key(expire_time=expire_time).secret
@@ -308,6 +311,7 @@ def test_a_key_that_was_never_used_is_refused_as_soon_as_it_is_revoked(api: Api,
     assert not opens(callers, made.secret)
 
 
+@pytest.mark.once
 def test_both_secrets_open_during_the_grace_and_then_the_new_one_alone(api: Api, callers: Callers) -> None:
     made = api.key()
     start = time.monotonic()
@@ -408,6 +412,7 @@ def test_the_secret_of_another_key_opens_none(api: Api, callers: Callers) -> Non
     assert not opens(callers, f"omf_{text}{zlib.crc32(text.encode()):08x}")
 
 
+@pytest.mark.once
 def test_a_use_is_noted_about_once_a_minute_and_changes_nothing_else(
     api: Api, callers: Callers, database: Database
 ) -> None:
@@ -432,6 +437,7 @@ def test_a_use_is_noted_about_once_a_minute_and_changes_nothing_else(
     assert soon(lambda: get(api, id).last_used_time.ToMicroseconds() > used.last_used_time.ToMicroseconds())
 
 
+@pytest.mark.once
 def test_a_call_does_not_wait_for_its_use_to_be_noted(api: Api, callers: Callers, database: Database) -> None:
     held, free = api.key(), api.key()
     other = Database(database.url)

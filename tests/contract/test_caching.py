@@ -44,7 +44,10 @@ from tests.contract import samples
 from tests.contract.methods import METHODS
 from tests.e2e.serving import eventually
 
-pytestmark = pytest.mark.skipif(Settings.load().cache_mb == 0, reason="OMNIFLO_CACHE_MB=0 keeps nothing")
+pytestmark = [
+    pytest.mark.modes,
+    pytest.mark.skipif(Settings.load().cache_mb == 0, reason="OMNIFLO_CACHE_MB=0 keeps nothing"),
+]
 
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 STRONG = (("x-omniflo-consistency", "strong"),)

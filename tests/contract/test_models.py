@@ -20,6 +20,8 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from tests.conftest import Api, Failure, fails
 from tests.contract.walks import walk
 
+pytestmark = pytest.mark.modes
+
 DAY = Date(year=2027, month=3, day=31)
 
 

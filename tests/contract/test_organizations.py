@@ -28,6 +28,8 @@ from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, GetUserRequ
 from tests.conftest import Api, Callers, Database, Failure, fails
 from tests.contract.tables import contents
 
+pytestmark = pytest.mark.modes
+
 ADMIN = OrganizationRole.ORGANIZATION_ROLE_ADMIN
 MEMBER = OrganizationRole.ORGANIZATION_ROLE_MEMBER
 VIEWER = OrganizationRole.ORGANIZATION_ROLE_VIEWER

@@ -36,6 +36,8 @@ from tests.conftest import ROOT, Api, Database, fails
 from tests.openai_stand_in import KEY, StandIn
 from tests.scale import MOVED_TEMPLATES
 
+pytestmark = pytest.mark.modes
+
 SCHEMA = '{"type":"object", "properties": {"b": {"type": "string"}, "a": {"maximum": 1.0}}}'
 
 
@@ -58,6 +60,7 @@ def add_tools(api: Api, template_type: str) -> None:
         api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=body))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("model", "temperature", "effort", "left_out"),
     [
@@ -232,6 +235,7 @@ def test_a_batch_that_grows_too_large_says_how_many_fit(api: Api, database: Data
     assert len(api.templates.BatchRenderTemplates(request).results) == 2
 
 
+@pytest.mark.once
 @pytest.mark.soak
 def test_many_templates_are_moved_while_callers_resolve_and_render(api: Api, database: Database) -> None:
     new = api.models.CreateModel(CreateModelRequest(model=Model(openai_id="new", name="new")))
@@ -267,6 +271,7 @@ def test_many_templates_are_moved_while_callers_resolve_and_render(api: Api, dat
     assert database.query("select distinct model_id from templates") == [(new.id,)]
 
 
+@pytest.mark.once
 def test_the_example_prints_what_the_model_says(api: Api, address: str, stand_in: StandIn) -> None:
     api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
     user, template = api.user(), api.template(is_default=True, model="gpt-5.5", temperature=0.5)

@@ -28,6 +28,8 @@ from tests.conftest import Api, Database, fails
 from tests.contract import samples
 from tests.contract.walks import walk
 
+pytestmark = pytest.mark.modes
+
 SELECTED = ResolutionReason.RESOLUTION_REASON_SELECTED
 DEFAULT = ResolutionReason.RESOLUTION_REASON_DEFAULT
 VIEWS = TemplateView.values()

@@ -16,6 +16,8 @@ from omniflo.templates.v1.template_service_pb2 import (
 )
 from tests.conftest import Api, fails
 
+pytestmark = pytest.mark.modes
+
 CLIENTS = 8
 ROUNDS = 4
 

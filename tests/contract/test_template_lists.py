@@ -11,6 +11,8 @@ from service.operations import templates
 from tests.conftest import Api, fails
 from tests.contract.walks import walk
 
+pytestmark = pytest.mark.modes
+
 
 def found(api: Api, request: ListTemplatesRequest) -> list[str]:
     return [template.id for template in api.templates.ListTemplates(request).templates]
@@ -145,6 +147,7 @@ WORDS = """
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("word", WORDS.split())
 def test_every_beginning_of_a_word_finds_it(api: Api, word: str) -> None:
     title = f"one {word} two"

@@ -25,6 +25,8 @@ from omniflo.templates.v1.template_type_service_pb2 import (
 from tests.conftest import Api, Failure, fails
 from tests.contract.samples import SCHEMA
 
+pytestmark = pytest.mark.modes
+
 SEARCH = OpenAIToolType.OPEN_AI_TOOL_TYPE_FILE_SEARCH
 INTERPRETER = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
 FUNCTION = OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION

@@ -19,6 +19,8 @@ from tests.contract import samples
 from tests.contract.samples import FUNCTION, SCHEMA
 from tests.contract.walks import walk
 
+pytestmark = pytest.mark.modes
+
 
 def create(api: Api, name: str, description: str = "") -> TemplateType:
     body = TemplateType(name=name, description=description)

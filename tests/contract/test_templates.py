@@ -25,6 +25,8 @@ from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from tests.conftest import Api, Failure, fails
 from tests.contract import samples
 
+pytestmark = pytest.mark.modes
+
 BASIC = TemplateView.TEMPLATE_VIEW_UNSPECIFIED
 SUMMARY = TemplateView.TEMPLATE_VIEW_SUMMARY
 FULL = TemplateView.TEMPLATE_VIEW_FULL

@@ -39,6 +39,8 @@ from tests.conftest import Api, Database, Failure, fails
 from tests.contract.tables import contents
 from tests.contract.walks import walk
 
+pytestmark = pytest.mark.modes
+
 ORGANIZATION_SELECTED = ResolutionReason.RESOLUTION_REASON_ORGANIZATION_SELECTED
 SELECTED = ResolutionReason.RESOLUTION_REASON_SELECTED
 ORGANIZATION_DEFAULT = ResolutionReason.RESOLUTION_REASON_ORGANIZATION_DEFAULT

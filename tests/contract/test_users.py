@@ -1,5 +1,6 @@
 """UserService, through its stub."""
 
+import pytest
 from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 
@@ -10,6 +11,8 @@ from omniflo.templates.v1.user_service_pb2 import (
     ProvisionUserRequest,
 )
 from tests.conftest import Api, fails
+
+pytestmark = pytest.mark.modes
 
 
 def test_provision_creates_once_and_then_finds(api: Api) -> None:
