@@ -131,6 +131,13 @@ def targets(cores: int) -> tuple[Target, ...]:
         echo("echo"),
         service("service, cache off", {"OMNIFLO_CACHE_MB": "0"}, works=(GET, RESOLVE, RENDER, LIST)),
         service("service, cached", {}, works=cached, needs="cache_mb"),
+        service(
+            MEASURED,
+            {"OMNIFLO_METRICS_LISTEN": "127.0.0.1:0"},
+            works=(GET,),
+            shapes=(EIGHT,),
+            needs="metrics_listen",
+        ),
         peer("Prisma as the seed writes it", "prisma"),
         peer("Prisma with relationJoins", "joins"),
         peer("plain pg", "pg"),
@@ -159,6 +166,7 @@ def targets(cores: int) -> tuple[Target, ...]:
 ECHO = "echo"
 TWIN = "echo's twin"
 CACHED = "service, cached"
+MEASURED = "service, cached, with metrics"
 MEMORY_OF = ("service, cache off", CACHED)
 """The targets whose memory is measured with one template read and with many; the bound is on the second."""
 
@@ -188,6 +196,7 @@ BOUNDS = (
         2.0,
     ),
     Bound("GetTemplate, cached / echo", ("service, cached", GET), (ECHO, GET), 0.75, 1.0),
+    Bound("GetTemplate, cached, with metrics / without", (MEASURED, GET), (CACHED, GET), 0.95, 1.0, shapes=(EIGHT,)),
     Bound("ResolveTemplate, cached / echo", ("service, cached", RESOLVE), (ECHO, GET), 0.75, 1.0),
     Bound("RenderTemplate, cached / echo", ("service, cached", RENDER), (ECHO, GET), 0.75, 1.0),
     Bound(

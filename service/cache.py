@@ -56,6 +56,28 @@ class _Entry(NamedTuple):
     """The number of changes known before it was read."""
 
 
+class Figures(NamedTuple):
+    """What a cache has done since it was made, and what it holds."""
+
+    hits: int
+    misses: int
+    passed_by: int
+    """Requests that wanted no response from here, or came while none could be trusted."""
+    evictions: int
+    entries: int
+    bytes: int
+
+
+class _Entries(LRUCache[Hashable, _Entry]):
+    """Entries that count how many of them went for lack of room."""
+
+    evictions = 0
+
+    def popitem(self) -> tuple[Hashable, _Entry]:
+        self.evictions += 1
+        return super().popitem()
+
+
 class Cache:
     """A bounded number of bytes of responses.
 
@@ -64,7 +86,8 @@ class Cache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._entries: LRUCache[Hashable, _Entry] = LRUCache(max_bytes, getsizeof=_size)
+        self._entries = _Entries(max_bytes, getsizeof=_size)
+        self._hits = self._misses = self._passed_by = 0
         self._changed: dict[str, int] = {}
         self._states: LRUCache[str, State] = LRUCache(_MAX_STATES)
         self._changes = self._floor = 0
@@ -89,12 +112,34 @@ class Cache:
 
     def get(self, key: Hashable) -> bytes | None:
         """Return the response kept under the key, unless it has changed or may have."""
-        return self._get(key) if self.is_live() else None
+        if not self.is_live():
+            self.pass_by()
+            return None
+        with self._lock:
+            answer = self._get(key)
+            if answer is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+            return answer
+
+    def pass_by(self) -> None:
+        """Count a request that wants no response from here."""
+        with self._lock:
+            self._passed_by += 1
+
+    def figures(self) -> Figures:
+        with self._lock:
+            entries = self._entries
+            return Figures(
+                self._hits, self._misses, self._passed_by, entries.evictions, len(entries), int(entries.currsize)
+            )
 
     def last_known(self, key: Hashable) -> tuple[bytes, float] | None:
         """Return the response as it was when changes were last known, and how many seconds ago that was."""
         age = self.seconds_behind()
-        answer = self._get(key) if age <= STALE_SECONDS else None
+        with self._lock:
+            answer = self._get(key) if age <= STALE_SECONDS else None
         return None if answer is None else (answer, age)
 
     def note(self, seen: Seen) -> None:
@@ -143,14 +188,13 @@ class Cache:
         self._entries.clear()
 
     def _get(self, key: Hashable) -> bytes | None:
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            if self._is_good(entry):
-                return entry.answer
-            del self._entries[key]
+        entry = self._entries.get(key)
+        if entry is None:
             return None
+        if self._is_good(entry):
+            return entry.answer
+        del self._entries[key]
+        return None
 
     def _is_good(self, entry: _Entry) -> bool:
         changed = self._changed

@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     health_listen: OptionalAddress = Field(
         default=None, description="host:port for health alone, in plain text; unset serves none"
     )
+    metrics_listen: OptionalAddress = Field(
+        default=None,
+        description="host:port for metrics, in plain text and to whoever asks; unset serves none",
+    )
     workers: int = Field(
         default_factory=lambda: (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -239,13 +243,17 @@ class Settings(BaseSettings):
         return self.workers * (self.threads + CONNECTIONS_BESIDE)
 
     def listeners(self) -> dict[str, str]:
-        """Answer the addresses that are served, by their settings."""
+        """Return the addresses that workers serve, by their settings."""
         addresses = {"listen": self.listen, "listen_mtls": self.listen_mtls, "health_listen": self.health_listen}
         return {name: address for name, address in addresses.items() if address is not None}
 
+    def addresses(self) -> dict[str, str]:
+        """Return all addresses that are listened on, by their settings."""
+        return self.listeners() | ({} if self.metrics_listen is None else {"metrics_listen": self.metrics_listen})
+
     def conflicts(self) -> Iterator[str]:
         """Answer what settings demand of each other and do not get."""
-        for name, address in self.listeners().items():
+        for name, address in self.addresses().items():
             if self.auth == "none" and not _is_loopback(address):
                 yield (
                     f"{variable(name)}={address}: with OMNIFLO_AUTH=none anybody may do anything, so only a loopback"
@@ -265,6 +273,11 @@ class Settings(BaseSettings):
     def is_open(self) -> bool:
         """Whether credentials come over the network in plain text."""
         return self.tls_cert is None and not _is_loopback(self.listen)
+
+    @property
+    def shows_metrics(self) -> bool:
+        """Whether metrics are there for others than this machine."""
+        return self.metrics_listen is not None and not _is_loopback(self.metrics_listen)
 
     @property
     def serves_reflection(self) -> bool:

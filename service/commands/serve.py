@@ -1,7 +1,8 @@
 """`serve`: one service, of several processes, until SIGTERM or Ctrl-C."""
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
@@ -12,6 +13,7 @@ from service.database import handle, migrate
 from service.errors import Unavailable
 from service.operations import maintenance, seed
 from service.server import ports, processes, tls, worker
+from service.server.processes import Kind
 
 _log = structlog.get_logger()
 
@@ -30,9 +32,11 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         _log.warning(
             "plain text", listen=settings.listen, help="set OMNIFLO_TLS_CERT, or listen on loopback behind a proxy"
         )
+    if settings.shows_metrics:
+        _log.warning("open metrics", listen=settings.metrics_listen, help="whoever can connect there can read them")
     with ExitStack() as stack:
-        listeners = settings.listeners().items()
-        held = {name: stack.enter_context(ports.held(name, address)) for name, address in listeners}
+        addresses = settings.addresses().items()
+        held = {name: stack.enter_context(ports.held(name, address)) for name, address in addresses}
         settings = settings.model_copy(update=held)
         url = stack.enter_context(database.configured(settings))
         if options.migrate:
@@ -48,13 +52,45 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
             for added in seed.run(SYSTEM):
                 _log.info("seeded", added=added)
         handle.database.drop()
+        kinds, died = stack.enter_context(_children(settings, url))
         with processes.signals() as stop:
             processes.supervise(
-                [processes.Kind("worker", worker.serve, (settings, url), count=settings.workers)],
+                kinds,
                 stop,
                 lambda: print(_welcome(settings), flush=True),
                 drain_seconds=settings.drain_seconds,
+                died=died,
             )
+
+
+@contextmanager
+def _children(settings: Settings, url: str) -> Iterator[tuple[list[Kind], Callable[[Kind, str], None]]]:
+    """Yield which processes there are to be, and what to do when one has died."""
+    if settings.metrics_listen is None:
+        yield [Kind("worker", worker.serve, (settings, url, None), count=settings.workers)], lambda *_: None
+        return
+    # A tenth of a second, which a service without metrics does without.
+    from service import metrics  # noqa: PLC0415 - see above
+    from service.server import endpoint  # noqa: PLC0415 - see above
+
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(metrics.shared_folder(settings.metrics_listen))
+        except OSError as error:
+            raise ConfigurationError(f"{variable('metrics_listen')}: {error}") from None
+        kinds = [
+            Kind("worker", worker.serve, (settings, url, folder), count=settings.workers),
+            # Calls are served also while it cannot be.
+            Kind("metrics", endpoint.serve, (settings, settings.metrics_listen, folder), is_vital=False),
+        ]
+        metrics.join(folder, "parent")
+        restarts = metrics.Restarts(kind.name for kind in kinds)
+
+        def died(kind: Kind, name: str) -> None:
+            metrics.forget(folder, name)
+            restarts.count(kind.name)
+
+        yield kinds, died
 
 
 def _require_connections(settings: Settings) -> None:

@@ -1,8 +1,10 @@
 """Connections, whose waits for the server never outlast the deadline of the call."""
 
 import select
+import threading
 import time
 from typing import Any
+from weakref import WeakSet
 
 import psycopg2
 from psycopg2 import extensions
@@ -21,6 +23,9 @@ OPTIONS: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+
+_known: WeakSet[Any] = WeakSet()
+_known_lock = threading.Lock()
 
 
 def bound_waits() -> None:
@@ -51,7 +56,20 @@ def connect(url: str) -> Any:
     bound_waits()
     connection = psycopg2.connect(url, **OPTIONS)
     connection.autocommit = True
+    note(connection)
     return connection
+
+
+def note(connection: Any) -> None:
+    """Count a connection from here on, until it is closed or nobody has it any more."""
+    with _known_lock:
+        _known.add(connection)
+
+
+def open_now() -> int:
+    """Return how many connections this process has open, as far as it knows."""
+    with _known_lock:
+        return sum(not connection.closed for connection in _known)
 
 
 def readable(connection: Any, seconds: float) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import peewee as pw
 
 from service import deadline
-from service.database.connections import OPTIONS, bound_waits
+from service.database.connections import OPTIONS, bound_waits, note
 
 LOCK_SECONDS = 5.0
 STATEMENT_SECONDS = 300
@@ -92,6 +92,7 @@ class Database(pw.PostgresqlDatabase):
         except BaseException:
             conn.close()
             raise
+        note(conn)
 
     def execute_sql(self, sql: str, params: Sequence[object] | None = None) -> Any:
         if not thread.depth:

@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg2
 
-from service.database.transactions import session
+from service.database.handle import database
+from service.database.transactions import read, session
 
 LOCK_KEY = 0x6F6D6E69666C6F  # "omniflo"
 WAIT_SECONDS = 120.0
@@ -110,6 +111,13 @@ def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[l
         applied = {version: row for version, row in applied.items() if version <= len(migrations)}
     pending = _pending(migrations, applied)
     return [row.name for row in applied.values()], [migration.name for migration in pending]
+
+
+@read
+def version() -> int:
+    """Return the version of the schema; 0 for none."""
+    ((newest,),) = database.execute_sql("select coalesce(max(version), 0) from schema_migrations").fetchall()
+    return int(newest)
 
 
 def _folder() -> Path:

@@ -56,7 +56,9 @@ class Caching(Interceptor):
             # The caller's rights are part of the key. So is the day: renderings warn by it.
             day = int(time.time()) // _DAY_SECONDS
             key = (method, data, caller.is_trusted, caller.user_id, caller.organization_id, day)
-            if wanted != consistency.STRONG and (known := self._cache.get(key)) is not None:
+            if wanted == consistency.STRONG:
+                self._cache.pass_by()
+            elif (known := self._cache.get(key)) is not None:
                 logging.add(cached=True)
                 return known
             if wanted != consistency.AVAILABLE or self._cache.is_live():

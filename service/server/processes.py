@@ -190,7 +190,7 @@ class _Child:
         """Wait until it is, if it says so at all; False when `stop` is readable first."""
         if not self.kind.reports_ready:
             return True
-        failed = ConfigurationError(f"a {self.kind.name} could not start; its log is above")
+        failed = ConfigurationError(f"a {self.kind.name} process could not start; its log is above")
         ready = wait([stop, self._ready], START_SECONDS)
         if stop in ready:
             return False

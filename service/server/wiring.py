@@ -38,11 +38,13 @@ from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
 from service.interceptors.streams import Streams
 from service.interceptors.validation import Validation
+from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.server import tls
 from service.server.health import Health, Probe
 from service.server.listening import Listening
 from service.server.parts import Parts
+from service.server.sampling import Sampling, schema
 from service.server.upkeep import Upkeep, noting, purging
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.openai_models import ModelServicer
@@ -52,8 +54,8 @@ from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
 from service.servicers.users import UserServicer
 
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
+_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name]
     for module, name in (
         (user_service_pb2, "UserService"),
         (template_type_service_pb2, "TemplateTypeService"),
@@ -64,7 +66,12 @@ SERVICES = tuple(
         (api_key_service_pb2, "ApiKeyService"),
     )
 )
+
+SERVICES = tuple(service.full_name for service in _SERVICES)
 """The full names of the services of this project."""
+
+METHODS = tuple(f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods)
+"""The full paths of their methods."""
 
 STREAM_SECONDS = 1800.0
 """The longest that a call with a stream may take; callers open another."""
@@ -75,8 +82,9 @@ _log = structlog.get_logger()
 class Server:
     """A gRPC server with all that runs beside it, in this process."""
 
-    def __init__(self, settings: Settings, url: str, trust_seconds: float) -> None:
+    def __init__(self, settings: Settings, url: str, *, trust_seconds: float, measures: bool) -> None:
         self._settings = settings
+        metrics = Metrics(METHODS) if measures else None
         cache = Cache(settings.cache_mb * 1024 * 1024) if settings.cache_mb else None
         self.identities = None if settings.auth == "none" else _identities(settings, trust_seconds)
         streams = Streams(STREAM_SECONDS)
@@ -88,7 +96,7 @@ class Server:
             # Outermost first.
             interceptors=[
                 # It sees the code that callers see, of every call, also of one that is refused.
-                Logging(),
+                Logging([] if metrics is None else [metrics.calls]),
                 # Whatever those below raise becomes a status.
                 Errors(),
                 # The time runs for all that follows, authentication too, which asks the database.
@@ -117,6 +125,8 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
+        if metrics is not None:
+            tasks.append(schema(metrics))
         hearers: list[Hearer] = [] if cache is None else [cache]
         direct = settings.database_direct_url
         self._parts = Parts(
@@ -127,6 +137,7 @@ class Server:
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(tasks, probe.is_reachable),
+                *([] if metrics is None else [Sampling(metrics, cache)]),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 self._plain,
                 self._main,
@@ -158,10 +169,13 @@ class Server:
         return self._main.add(address, tls.credentials(self._settings, wants_client=True))
 
 
-def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS) -> Server:
-    """Wire a server to the database of that URL; nothing listens and nothing connects yet."""
+def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS, measures: bool = False) -> Server:
+    """Wire a server to the database of that URL; nothing listens and nothing connects yet.
+
+    With `measures` it keeps metrics, where `metrics.join` has said.
+    """
     database.configure(url, prepares=settings.prepare == "on")
-    return Server(settings, url, trust_seconds)
+    return Server(settings, url, trust_seconds=trust_seconds, measures=measures)
 
 
 def _identities(settings: Settings, trust_seconds: float) -> Identities:

@@ -1,16 +1,22 @@
 """A worker: one process that serves calls."""
 
+from pathlib import Path
+
 from service import logs
 from service.config import Settings
 from service.server.processes import Life
 
 
-def serve(life: Life, settings: Settings, url: str) -> None:
-    """Serve on the addresses of the settings, which the parent holds."""
-    from service.server import wiring  # noqa: PLC0415 - the parent does without grpcio
+def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None) -> None:
+    """Serve on the addresses of the settings, which the parent holds, and keep metrics where there is a folder."""
+    # The parent does without grpcio, and without metrics where none are served.
+    from service import metrics  # noqa: PLC0415 - see above
+    from service.server import wiring  # noqa: PLC0415 - see above
 
     logs.configure(settings.log_format, settings.log_level)
-    running = wiring.build(settings, url)
+    if metrics_folder is not None:
+        metrics.join(metrics_folder, life.name)
+    running = wiring.build(settings, url, measures=metrics_folder is not None)
     running.start(settings.listeners())
     life.ready()
     life.wait()

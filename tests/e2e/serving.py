@@ -28,6 +28,10 @@ class Service:
         self.address = address
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """Answer the line of each call that has ended, from position `since` of the log on."""
         with self._log.open("rb") as log:

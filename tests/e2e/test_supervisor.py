@@ -142,7 +142,7 @@ def test_one_that_cannot_start_is_named_and_the_others_end(supervise: Supervise,
     )
     running.ended()
     assert isinstance(running.error, ConfigurationError)
-    assert "a faller could not start" in str(running.error)
+    assert "a faller process could not start" in str(running.error)
     assert not running.started.is_set()
     assert list(running.notes("ended").values()) == ["talker-1"]
 

@@ -119,3 +119,34 @@ def test_what_is_seen_in_another_state_has_changed(kept: Cache) -> None:
 def test_a_response_that_depends_on_nothing_is_not_kept(kept: Cache) -> None:
     kept.put("a", b"1", {}, kept.begin())
     assert kept.get("a") is None
+
+
+def test_what_it_did_and_holds_is_counted(kept: Cache) -> None:
+    assert kept.figures() == (0, 0, 0, 0, 0, 0)
+    kept.put("a", b"1" * 100, {"template:a": None}, kept.begin())
+    kept.get("a")
+    kept.get("a")
+    kept.get("b")
+    kept.pass_by()
+    figures = kept.figures()
+    assert (figures.hits, figures.misses, figures.passed_by, figures.evictions, figures.entries) == (2, 1, 1, 0, 1)
+    assert figures.bytes >= 100
+    kept.change(["template:a"])
+    kept.get("a")
+    assert kept.figures()[:5] == (2, 2, 1, 0, 0)
+    kept.start_over()
+    kept.get("a")
+    # It could not know, so it was not asked.
+    assert kept.figures()[:5] == (2, 2, 2, 0, 0)
+
+
+def test_what_goes_for_lack_of_room_is_counted_and_what_has_changed_is_not() -> None:
+    small = Cache(5000)
+    small.confirm(time.monotonic() + 3600)
+    for number in range(10):
+        small.put(number, b"1" * 900, {f"template:{number}": None}, small.begin())
+    figures = small.figures()
+    assert figures.entries == 3
+    assert figures.evictions == 7
+    small.change([EVERYTHING])
+    assert small.figures().evictions == 7

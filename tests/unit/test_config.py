@@ -109,6 +109,7 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
         ("services", "spiffe://mesh/a?b=c=writer", {"spiffe://mesh/a?b=c": "writer"}),
         ("trust_xfcc", "on", "on"),
         ("health_listen", "0.0.0.0:50053", "0.0.0.0:50053"),
+        ("metrics_listen", "127.0.0.1:9464", "127.0.0.1:9464"),
     ],
 )
 def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
@@ -136,6 +137,8 @@ MTLS = {"LISTEN_MTLS": "127.0.0.1:50052"}
         ({"AUTH": "none", "LISTEN": "localhost.example.com:1"}, "OMNIFLO_LISTEN=localhost.example.com:1: with"),
         ({"AUTH": "none", "LISTEN": "127.1:50051"}, "OMNIFLO_LISTEN=127.1:50051: with OMNIFLO_AUTH=none"),
         ({"AUTH": "none", "HEALTH_LISTEN": "0.0.0.0:50053"}, "OMNIFLO_HEALTH_LISTEN=0.0.0.0:50053: with"),
+        ({"AUTH": "none", "METRICS_LISTEN": "0.0.0.0:9464"}, "OMNIFLO_METRICS_LISTEN=0.0.0.0:9464: with"),
+        ({"METRICS_LISTEN": ":9464"}, "OMNIFLO_METRICS_LISTEN: must be host:port"),
         ({"AUTH": "none", **TLS, **CA, "LISTEN_MTLS": "0.0.0.0:50052"}, "OMNIFLO_LISTEN_MTLS=0.0.0.0:50052: with"),
         ({"TLS_CERT": __file__}, "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"),
         ({"TLS_KEY": __file__}, "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"),

@@ -1,0 +1,160 @@
+"""What operators see of a running service in numbers. docs/metrics.md lists every metric.
+
+Each process keeps its values in files of one folder, and one of them reads the files of all.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""The bounds of the histogram's buckets."""
+
+OTHER = ("other", "other")
+"""What stands for the service and the method of calls to anything that is not served: callers choose those names."""
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Calls:
+    """Counts calls, and how long they took. The outermost interceptor tells it of each of them, by its full path."""
+
+    def __init__(self, registry: CollectorRegistry, methods: Iterable[str]) -> None:
+        labels = ["grpc_service", "grpc_method"]
+        self._started = Counter("grpc_server_started", "Calls begun.", labels, registry=registry)
+        self._handled = Counter("grpc_server_handled", "Calls ended.", [*labels, "grpc_code"], registry=registry)
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "How long calls took.", labels, registry=registry, buckets=SECONDS
+        )
+        self._in_flight = Gauge(
+            "grpc_server_in_flight", "Calls begun and not ended.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._labels: dict[str, tuple[str, ...]] = {path: tuple(path.strip("/").split("/")) for path in methods}
+        # Looking a series up by its labels takes as long as counting a call; each is looked up once.
+        self._started_of: dict[str, Counter] = {}
+        self._seconds_of: dict[str, Histogram] = {}
+        self._handled_of: dict[tuple[str, str], Counter] = {}
+
+    def began(self, method: str) -> None:
+        started = self._started_of.get(method)
+        if started is None:
+            method, labels = self._named(method)
+            started = self._started_of[method] = self._started.labels(*labels)
+        started.inc()
+        self._in_flight.inc()
+
+    def ended(self, method: str, code: str, seconds: float, fields: Mapping[str, Any]) -> None:
+        del fields
+        handled = self._handled_of.get((method, code))
+        if handled is None:
+            method, labels = self._named(method)
+            self._seconds_of[method] = self._seconds.labels(*labels)
+            handled = self._handled_of[method, code] = self._handled.labels(*labels, code)
+        handled.inc()
+        self._seconds_of[method].observe(seconds)
+        self._in_flight.dec()
+
+    def _named(self, method: str) -> tuple[str, tuple[str, ...]]:
+        """Return by which name to remember the series of a method, and its labels."""
+        labels = self._labels.get(method)
+        return ("", OTHER) if labels is None else (method, labels)
+
+
+class Total:
+    """A counter for something that is counted elsewhere: it follows a number that only grows."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._total = 0
+
+    def reach(self, total: int) -> None:
+        self._counter.inc(total - self._total)
+        self._total = total
+
+
+class Metrics:
+    """The metrics of a worker."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.calls = Calls(registry, methods)
+        requests = Counter(
+            "omniflo_cache_requests", "Calls that could be answered from the cache.", ["result"], registry=registry
+        )
+        self.cache_hits, self.cache_misses, self.cache_passed_by = (
+            Total(requests.labels(result)) for result in ("hit", "miss", "passed_by")
+        )
+        self.cache_evictions = Total(
+            Counter("omniflo_cache_evictions", "Responses dropped from the cache for lack of room.", registry=registry)
+        )
+        self.cache_bytes = _gauge(registry, "omniflo_cache_bytes", "Memory that the cache takes.")
+        self.cache_entries = _gauge(registry, "omniflo_cache_entries", "Responses in the cache.")
+        self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
+        self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
+        build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
+        build.labels(version("omniflo-templates")).set(1)
+
+
+class Restarts:
+    """The metrics of the parent: how often it had to replace a child."""
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        restarts = Counter(
+            "omniflo_process_restarts",
+            "Processes that died and were replaced.",
+            ["process"],
+            registry=CollectorRegistry(),
+        )
+        self._of = {kind: restarts.labels(kind) for kind in kinds}
+
+    def count(self, kind: str) -> None:
+        self._of[kind].inc()
+
+
+@contextmanager
+def shared_folder(address: str) -> Iterator[Path]:
+    """Make the folder of the service that holds an address, empty it if it is there, and remove it afterwards."""
+    # A service that was killed has left its folder, and the next one on that address uses the same.
+    folder = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{address}.metrics")
+    if folder.exists():
+        shutil.rmtree(folder)
+    # Others may have put something there, or do so now: then it fails.
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def join(folder: Path, process: str) -> None:
+    """Keep the metrics that this process makes from here on in the folder, under a name that no other process has.
+
+    One that takes the place of another and its name goes on counting where that had come to.
+    """
+    # The library finds the folder there, and nowhere else.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251 - it is written for the library, not read
+    values.ValueClass = values.MultiProcessValue(lambda: process)
+
+
+def forget(folder: Path, process: str) -> None:
+    """Take back what is true only while a process lives, of one that has died; what it counted stays."""
+    multiprocess.mark_process_dead(process, str(folder))
+
+
+def text(folder: Path) -> bytes:
+    """Return the metrics of all processes in the format of OpenMetrics."""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))
+    return bytes(generate_latest(registry))
+
+
+def _gauge(registry: CollectorRegistry, name: str, meaning: str, *, mode: str = "sum") -> Gauge:
+    return Gauge(name, meaning, registry=registry, multiprocess_mode=f"live{mode}")  # type: ignore[arg-type]

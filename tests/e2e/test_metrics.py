@@ -1,0 +1,331 @@
+"""The metrics of a running service: what the page says they are, of all processes together, and nobody's downfall."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg2
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever its library calls it
+
+from omniflo.templates.v1.template_pb2 import Template
+from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, UpdateTemplateRequest
+from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service.database import migrate
+from tests.conftest import ROOT, Api, Database, fails
+from tests.e2e.serving import Service, eventually, serving
+from tests.e2e.test_process import command_of, descendants, is_alive, run
+
+SECONDS = 20.0
+PREFIX = "omniflo.templates.v1"
+OURS = "/omniflo.templates.v1.TemplateService/GetTemplate"
+
+
+class Measured:
+    """A service that is running, and its metrics."""
+
+    def __init__(self, service: Service, log: Path, url: str) -> None:
+        self.service = service
+        self.url = url
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        (self.address,) = (line["address"] for line in lines if line["event"] == "metrics")
+
+    def text(self) -> str:
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=SECONDS) as answer:
+            assert answer.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            return str(answer.read().decode())
+
+    def families(self) -> dict[str, Metric]:
+        return {family.name: family for family in text_string_to_metric_families(self.text())}
+
+    def value(self, sample: str, **labels: str) -> float:
+        """Return the sum of the samples with these labels among theirs."""
+        return sum(
+            found.value
+            for family in self.families().values()
+            for found in family.samples
+            if found.name == sample and labels.items() <= found.labels.items()
+        )
+
+    def handled(self, method: str = "GetTemplate", code: str = "OK") -> float:
+        return self.value("grpc_server_handled_total", grpc_method=method, grpc_code=code)
+
+    def children(self) -> dict[str, list[int]]:
+        """Return the processes of each kind; only workers have loaded grpcio."""
+        found: dict[str, list[int]] = {"worker": [], "metrics": []}
+        for pid in descendants(self.service.pid):
+            if "spawn_main" in command_of(pid):
+                found["worker" if has_grpcio(pid) else "metrics"].append(pid)
+        return found
+
+    @contextmanager
+    def api(self) -> Iterator[Api]:
+        # Channels share connections unless they are told not to, and connections land on one worker each.
+        with grpc.insecure_channel(self.service.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            yield Api(channel)
+
+
+def has_grpcio(pid: int) -> bool:
+    try:
+        return "cygrpc" in Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """A service of two workers with metrics."""
+    url, log = new_database(), tmp_path_factory.mktemp("metrics") / "log"
+    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0") as service:
+        yield Measured(service, log, url)
+
+
+@pytest.fixture
+def template(measured: Measured) -> Template:
+    with measured.api() as api:
+        return api.template()
+
+
+def test_the_page_lists_what_a_running_service_exports(measured: Measured, template: Template) -> None:
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+    lines = (ROOT / "docs" / "metrics.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    page = {name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows}
+    assert len(page) == len(rows) > 10
+    exported = {
+        name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        for name, family in measured.families().items()
+    }
+    assert exported == page
+
+
+def test_calls_to_all_workers_are_counted_together(measured: Measured, template: Template) -> None:
+    before = measured.handled(), measured.handled("GetUser", "NOT_FOUND")
+    seconds = measured.value("grpc_server_handling_seconds_count", grpc_method="GetTemplate")
+    for _ in range(16):
+        with measured.api() as api:
+            api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+            fails(api.users.GetUser, GetUserRequest(id="nobody"))
+    # Each connection is one worker's: that all 16 land on one has a chance of 1 in 32,768.
+    peers = {line["peer"] for line in measured.service.calls() if line["method"] == OURS}
+    assert len(peers) >= 16
+    assert measured.handled() == before[0] + 16
+    assert measured.handled("GetUser", "NOT_FOUND") == before[1] + 16
+    assert measured.value("grpc_server_handling_seconds_count", grpc_method="GetTemplate") == seconds + 16
+    assert measured.value("grpc_server_started_total") == measured.value("grpc_server_handled_total")
+    assert measured.value("grpc_server_in_flight") == 0
+
+
+def test_no_label_is_chosen_by_callers(measured: Measured) -> None:
+    def methods() -> set[str]:
+        return {sample.labels["grpc_method"] for sample in measured.families()["grpc_server_started"].samples}
+
+    before = methods()
+    with measured.api() as api:
+        for path in ("/made.up.Service/Method", f"/{PREFIX}.TemplateService/MadeUp", "/madeup"):
+            unimplemented: Any = api.channel.unary_unary(path)
+            with pytest.raises(grpc.RpcError) as caught:
+                unimplemented(b"")
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert not re.search("made.?up", measured.text(), re.IGNORECASE)
+    assert methods() == before
+
+
+def test_a_call_that_runs_is_in_flight(measured: Measured, template: Template) -> None:
+    holder: Connection = psycopg2.connect(measured.url)
+    with holder.cursor() as cursor, measured.api() as api:
+        cursor.execute("select 1 from templates where id = %s for update", (template.id,))
+        update = UpdateTemplateRequest(template=Template(id=template.id, title="Changed"))
+        call = api.templates.UpdateTemplate.future(update, timeout=SECONDS)
+        eventually(lambda: measured.value("grpc_server_in_flight") == 1, within=SECONDS)
+        holder.rollback()
+        call.result()
+    holder.close()
+    assert measured.value("grpc_server_in_flight") == 0
+
+
+def test_the_cache_tells_what_it_did(measured: Measured, template: Template) -> None:
+    def requests() -> dict[str, float]:
+        samples = measured.families()["omniflo_cache_requests"].samples
+        return {sample.labels["result"]: sample.value for sample in samples}
+
+    # What the tests before have done is read off a second later.
+    time.sleep(1.5)
+    before = requests()
+    with measured.api() as api:
+        for metadata in [(), (), (), (("x-omniflo-consistency", "strong"),)]:
+            api.templates.GetTemplate(GetTemplateRequest(id=template.id), metadata=metadata)
+    wanted = {"hit": before["hit"] + 2, "miss": before["miss"] + 1, "passed_by": before["passed_by"] + 1}
+    eventually(lambda: requests() == wanted, within=SECONDS)
+    assert measured.value("omniflo_cache_entries") >= 1
+    assert measured.value("omniflo_cache_bytes") > 500
+    assert measured.value("omniflo_cache_evictions_total") == 0
+
+
+def test_connections_and_the_schema_are_as_the_database_sees_them(measured: Measured, template: Template) -> None:
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+    database = Database(measured.url)
+    count = "select count(*) from pg_stat_activity where datname = current_database() and application_name = %s"
+
+    def is_right() -> bool:
+        ((there,),) = database.query(count, ("omniflo-templates",))
+        return bool(there >= 6 and measured.value("omniflo_database_connections") == there)
+
+    eventually(is_right, within=SECONDS)
+    assert measured.value("omniflo_schema_version") == len(migrate.load())
+    database.close()
+
+
+def test_only_metrics_are_served_there(measured: Measured) -> None:
+    for path, data, code in [("/", None, 404), ("/metrics", b"x", 501)]:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://{measured.address}{path}", data=data, timeout=SECONDS)
+        caught.value.close()
+        assert caught.value.code == code
+
+
+def test_neither_the_parent_nor_the_metrics_process_has_grpcio(measured: Measured) -> None:
+    children = measured.children()
+    assert (len(children["worker"]), len(children["metrics"])) == (2, 1)
+    assert not has_grpcio(measured.service.pid)
+
+
+def test_clients_that_say_nothing_harm_nobody_and_are_sent_away(measured: Measured, template: Template) -> None:
+    host, _, port = measured.address.rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        with measured.api() as api:
+            api.templates.GetTemplate(GetTemplateRequest(id=template.id), timeout=5)
+
+        def is_answered() -> bool:
+            try:
+                return "# EOF" in measured.text()
+            except OSError:
+                return False
+
+        eventually(is_answered, within=SECONDS)
+
+
+def test_counters_go_on_when_a_worker_is_replaced(measured: Measured, template: Template) -> None:
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+    # Those of the cache are read off once a second.
+    eventually(lambda: measured.value("omniflo_cache_requests_total") >= 1, within=SECONDS)
+    handled, restarts = measured.handled(), measured.value("omniflo_process_restarts_total", process="worker")
+    for number in range(1, 3):
+        before = measured.children()["worker"]
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda before=before: len(set(measured.children()["worker"]) | set(before)) == 3, within=SECONDS)  # type: ignore[misc]
+        eventually(
+            lambda number=number: (  # type: ignore[misc]
+                measured.value("omniflo_process_restarts_total", process="worker") == restarts + number
+            ),
+            within=SECONDS,
+        )
+        assert measured.handled() >= handled
+    assert measured.handled() == handled
+    assert measured.value("grpc_server_in_flight") == 0
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id), wait_for_ready=True, timeout=SECONDS)
+    assert measured.handled() == handled + 1
+
+
+def test_what_holds_for_the_living_ends_with_them(new_database: Callable[[], str], tmp_path: Path) -> None:
+    url = new_database()
+    with serving(url, tmp_path / "log", workers=1, metrics_listen="127.0.0.1:0") as service:
+        measured = Measured(service, tmp_path / "log", url)
+        with measured.api() as api:
+            template = api.template()
+        holder: Connection = psycopg2.connect(url)
+        with holder.cursor() as cursor, measured.api() as api:
+            cursor.execute("select 1 from templates where id = %s for update", (template.id,))
+            update = UpdateTemplateRequest(template=Template(id=template.id, title="Changed"))
+            call = api.templates.UpdateTemplate.future(update, timeout=SECONDS)
+            eventually(lambda: measured.value("grpc_server_in_flight") == 1, within=SECONDS)
+            (worker,) = measured.children()["worker"]
+            os.kill(worker, signal.SIGKILL)
+            assert call.exception(SECONDS) is not None
+            eventually(lambda: measured.value("grpc_server_in_flight") == 0, within=SECONDS)
+            assert measured.value("grpc_server_started_total", grpc_method="UpdateTemplate") == 1
+        holder.close()
+
+
+def test_a_metrics_process_that_dies_is_replaced_and_calls_go_on(measured: Measured, template: Template) -> None:
+    handled = measured.handled()
+    (killed,) = measured.children()["metrics"]
+    os.kill(killed, signal.SIGKILL)
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id), timeout=5)
+
+    def is_back() -> bool:
+        try:
+            return measured.value("omniflo_process_restarts_total", process="metrics") >= 1
+        except OSError:
+            return False
+
+    eventually(is_back, within=SECONDS)
+    assert measured.handled() == handled + 1
+    assert measured.children()["metrics"] != [killed]
+
+
+def test_a_service_that_was_killed_leaves_no_counts_to_the_next(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    url = new_database()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def serve_and_kill() -> None:
+        with serving(url, tmp_path / "first", metrics_listen=address) as service:
+            measured = Measured(service, tmp_path / "first", url)
+            with measured.api() as api:
+                api.user()
+            assert measured.handled("ProvisionUser") == 1
+            children = descendants(service.pid)
+            os.kill(service.pid, signal.SIGKILL)
+            eventually(lambda: not any(map(is_alive, children)), within=SECONDS)
+
+    with pytest.raises(AssertionError):
+        serve_and_kill()
+    assert len(list(tmp_path.glob("*.metrics/*.db"))) > 3
+    with serving(url, tmp_path / "second", metrics_listen=address) as service:
+        measured = Measured(service, tmp_path / "second", url)
+        assert measured.handled("ProvisionUser") == 0
+    assert list(tmp_path.glob("*.metrics")) == []
+
+
+def test_nothing_of_it_runs_unless_it_is_asked_for(new_database: Callable[[], str], tmp_path: Path) -> None:
+    with serving(new_database(), tmp_path / "log") as service:
+        assert len([pid for pid in descendants(service.pid) if "spawn_main" in command_of(pid)]) == 1
+    assert '"event":"metrics"' not in (tmp_path / "log").read_text()
+
+
+def test_an_address_that_is_taken_is_refused_by_name(measured: Measured) -> None:
+    done = run("serve", metrics_listen=measured.address, database_url="postgresql://nowhere/nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"OMNIFLO_METRICS_LISTEN={measured.address}: the port is taken")
+
+
+@pytest.mark.parametrize(("host", "is_open"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 - as a mistake
+def test_an_address_that_others_reach_is_warned_of(host: str, is_open: bool) -> None:
+    settings: dict[str, Any] = {"auth": "required", "metrics_listen": f"{host}:0"}
+    done = run("serve", "--migrate", database_url="postgresql://127.0.0.1:1/nothing", **settings)
+    assert done.returncode == 1
+    assert ("open metrics" in done.stderr) is is_open
