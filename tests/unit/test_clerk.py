@@ -70,8 +70,17 @@ def test_keys_are_fetched_again_in_the_background_once_they_are_old(clerk: Clerk
     withdrawn = clerk.keys[0]
     clerk.rotate()
     clock.now += module.REFRESH_SECONDS + 1
-    # It is answered from what is known.
+    is_asked = threading.Event()
+
+    def serve_late(handler: BaseHTTPRequestHandler) -> None:
+        is_asked.wait(SECONDS)
+        clerk.answer = None
+        handler.do_GET()  # type: ignore[attr-defined]
+
+    clerk.answer = serve_late
+    # Meanwhile it is found among those that are known.
     assert keys.key(withdrawn.id) is not None
+    is_asked.set()
     eventually(lambda: keys.key(withdrawn.id) is None, within=SECONDS)
     assert keys.key(clerk.keys[0].id) is not None
 

@@ -63,4 +63,5 @@ def test_the_plugins_may_be_on_the_path_alone(
         hatch_build.compile_protos(root)
     monkeypatch.setenv("PATH", str(programs))
     hatch_build.compile_protos(root)
-    assert capfd.readouterr().err == ""
+    # Where other tests of this process have servers, gRPC says which forks it does not handle.
+    assert [line for line in capfd.readouterr().err.splitlines() if "fork_posix" not in line] == []
