@@ -6,14 +6,19 @@ Each process keeps its values in files of one folder, and one of them reads the 
 import os
 import shutil
 import tempfile
+import time
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """The bounds of the histogram's buckets."""
@@ -21,11 +26,18 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 OTHER = ("other", "other")
 """What stands for the service and the method of calls to anything that is not served: callers choose those names."""
 
+TRIES = 4
+TRY_SECONDS = 0.05
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Calls:
-    """Counts calls, and how long they took. The outermost interceptor tells it of each of them, by its full path."""
+    """Counts calls, and how long they took. The outermost interceptor tells it of each of them, by its full path.
+
+    A call only leaves a note; `count` goes through the notes. The library takes a lock and writes to a file for each
+    number, which in the middle of a call takes several times as long as in a loop.
+    """
 
     def __init__(self, registry: CollectorRegistry, methods: Iterable[str]) -> None:
         labels = ["grpc_service", "grpc_method"]
@@ -38,34 +50,33 @@ class Calls:
             "grpc_server_in_flight", "Calls begun and not ended.", registry=registry, multiprocess_mode="livesum"
         )
         self._labels: dict[str, tuple[str, ...]] = {path: tuple(path.strip("/").split("/")) for path in methods}
-        # Looking a series up by its labels takes as long as counting a call; each is looked up once.
-        self._started_of: dict[str, Counter] = {}
-        self._seconds_of: dict[str, Histogram] = {}
-        self._handled_of: dict[tuple[str, str], Counter] = {}
+        # Both ends of a deque may be used by several threads.
+        self._begun: deque[str] = deque()
+        self._ended: deque[tuple[str, str, float]] = deque()
 
     def began(self, method: str) -> None:
-        started = self._started_of.get(method)
-        if started is None:
-            method, labels = self._named(method)
-            started = self._started_of[method] = self._started.labels(*labels)
-        started.inc()
-        self._in_flight.inc()
+        self._begun.append(method)
 
     def ended(self, method: str, code: str, seconds: float, fields: Mapping[str, Any]) -> None:
         del fields
-        handled = self._handled_of.get((method, code))
-        if handled is None:
-            method, labels = self._named(method)
-            self._seconds_of[method] = self._seconds.labels(*labels)
-            handled = self._handled_of[method, code] = self._handled.labels(*labels, code)
-        handled.inc()
-        self._seconds_of[method].observe(seconds)
-        self._in_flight.dec()
+        self._ended.append((method, code, seconds))
 
-    def _named(self, method: str) -> tuple[str, tuple[str, ...]]:
-        """Return by which name to remember the series of a method, and its labels."""
-        labels = self._labels.get(method)
-        return ("", OTHER) if labels is None else (method, labels)
+    def count(self) -> None:
+        """Count what has been noted; for one thread."""
+        # What has ended was begun before, so never more calls have ended than begun.
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        begun = [self._begun.popleft() for _ in range(len(self._begun))]
+        for method, count in Tally(begun).items():
+            self._started.labels(*self._labels.get(method, OTHER)).inc(count)
+        for (method, code), count in Tally((method, code) for method, code, _ in ended).items():
+            self._handled.labels(*self._labels.get(method, OTHER), code).inc(count)
+        observe = {
+            method: self._seconds.labels(*self._labels.get(method, OTHER)).observe
+            for method in {method for method, _, _ in ended}
+        }
+        for method, _, seconds in ended:
+            observe[method](seconds)
+        self._in_flight.inc(len(begun) - len(ended))
 
 
 class Total:
@@ -151,9 +162,33 @@ def forget(folder: Path, process: str) -> None:
 
 def text(folder: Path) -> bytes:
     """Return the metrics of all processes in the format of OpenMetrics."""
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=str(folder))
+    for _ in range(TRIES - 1):
+        # What a process is just adding to its files cannot be read for a moment.
+        with suppress(Exception):
+            return _text(folder)
+        time.sleep(TRY_SECONDS)
+    return _text(folder)
+
+
+def _text(folder: Path) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(multiprocess.MultiProcessCollector(None, path=str(folder)).collect()))
     return bytes(generate_latest(registry))
+
+
+class _Collected(Collector):
+    """Metrics that have been read, and are whole."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+        for metric in self._metrics:
+            bounds = [sample.labels.get("le") for sample in metric.samples]
+            # The library writes the buckets of a new series one by one, the last one last.
+            if metric.type == "histogram" and bounds.count("+Inf") != bounds.count(None) / 2:
+                raise LookupError("a histogram without its last bucket")
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 def _gauge(registry: CollectorRegistry, name: str, meaning: str, *, mode: str = "sum") -> Gauge:

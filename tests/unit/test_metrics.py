@@ -1,12 +1,15 @@
 """How calls are counted, and that nobody who calls can make labels."""
 
+import struct
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from service import metrics
 from service.metrics import Calls, Metrics, Total, shared_folder
 
 GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
@@ -29,10 +32,12 @@ def test_a_call_is_counted_when_it_begins_and_when_it_ends(registry: CollectorRe
     value = registry.get_sample_value
     for _ in range(2):
         calls.began(GET)
+    calls.count()
     assert value("grpc_server_started_total", LABELS) == 2
     assert value("grpc_server_in_flight") == 2
     calls.ended(GET, "OK", 0.003, {"cached": True})
     calls.ended(GET, "NOT_FOUND", 7.0, {})
+    calls.count()
     assert value("grpc_server_in_flight") == 0
     for code in ("OK", "NOT_FOUND"):
         assert value("grpc_server_handled_total", {**LABELS, "grpc_code": code}) == 1
@@ -48,13 +53,17 @@ def test_methods_that_are_not_served_share_one_label(registry: CollectorRegistry
     for number in range(100):
         calls.began(f"/anything/Method{number}")
         calls.ended(f"/anything/Method{number}", "UNIMPLEMENTED", 0.1, {})
+    calls.count()
     value = registry.get_sample_value
     assert value("grpc_server_started_total", OTHER) == 100
     assert value("grpc_server_handled_total", {**OTHER, "grpc_code": "UNIMPLEMENTED"}) == 100
     assert value("grpc_server_handling_seconds_count", OTHER) == 100
     assert value("grpc_server_in_flight") == 0
     assert value("grpc_server_started_total", LABELS) == 1
-    assert len(calls._started_of) == len(calls._seconds_of) == len(calls._handled_of) == 2
+    names = {
+        sample.labels["grpc_method"] for metric in registry.collect() for sample in metric.samples if sample.labels
+    }
+    assert names == {"GetTemplate", "other"}
 
 
 def test_calls_of_many_threads_are_all_counted(registry: CollectorRegistry, calls: Calls) -> None:
@@ -66,8 +75,10 @@ def test_calls_of_many_threads_are_all_counted(registry: CollectorRegistry, call
     threads = [threading.Thread(target=call) for _ in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        calls.count()
+        assert (registry.get_sample_value("grpc_server_in_flight") or 0) >= 0
+    calls.count()
     assert registry.get_sample_value("grpc_server_started_total", LABELS) == 8000
     assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "OK"}) == 8000
     assert registry.get_sample_value("grpc_server_handling_seconds_count", LABELS) == 8000
@@ -81,6 +92,35 @@ def test_a_total_follows_a_number_that_grows() -> None:
     for total in (3, 3, 10):
         hits.reach(total)
     assert made.registry.get_sample_value("omniflo_cache_requests_total", {"result": "hit"}) == 10
+
+
+def test_a_file_that_is_only_being_made_is_waited_for(tmp_path: Path) -> None:
+    made = tmp_path / "counter_worker-1.db"
+    made.touch()
+    # What a process does next: an empty file becomes one with no value in it.
+    threading.Timer(0.08, made.write_bytes, [(8).to_bytes(4, "little") + bytes(65532)]).start()
+    assert metrics.text(tmp_path) == b"# EOF\n"
+
+
+def test_a_file_that_stays_broken_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "counter_worker-1.db").touch()
+    with pytest.raises(struct.error):
+        metrics.text(tmp_path)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_histogram_is_shown_when_its_last_bucket_is_there(tmp_path: Path, is_whole: bool) -> None:
+    file = MmapedDict(str(tmp_path / "histogram_worker-1.db"))
+    bounds = ["0.1", "+Inf"] if is_whole else ["0.1"]
+    # In the order in which the library writes them.
+    for sample, labels in [("s_sum", {}), *(("s_bucket", {"le": bound}) for bound in bounds)]:
+        file.write_value(mmap_key("s", sample, list(labels), list(labels.values()), "Seconds."), 1.0, 0.0)
+    file.close()
+    if is_whole:
+        assert b's_bucket{le="+Inf"} 2.0' in metrics.text(tmp_path)
+    else:
+        with pytest.raises(LookupError):
+            metrics.text(tmp_path)
 
 
 def test_the_folder_is_emptied_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
