@@ -41,7 +41,7 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         url = stack.enter_context(database.configured(settings))
         if options.migrate:
             database.use_direct_url(settings)
-            for name in migrate.up(migrate.load()):
+            for name in migrate.up(migrate.load(), allow_newer=True):
                 _log.info("migrated", name=name)
             handle.database.drop()
             handle.database.configure(url, prepares=settings.prepare == "on")

@@ -20,6 +20,10 @@ FILE_LOCK_SECONDS = 10
 NO_TRANSACTION = "-- no-transaction"
 """The first line of a file that runs outside a transaction; it may hold one statement only."""
 
+COMPATIBLE_FROM = "-- compatible-from:"
+"""Begins the line that says since which version releases can work with the schema that the file leaves."""
+
+_COMPATIBLE = re.compile(rf"{COMPATIBLE_FROM} (\d{{4}})")
 _NAME = re.compile(r"(?P<version>\d{4})_(?P<what>[a-z0-9_]+)\.(?P<direction>up|down)\.sql")
 
 
@@ -33,6 +37,8 @@ class Migration:
     name: str
     up: str
     down: str
+    compatible_from: int
+    """The oldest schema whose release can work with the one that this leaves; its own version is none but its own."""
 
     @property
     def checksum(self) -> str:
@@ -43,6 +49,8 @@ class Migration:
 class Applied:
     name: str
     checksum: str
+    compatible_from: int | None
+    """None where an older release has applied it, which did not know of this."""
 
 
 def load(folder: Path | None = None) -> list[Migration]:
@@ -60,30 +68,34 @@ def load(folder: Path | None = None) -> list[Migration]:
             raise MigrationError(f"{version}_{what} should have the version {expected:04}")
         if files.keys() != {"up", "down"}:
             raise MigrationError(f"{version}_{what} needs both an .up.sql and a .down.sql")
-        migrations.append(Migration(expected, f"{version}_{what}", files["up"], files["down"]))
+        name = f"{version}_{what}"
+        migrations.append(
+            Migration(expected, name, files["up"], files["down"], _compatible_from(name, expected, files["up"]))
+        )
     return migrations
 
 
-def up(migrations: list[Migration], *, to: int | None = None) -> list[str]:
-    """Apply what is not applied yet, up to version `to`, and answer the names."""
+def up(migrations: list[Migration], *, to: int | None = None, allow_newer: bool = False) -> list[str]:
+    """Apply what is not applied yet, up to version `to`, and return the names; `allow_newer` as in `status`."""
     done = []
     with _locked() as connection:
-        for migration in _pending(migrations, _applied(connection)):
+        applied = _applied(connection)
+        for migration in _pending(migrations, _known(migrations, applied) if allow_newer else applied):
             if to is not None and migration.version > to:
                 break
             _run(
                 connection,
                 migration,
                 migration.up,
-                "insert into schema_migrations (version, name, checksum) values (%s, %s, %s)",
-                (migration.version, migration.name, migration.checksum),
+                "insert into schema_migrations (version, name, checksum, compatible_from) values (%s, %s, %s, %s)",
+                (migration.version, migration.name, migration.checksum, migration.compatible_from),
             )
             done.append(migration.name)
     return done
 
 
 def down(migrations: list[Migration], *, to: int) -> list[str]:
-    """Take back what is applied above version `to`, newest first, and answer the names."""
+    """Take back what is applied above version `to`, newest first, and return the names."""
     done = []
     with _locked() as connection:
         applied = _applied(connection)
@@ -101,14 +113,15 @@ def down(migrations: list[Migration], *, to: int) -> list[str]:
 
 
 def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[list[str], list[str]]:
-    """Answer the names of the applied and of the pending migrations; an edited or missing file is an error.
+    """Return the names of the applied and of the pending migrations; an edited or missing file is an error.
 
-    `allow_newer` is for a release that runs on beside a newer one, whose migrations it does not have.
+    `allow_newer` is for a release that runs beside a newer one, whose migrations it does not have: those are left out
+    if they say that it may, and an error otherwise.
     """
     with session() as connection:
         applied = _applied(connection)
     if allow_newer:
-        applied = {version: row for version, row in applied.items() if version <= len(migrations)}
+        applied = _known(migrations, applied)
     pending = _pending(migrations, applied)
     return [row.name for row in applied.values()], [migration.name for migration in pending]
 
@@ -128,7 +141,7 @@ def _folder() -> Path:
 
 @contextmanager
 def _locked() -> Iterator[Any]:
-    """Answer a connection that is the only one to migrate.
+    """Yield a connection that is the only one to migrate.
 
     The lock is polled: one that waits in the server holds a snapshot, for which CREATE INDEX CONCURRENTLY waits.
     """
@@ -150,9 +163,16 @@ def _locked() -> Iterator[Any]:
             "  version bigint primary key,"
             "  name text not null,"
             "  checksum text not null,"
-            "  apply_time timestamptz not null default clock_timestamp()"
+            "  apply_time timestamptz not null default clock_timestamp(),"
+            "  compatible_from bigint"
             ")"
         )
+        cursor.execute(
+            "select from pg_attribute where attrelid = 'schema_migrations'::regclass and attname = 'compatible_from'"
+        )
+        # Releases before this column made the table without it. Asked first: adding it waits for all who read.
+        if not cursor.rowcount:
+            cursor.execute("alter table schema_migrations add column if not exists compatible_from bigint")
         try:
             yield connection
         finally:
@@ -166,8 +186,35 @@ def _applied(connection: Any) -> Mapping[int, Applied]:
         cursor.execute("select to_regclass('schema_migrations') is not null")
         if not cursor.fetchone()[0]:
             return {}
-        cursor.execute("select version, name, checksum from schema_migrations order by version")
-        return {version: Applied(name, checksum) for version, name, checksum in cursor.fetchall()}
+        # By way of JSON: the column may not be there yet, and who only reads does not add it.
+        cursor.execute(
+            "select version, name, checksum, (to_jsonb(m) ->> 'compatible_from')::bigint"
+            " from schema_migrations m order by version"
+        )
+        return {version: Applied(*row) for version, *row in cursor.fetchall()}
+
+
+def _known(migrations: list[Migration], applied: Mapping[int, Applied]) -> Mapping[int, Applied]:
+    """Return what is applied of these migrations; MigrationError when there is more that they cannot work with."""
+    newest = len(migrations)
+    for version, row in applied.items():
+        if version > newest and (row.compatible_from is None or row.compatible_from > newest):
+            raise MigrationError(
+                f"{row.name} is applied, and this release, which ends at {newest:04}, cannot work with it: use the"
+                f" release that has it, or take it back with that one: `python -m service migrate down --to {newest}`"
+            )
+    return {version: row for version, row in applied.items() if version <= newest}
+
+
+def _compatible_from(name: str, version: int, sql: str) -> int:
+    """Read since which version releases can work with what a file leaves; its own where it does not say."""
+    lines = [line for line in sql.splitlines() if "compatible-from" in line]
+    if not lines:
+        return version
+    match = _COMPATIBLE.fullmatch(lines[0])
+    if len(lines) > 1 or match is None or int(match[1]) > version:
+        raise MigrationError(f"{name}.up.sql should have one line `{COMPATIBLE_FROM} NNNN`, up to {version:04}")
+    return int(match[1])
 
 
 def _pending(migrations: list[Migration], applied: Mapping[int, Applied]) -> list[Migration]:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 
 from service.database import handle, migrate
-from tests.conftest import Database
+from tests.conftest import ROOT, Database
 
 Schema = Mapping[str, list[tuple[Any, ...]]]
 
@@ -134,6 +135,12 @@ def migrated(empty: Database) -> Database:
     migrate.up(migrate.load())
     fill(empty)
     return empty
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A copy of migrations/ to spoil."""
+    return copytree(ROOT / "migrations", tmp_path / "migrations")
 
 
 @pytest.fixture
