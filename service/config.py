@@ -252,7 +252,7 @@ class Settings(BaseSettings):
         return self.listeners() | ({} if self.metrics_listen is None else {"metrics_listen": self.metrics_listen})
 
     def conflicts(self) -> Iterator[str]:
-        """Answer what settings demand of each other and do not get."""
+        """Yield what settings demand of each other and do not get."""
         for name, address in self.addresses().items():
             if self.auth == "none" and not _is_loopback(address):
                 yield (
@@ -285,7 +285,7 @@ class Settings(BaseSettings):
 
 
 def variable(name: str) -> str:
-    """Answer the variable of a setting; those of OpenAI's have the names that OpenAI's own tools read."""
+    """Return the variable of a setting; those of OpenAI's have the names that OpenAI's own tools read."""
     return name.upper() if name.startswith("openai_") else PREFIX + name.upper()
 
 
@@ -298,7 +298,7 @@ def describe(settings: Settings) -> str:
 
 
 def _shown(value: object) -> str:
-    """Answer a value as it is spelled in the environment."""
+    """Return a value as it is spelled in the environment."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}={role}" for name, role in value.items())
     if isinstance(value, tuple):

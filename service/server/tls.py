@@ -32,14 +32,14 @@ def check(settings: Settings) -> None:
 
 
 def credentials(settings: Settings, *, wants_client: bool) -> "grpc.ServerCredentials":
-    """Answer what a listener needs that shows the certificate, and asks clients for theirs or does not."""
+    """Return what a listener needs that shows the certificate, and asks clients for theirs or does not."""
     import grpc  # noqa: PLC0415 - who only checks does without
 
     files = [path for path in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if path is not None]
     stamps = _stamps(files)
 
     def changed() -> Any:
-        """Answer what to use from now on, or None for what is used. grpcio asks at each connection."""
+        """Return what to use from now on, or None for what is used. grpcio asks at each connection."""
         nonlocal stamps
         try:
             now = _stamps(files)
