@@ -180,7 +180,7 @@ class Settings(BaseSettings):
         default=8,
         ge=1,
         le=64,
-        description="threads of each worker, 1 to 64; each keeps one connection to the database",
+        description="calls that each worker works on at once, each with a connection to the database, 1 to 64",
     )
     prepare: Literal["on", "off"] = Field(
         default="on",
@@ -203,6 +203,12 @@ class Settings(BaseSettings):
         ge=0.1,
         le=300,
         description="the longest a call may take, and the deadline of one that sets none, 0.1 to 300",
+    )
+    receive_seconds: float = Field(
+        default=10,
+        ge=0.1,
+        le=300,
+        description="how long a call may wait for a message of its caller, or for its caller to read one, 0.1 to 300",
     )
     drain_seconds: float = Field(
         default=20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"

@@ -48,6 +48,8 @@ Reason = Literal[
     "TEMPLATE_ORGANIZATION_MISMATCH",
     "API_KEY_REVOKED",
     "STREAM_ENDED",
+    "REQUEST_TOO_LARGE",
+    "OVERLOADED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""

@@ -30,3 +30,6 @@ MOVED_TEMPLATES = 50_000 if IS_SOAK else 10_000
 
 SECRETS = 1_000 if IS_SOAK else 200
 """Keys of which no secret may be found anywhere."""
+
+HOSTILE_SECONDS = 60.0 if IS_SOAK else 3.0
+"""For how long strangers hold what they can of a server."""

@@ -34,6 +34,7 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         )
     if settings.shows_metrics:
         _log.warning("open metrics", listen=settings.metrics_listen, help="whoever can connect there can read them")
+    ports.allow_connections()
     with ExitStack() as stack:
         addresses = settings.addresses().items()
         held = {name: stack.enter_context(ports.held(name, address)) for name, address in addresses}

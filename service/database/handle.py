@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import peewee as pw
 
@@ -25,11 +25,29 @@ Tell = Callable[[Sequence[str]], None]
 """Takes the tags of what a transaction has changed."""
 
 
+class Lent:
+    """A connection that threads use by turns, with what was prepared on it."""
+
+    def __init__(self) -> None:
+        self.connection: Any = None
+        self.prepared: dict[str, str] = {}
+
+
+class Lender(Protocol):
+    def take(self) -> Lent: ...
+
+    def give(self, lent: Lent) -> None: ...
+
+
 class Thread(threading.local):
     """What a thread has going on with the database."""
 
     depth = 0
     """How many operations are open, one inside the other."""
+    lender: Lender | None = None
+    """Who lends the thread its connection; None where it has one of its own."""
+    has_lent = False
+    """Whether it has a connection of the lender's now."""
 
     def __init__(self) -> None:
         self.prepared: dict[str, str] = {}
@@ -144,6 +162,18 @@ class Database(pw.PostgresqlDatabase):
         # A lost connection has been rolled back by the server.
         if not self.is_lost():
             super().rollback()
+
+    def use(self, lent: Lent) -> None:
+        """Give the thread a connection that is lent to it; without one yet, the next query opens it."""
+        thread.prepared = lent.prepared
+        if lent.connection is not None:
+            self._state.set_connection(lent.connection)
+
+    def give_back(self, lent: Lent) -> None:
+        """Take from the thread the connection that it has by now, if any."""
+        lent.connection, lent.prepared = self._state.conn, thread.prepared
+        thread.prepared = {}
+        self._state.reset()
 
     def is_lost(self) -> bool:
         """Whether the thread's connection is gone or useless."""

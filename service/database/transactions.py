@@ -11,6 +11,7 @@ from psycopg2 import errorcodes
 
 from service import deadline, errors
 from service.database.handle import CommitUnknownError, database, thread
+from service.database.slots import working
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,11 @@ def _commit(operation: Callable[[], T]) -> T:
 
 
 def _attempt(operation: Callable[[], T]) -> T:
+    with working():
+        return _attempt_connected(operation)
+
+
+def _attempt_connected(operation: Callable[[], T]) -> T:
     thread.depth += 1
     try:
         for tries_left in range(TRIES - 1, -1, -1):

@@ -3,20 +3,20 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from service import actor, errors
 from service.cache import AWAY_SECONDS, Cache, watching
 from service.deadline import time_limit
 from service.interceptors import consistency, logging
-from service.interceptors.errors import malformed
-from service.interceptors.interceptor import Interceptor
+from service.interceptors.interceptor import Interceptor, behaviour_of, like
 
 STALE = "x-omniflo-stale-seconds"
 _DAY_SECONDS = 86400
+_DIGEST_SIZE = 32
 
 
 class Caching(Interceptor):
@@ -36,16 +36,12 @@ class Caching(Interceptor):
     def wrap(self, method: str, handler: Any) -> Any:
         if method not in consistency.METHODS:
             return super().wrap(method, handler)
-        parse, encode, behaviour = handler.request_deserializer, handler.response_serializer, handler.unary_unary
+        behaviour = behaviour_of(handler)
 
         def make(key: object, data: bytes, context: grpc.ServicerContext) -> bytes:
-            try:
-                request = parse(data)
-            except DecodeError:
-                raise malformed() from None
             began = self._cache.begin()
             with watching() as seen:
-                answer: bytes = encode(behaviour(request, context))
+                answer: bytes = behaviour(data, context)
             self._cache.note(seen)
             self._cache.put(key, answer, seen, began)
             return answer
@@ -55,7 +51,8 @@ class Caching(Interceptor):
             caller = actor.current()
             # The caller's rights are part of the key. So is the day: renderings warn by it.
             day = int(time.time()) // _DAY_SECONDS
-            key = (method, data, caller.is_trusted, caller.user_id, caller.organization_id, day)
+            asked = data if len(data) <= _DIGEST_SIZE else blake2b(data, digest_size=_DIGEST_SIZE).digest()
+            key = (method, asked, caller.is_trusted, caller.user_id, caller.organization_id, day)
             if wanted == consistency.STRONG:
                 self._cache.pass_by()
             elif (known := self._cache.get(key)) is not None:
@@ -75,4 +72,4 @@ class Caching(Interceptor):
             logging.add(cached=True, stale_seconds=round(age, 3))
             return known
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return like(handler, answer)

@@ -2,13 +2,11 @@
 
 import secrets
 import traceback
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import errors, statuses
@@ -20,19 +18,12 @@ _log = structlog.get_logger()
 
 
 class Errors(Interceptor):
+    def wraps(self, method: str) -> bool:
+        del method
+        return True
+
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         return _Mapping(method, context)
-
-    def received(self, request: Any) -> None:
-        if isinstance(request, _Malformed):
-            raise malformed()
-
-    def wrap(self, method: str, handler: Any) -> Any:
-        wrapped: Any = super().wrap(method, handler)
-        if handler.request_deserializer is None:
-            # An inner interceptor takes the bytes.
-            return wrapped
-        return wrapped._replace(request_deserializer=_deserializer(handler.request_deserializer))
 
 
 class _Mapping:
@@ -46,7 +37,8 @@ class _Mapping:
         pass
 
     def __exit__(self, _type: object, fault: BaseException | None, _traceback: object) -> None:
-        if not isinstance(fault, Exception):
+        # What grpcio raises says that the call is over: its caller has ended it, or the service.
+        if not isinstance(fault, Exception) or isinstance(fault, grpc.RpcError):
             return
         failure = failure_of(self._method, fault)
         logging.add(reason=failure.reason)
@@ -86,19 +78,3 @@ def _described(fault: Exception) -> dict[str, Any]:
 
 def malformed() -> errors.InvalidArgument:
     return errors.InvalidArgument("REQUEST_MALFORMED", "the bytes are not a message of the request's type")
-
-
-class _Malformed:
-    """Takes the place of a request that cannot be parsed."""
-
-
-def _deserializer(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a parser that never raises: grpcio would end the call with UNKNOWN and the name of a class."""
-
-    def deserialize(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return _Malformed()
-
-    return deserialize

@@ -1,4 +1,4 @@
-"""How an interceptor wraps a method: around the call, and at each message that comes in."""
+"""How an interceptor wraps a method, whatever its kind."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,6 +13,9 @@ OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.Ser
 Send = Callable[[Any], None]
 """Sends a message of a callback stream, or ends the stream with None."""
 
+_KEPT = ("experimental_non_blocking", "experimental_thread_pool")
+"""What grpcio looks for on a behaviour."""
+
 
 class Interceptor(grpc.ServerInterceptor):
     """Wraps the behaviour of a method, whatever its kind.
@@ -25,7 +28,7 @@ class Interceptor(grpc.ServerInterceptor):
         return {}
 
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
-        """Return what a call runs in, from its first message to its last, on the thread that works on it."""
+        """Return what a call runs in, from its beginning to its end, on the thread that works on it."""
         del method, context
         return nullcontext()
 
@@ -42,9 +45,6 @@ class Interceptor(grpc.ServerInterceptor):
         with self.around(method, context):
             yield send
 
-    def received(self, request: Any) -> None:
-        """Look at a message that came in, before the servicer sees it."""
-
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Any],
@@ -55,47 +55,32 @@ class Interceptor(grpc.ServerInterceptor):
         handler = self._wrapped.get(method)
         if handler is None:
             handler = continuation(handler_call_details)
-            if handler is not None and method.split("/")[1] not in OPEN_SERVICES:
+            if handler is not None and self.wraps(method):
                 handler = self._wrapped[method] = self.wrap(method, handler)
         return handler
+
+    def wraps(self, method: str) -> bool:
+        """Whether calls of the method pass through this interceptor."""
+        return method.split("/")[1] not in OPEN_SERVICES
 
     def wrap(self, method: str, handler: Any) -> Any:
         """Return a handler of the same kind."""
         behaviour = behaviour_of(handler)
-        incoming = self._each if handler.request_streaming else self._one
-
-        def look(request: Any, context: grpc.ServicerContext, *send: Send) -> Any:
-            return behaviour(incoming(request), context, *send)
-
-        # Hooks that are not overridden cost a call nothing.
-        looking = behaviour if type(self).received is Interceptor.received else look
-        around = self.around_stream if handler.request_streaming or handler.response_streaming else self.around
+        around = self.around_stream if is_stream(handler) else self.around
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             with around(method, context):
-                return looking(request, context)
+                return behaviour(request, context)
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with around(method, context):
-                yield from looking(request, context)
+                yield from behaviour(request, context)
 
         def callback(request: Any, context: grpc.ServicerContext, send_response_callback: Send) -> None:
             with self.opening(method, context, send_response_callback) as send:
-                looking(request, context, send)
+                behaviour(request, context, send)
 
-        if is_callback(handler):
-            return like(handler, callback)
-        if handler.response_streaming:
-            return like(handler, stream)
-        hooks = (type(self).around, type(self).around_stream)
-        return like(handler, looking if hooks == (Interceptor.around, Interceptor.around_stream) else answer)
-
-    def _one(self, request: Any) -> Any:
-        self.received(request)
-        return request
-
-    def _each(self, requests: Iterator[Any]) -> Iterator[Any]:
-        return map(self._one, requests)
+        return like(handler, callback if is_callback(handler) else stream if handler.response_streaming else answer)
 
 
 def metadata_of(context: grpc.ServicerContext) -> dict[str, list[str | bytes]]:
@@ -108,7 +93,7 @@ def metadata_of(context: grpc.ServicerContext) -> dict[str, list[str | bytes]]:
 
 def behaviour_of(handler: Any) -> Any:
     """Return what a handler calls."""
-    return getattr(handler, _kind(handler))
+    return getattr(handler, _kind(handler.request_streaming, handler.response_streaming))
 
 
 def is_callback(handler: Any) -> bool:
@@ -116,21 +101,33 @@ def is_callback(handler: Any) -> bool:
     return handler.response_streaming and getattr(behaviour_of(handler), "experimental_non_blocking", False)
 
 
-def like(handler: Any, behaviour: Any, **serializers: Any) -> Any:
-    """Return a handler of the same kind that calls something else, in the same way and on the same threads."""
-    for name in ("experimental_non_blocking", "experimental_thread_pool"):
-        value = getattr(behaviour_of(handler), name, None)
-        # A bound method takes no attributes, and has those of its function.
-        if value is not None and getattr(behaviour, name, None) is not value:
+def is_stream(handler: Any) -> bool:
+    """Whether a call has several messages on one of its sides."""
+    takes_several = handler.request_streaming and not getattr(behaviour_of(handler), "takes_one", False)
+    return takes_several or handler.response_streaming
+
+
+def like(handler: Any, behaviour: Any) -> Any:
+    """Return a handler of bytes that calls something else, in the same way and on the same threads."""
+    return _made(handler, behaviour, handler.request_streaming)
+
+
+def taking_a_stream(handler: Any, behaviour: Any) -> Any:
+    """Return a handler as `like`, to which the request comes as a stream, also where it is a single one."""
+    if not handler.request_streaming:
+        behaviour.takes_one = True
+    return _made(handler, behaviour, True)
+
+
+def _made(handler: Any, behaviour: Any, request_streaming: bool) -> Any:
+    before = behaviour_of(handler)
+    for name in (*_KEPT, "takes_one"):
+        if (value := getattr(before, name, None)) is not None:
             setattr(behaviour, name, value)
-    make: Callable[..., Any] = getattr(grpc, f"{_kind(handler)}_rpc_method_handler")
-    kept = {
-        "request_deserializer": handler.request_deserializer,
-        "response_serializer": handler.response_serializer,
-    }
-    return make(behaviour, **(kept | serializers))
+    kind = _kind(request_streaming, handler.response_streaming)
+    make: Callable[..., Any] = getattr(grpc, f"{kind}_rpc_method_handler")
+    return make(behaviour)
 
 
-def _kind(handler: Any) -> str:
-    sides = (handler.request_streaming, handler.response_streaming)
+def _kind(*sides: bool) -> str:
     return "_".join("stream" if is_stream else "unary" for is_stream in sides)

@@ -60,11 +60,6 @@ class Logging(Interceptor):
                 call.end()
             yield sending
 
-    def received(self, request: Any) -> None:
-        # Not validated yet.
-        if request_id := getattr(request, "request_id", ""):
-            add(request_id=request_id[:64])
-
     def _write_beginning(self, method: str, context: grpc.ServicerContext) -> None:
         self.write({"event": "stream", "method": method, "peer": context.peer()})
 

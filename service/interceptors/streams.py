@@ -11,7 +11,7 @@ import grpc
 
 from service import errors
 from service.interceptors.errors import end
-from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, like
+from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, is_stream, like
 
 CHECK_SECONDS = 1.0
 """How often streams are checked, and how long one whose time is up has to end by itself."""
@@ -77,7 +77,7 @@ class Streams(Interceptor):
 
     def wrap(self, method: str, handler: Any) -> Any:
         del method
-        if not (handler.request_streaming or handler.response_streaming):
+        if not is_stream(handler):
             return handler
         behaviour = behaviour_of(handler)
 

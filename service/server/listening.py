@@ -6,8 +6,13 @@ from typing import Any
 
 import grpc
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+from service.database.slots import Slots
+
+MAX_MESSAGE_BYTES = 1536 * 1024
+"""More than any request can have; each method has a limit of its own below it."""
 MAX_METADATA_BYTES = 8 * 1024
+MAX_UNSTARTED = 512
+"""How many calls there may be beside those of the queue: that wait for a message, or to be rejected."""
 
 _OPTIONS = {
     "grpc.so_reuseport": 1,
@@ -18,7 +23,7 @@ _OPTIONS = {
     # What one connection may ask for at once, and how long it may say nothing, or live.
     "grpc.max_concurrent_streams": 100,
     "grpc.server_handshake_timeout_ms": 10_000,
-    "grpc.max_connection_idle_ms": 5 * 60_000,
+    "grpc.max_connection_idle_ms": 60_000,
     "grpc.max_connection_age_ms": 30 * 60_000,
     "grpc.max_connection_age_grace_ms": 60_000,
     # A peer that vanished without a word is noticed; one that pings more often than this is sent away.
@@ -37,14 +42,19 @@ class Listening:
         *,
         threads: int,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        slots: Slots | None = None,
         queue: int | None = None,
         drain_seconds: float = 0.0,
     ) -> None:
-        # grpcio does not end the threads that it is given.
-        pool = ThreadPoolExecutor(threads, name)
+        # grpcio does not end the threads that it is given. They are made as they are needed.
+        pool = ThreadPoolExecutor(threads, name, initializer=None if slots is None else slots.assign)
         self._pools = [pool]
+        self._slots = slots
         self.server = grpc.server(
-            pool, interceptors=list(interceptors), options=list(_OPTIONS.items()), maximum_concurrent_rpcs=queue
+            pool,
+            interceptors=list(interceptors),
+            options=list(_OPTIONS.items()),
+            maximum_concurrent_rpcs=None if queue is None else queue + MAX_UNSTARTED,
         )
         self._drain_seconds = drain_seconds
 
@@ -68,6 +78,8 @@ class Listening:
         self.server.stop(self._drain_seconds).wait()
         for pool in self._pools:
             pool.shutdown(wait=False)
+        if self._slots is not None:
+            self._slots.close()
 
 
 class _Apart:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from service.config import ConfigurationError, split_address, variable
 
 _TAKEN = {errno.EADDRINUSE, errno.EWOULDBLOCK}
+
+
+MAX_FILES = 65_536
 
 
 @contextmanager
@@ -45,6 +49,14 @@ def held(setting: str, listen: str) -> Iterator[str]:
             raise ConfigurationError(f"{variable(setting)}={listen}: {error.strerror}") from None
         number = holder.getsockname()[1]
         yield f"[{host}]:{number}" if family is socket.AF_INET6 else f"{host}:{number}"
+
+
+def allow_connections() -> None:
+    """Let this process and its children have as many connections as the system allows, each a file to it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager

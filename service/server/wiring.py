@@ -1,10 +1,11 @@
 """The server of one process: the one place where things are constructed and wired."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
@@ -29,15 +30,20 @@ from service.cache import Cache
 from service.config import Settings
 from service.database.feed import Hearer, Listener
 from service.database.handle import database
+from service.database.slots import Slots
 from service.identity.clerk import Keys, Sessions
 from service.identity.identities import TRUST_SECONDS, Identities
+from service.interceptors import limits
 from service.interceptors.authentication import Authentication
 from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
+from service.interceptors.interceptor import OPEN_SERVICES
 from service.interceptors.logging import Logging
+from service.interceptors.messages import Messages
+from service.interceptors.receiving import Receiving
 from service.interceptors.streams import Streams
-from service.interceptors.validation import Validation
+from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.server import tls
@@ -73,6 +79,14 @@ SERVICES = tuple(service.full_name for service in _SERVICES)
 METHODS = tuple(f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods)
 """The full paths of their methods."""
 
+MAX_WAITING = 64
+"""How many calls may wait for their message; the next one ends the one that has waited longest."""
+MAX_QUEUED_THREADS = 256
+"""How many calls may have a thread while they wait for a connection to work with."""
+SPARE_THREADS = 32
+"""For calls that wait for nothing, such as those that are rejected."""
+APART_THREADS = 16
+"""Of health, and of reflection, on each listener."""
 STREAM_SECONDS = 1800.0
 """The longest that a call with a stream may take; callers open another."""
 
@@ -90,9 +104,13 @@ class Server:
         streams = Streams(STREAM_SECONDS)
         gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
         health = Health(SERVICES)
+        slots = Slots(settings.threads)
+        receiving = _receiving(SERVICES, settings, MAX_WAITING)
+        # Whatever happens to calls, these answer.
+        open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
         self._main = Listening(
             "call",
-            threads=settings.threads,
+            threads=min(settings.queue, MAX_QUEUED_THREADS) + MAX_WAITING + SPARE_THREADS,
             # Outermost first.
             interceptors=[
                 # It sees the code that callers see, of every call, also of one that is refused.
@@ -104,24 +122,29 @@ class Server:
                 streams,
                 # Below it, somebody is known to call.
                 Authentication(self.identities, trusts_xfcc=settings.trust_xfcc == "on", cache=cache),
-                # Its key is the request's bytes and the caller's rights, so it takes the bytes before they are parsed:
-                # those above see no message of the methods that it keeps.
+                # Nobody's bytes are taken in before that. Below it are bytes in and bytes out.
+                receiving,
+                open_receiving,
+                # Its key is the request's bytes and the caller's rights. What it has needs no connection.
                 *([] if cache is None else [Caching(cache)]),
-                Validation(),
+                Working(),
+                Messages(),
             ],
+            slots=slots,
             queue=settings.queue,
             drain_seconds=settings.drain_seconds,
         )
         _add_services(self._main.server, gateway)
         # Probes are answered while all other threads wait for the database.
-        self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=1)
+        self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=APART_THREADS)
         if settings.serves_reflection:
             # A stream of it holds its thread for as long as it is open.
             names = [*SERVICES, SERVICE_NAME, reflection.SERVICE_NAME]
             reflected = reflection.ReflectionServicer(names)
-            self._main.add_apart(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, reflected, threads=2)
+            register = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+            self._main.add_apart(register, reflected, threads=APART_THREADS)
         # For probes that cannot do TLS, with a thread that the main server's probes cannot take.
-        self._plain = Listening("probes", threads=1)
+        self._plain = Listening("probes", threads=APART_THREADS, interceptors=[Errors(), plain_receiving, Messages()])
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
@@ -139,6 +162,9 @@ class Server:
                 Upkeep(tasks, probe.is_reachable),
                 *([] if metrics is None else [Sampling(metrics, cache)]),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
+                receiving,
+                open_receiving,
+                plain_receiving,
                 self._plain,
                 self._main,
                 # Started last, these are the first to stop. Health says NOT_SERVING and ends its watches, and
@@ -176,6 +202,12 @@ def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS,
     """
     database.configure(url, prepares=settings.prepare == "on")
     return Server(settings, url, trust_seconds=trust_seconds, measures=measures)
+
+
+def _receiving(services: Iterable[str], settings: Settings, most: int) -> Receiving:
+    pool = descriptor_pool.Default()
+    found = [pool.FindServiceByName(name) for name in services]
+    return Receiving(limits.of_services(found), seconds=settings.receive_seconds, most=most)
 
 
 def _identities(settings: Settings, trust_seconds: float) -> Identities:

@@ -211,7 +211,7 @@ def test_many_violations_are_cut_and_counted(api: Api, method: Method, field: Fi
 @pytest.mark.parametrize("method", UPDATES, ids=name)
 def test_an_error_stays_small_however_much_is_wrong(api: Api, method: Method) -> None:
     request: Any = samples.of(api, method)
-    request.update_mask.paths.extend(["é" * 4000] * 100)
+    request.update_mask.paths.extend(["é" * 80] * 100)
     with pytest.raises(grpc.RpcError) as caught:
         method.on(api)(request)
     failure = Failure(caught.value)
@@ -235,7 +235,7 @@ def _bounded(method: Method) -> list[Field]:
 def test_all_that_is_wrong_comes_back_at_once(api: Api, method: Method) -> None:
     request = samples.of(api, method)
     for field in _bounded(method):
-        field.put(request, "a" * 300_000)
+        field.put(request, longest(field) + "a")
     failure = fails(method.on(api), request)
     assert sorted(failure.violations) == sorted(map(str, _bounded(method)))
     assert failure.metadata == {}

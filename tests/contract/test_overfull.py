@@ -11,7 +11,8 @@ from omniflo.templates.v1.template_type_pb2 import FileSearchConfig, TemplateToo
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest, CreateTemplateTypeRequest
 from tests.conftest import Api, fails
 
-MANY = 100_000
+MANY = 5_000
+"""Far more than any list may have, and little enough for the size of a request."""
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,17 @@ class Service:
             lines = log.read().split(b"\n")[:-1]
         return [line for line in map(json.loads, lines) if line["event"] == "call"]
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = self._log.read_bytes().split(b"\n")[:-1]
+        return [line for line in map(json.loads, lines) if line["event"] == name]
+
+    def listeners(self) -> dict[str, Any]:
+        """Return the ports that are served, by their settings."""
+        return next(iter(self.events("serving")), {})
+
+    def workers(self) -> list[int]:
+        return [line["process"] for line in self.events("serving")]
+
     def position(self) -> int:
         """Answer where the log ends now."""
         return self._log.stat().st_size

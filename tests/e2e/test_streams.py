@@ -18,8 +18,9 @@ from service.interceptors.authentication import Authentication
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.logging import Logging
+from service.interceptors.messages import Messages
+from service.interceptors.receiving import Receiving
 from service.interceptors.streams import CHECK_SECONDS, Streams
-from service.interceptors.validation import Validation
 from tests.conftest import Failure
 from tests.e2e.serving import eventually
 
@@ -69,8 +70,10 @@ class Kept(Logging):
 class Running:
     """A server with one thread to work on."""
 
-    def __init__(self, seconds: float, identities: Identities | None) -> None:
+    def __init__(self, seconds: float, receive_seconds: float, identities: Identities | None) -> None:
         self.servicer, self.streams, self._log = Servicer(), Streams(seconds), Kept()
+        paths = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
+        self.receiving = Receiving(dict.fromkeys(paths, 1000), seconds=receive_seconds, most=8)
         self.server = grpc.server(
             ThreadPoolExecutor(1),
             interceptors=[
@@ -79,7 +82,8 @@ class Running:
                 Deadlines(5, seconds),
                 self.streams,
                 Authentication(identities, trusts_xfcc=False, cache=None),
-                Validation(),
+                self.receiving,
+                Messages(),
             ],
         )
         parse, write = GetUserRequest.FromString, User.SerializeToString
@@ -99,6 +103,7 @@ class Running:
         port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
         self.streams.start()
+        self.receiving.start()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         names = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
         serialize, make = GetUserRequest.SerializeToString, User.FromString
@@ -113,6 +118,7 @@ class Running:
     def stop(self) -> None:
         self._channel.close()
         self.streams.stop()
+        self.receiving.stop()
         self.server.stop(0).wait()
 
 
@@ -120,8 +126,8 @@ class Running:
 def run() -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start(seconds: float = 60, identities: Identities | None = None) -> Running:
-        started.append(Running(seconds, identities))
+    def start(seconds: float = 60, receive_seconds: float = 60, identities: Identities | None = None) -> Running:
+        started.append(Running(seconds, receive_seconds, identities))
         return started[-1]
 
     yield start

@@ -1,29 +1,70 @@
-"""The rules that the protos annotate, checked for every message that comes in."""
+"""Bytes to messages and back, with the rules that the protos annotate."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import protovalidate
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from buf.validate import validate_pb2
 from service import errors
-from service.interceptors.interceptor import Interceptor
+from service.interceptors import logging
+from service.interceptors.errors import malformed
+from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, like
 
 
-class Validation(Interceptor):
+class Messages(Interceptor):
+    """Parses and checks every request, and serializes every response: all interceptors outside of it pass bytes."""
+
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()
 
-    def received(self, request: Any) -> None:
+    def wraps(self, method: str) -> bool:
+        del method
+        return True
+
+    def wrap(self, method: str, handler: Any) -> Any:
+        del method
+        behaviour = behaviour_of(handler)
+        serialize: Callable[[Any], bytes] = handler.response_serializer
+        one = functools.partial(self._read, handler.request_deserializer)
+
+        def read(data: Any) -> Any:
+            return map(one, data) if handler.request_streaming else one(data)
+
+        def answer(data: Any, context: grpc.ServicerContext) -> bytes:
+            return serialize(behaviour(read(data), context))
+
+        def stream(data: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return map(serialize, behaviour(read(data), context))
+
+        def callback(data: Any, context: grpc.ServicerContext, send_response_callback: Send) -> None:
+            def send(message: Any) -> None:
+                send_response_callback(None if message is None else serialize(message))
+
+            behaviour(read(data), context, send)
+
+        return like(handler, callback if is_callback(handler) else stream if handler.response_streaming else answer)
+
+    def _read(self, parse: Callable[[bytes], Message], data: bytes) -> Message:
+        try:
+            request = parse(data)
+        except DecodeError:
+            # grpcio would end the call with UNKNOWN and the name of a class.
+            raise malformed() from None
+        # Logged also of a request that is rejected below.
+        if request_id := getattr(request, "request_id", ""):
+            logging.add(request_id=request_id[:64])
         # The validator looks at every item of a list, also of one that is far too long, and holds all other threads up.
         if _has_limits(request.DESCRIPTOR) and (overfull := list(_overfull(request))):
             raise errors.field_invalid(*overfull)
         violations = self._validator.collect_violations(request)
         if violations:
             raise errors.field_invalid(*map(_violation, violations))
+        return request
 
 
 def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:

@@ -1,0 +1,162 @@
+"""Messages come in and go out on threads that do nothing else meanwhile, and none of it lasts for ever.
+
+A method with one request is taken as one with a stream of them, which grpcio lets wait for its message inside of the
+call: the caller is known before its message is asked for, and the wait can be ended. Callers see no difference.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grpc
+
+from service import actor, errors
+from service.interceptors import logging
+from service.interceptors.errors import malformed
+from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, taking_a_stream
+
+CHECK_SECONDS = 0.25
+LARGE_BYTES = 64 * 1024
+"""The size from which messages that are held are counted in bytes; smaller ones are bounded by their number."""
+MAX_HELD_BYTES = 128 * 1024 * 1024
+"""The most bytes of large requests that a process holds, and of large responses."""
+MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
+"""The most of them that it holds for one caller."""
+
+Context = Any
+
+
+class _Held:
+    """The bytes that are held for each caller, until their call is over."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, context: Context, who: str, size: int) -> bool:
+        """Count the bytes, and return whether all that is held is still within bounds."""
+        with self._lock:
+            self.of[who] += size
+            fits = self.of[who] <= MAX_HELD_BYTES_OF_ONE and self.of.total() <= MAX_HELD_BYTES
+        if not context.add_callback(lambda: self._release(who, size)):
+            self._release(who, size)
+        return fits
+
+    def _release(self, who: str, size: int) -> None:
+        with self._lock:
+            self.of[who] -= size
+            if not self.of[who]:
+                del self.of[who]
+
+
+class Receiving(Interceptor):
+    """Bounds how long calls wait for their messages and for their readers, how many wait, and how much they hold."""
+
+    def __init__(self, limits: Mapping[str, int], *, seconds: float, most: int) -> None:
+        self._limits = limits
+        """The most bytes of a request, by method."""
+        self._seconds = seconds
+        self._most = most
+        """How many calls may wait for a message at once."""
+        self._waiting: dict[Context, tuple[float, str]] = {}
+        """Since when each call waits for a message, and whose it is; the oldest first."""
+        self._unread: dict[Context, tuple[float, str]] = {}
+        """Since when each call has a response that is not sent yet, likewise."""
+        self._taken, self._sent = _Held(), _Held()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="receiving", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def wraps(self, method: str) -> bool:
+        return method in self._limits
+
+    def wrap(self, method: str, handler: Any) -> Any:
+        behaviour, limit = behaviour_of(handler), self._limits[method]
+        take = self._each if handler.request_streaming else self._one
+
+        def answer(requests: Iterator[bytes], context: Context) -> bytes:
+            response: bytes = behaviour(take(requests, context, limit), context)
+            self._unread[context] = (time.monotonic(), _who(context))
+            if not context.add_callback(lambda: self._unread.pop(context, None)):
+                self._unread.pop(context, None)
+            if len(response) > LARGE_BYTES and not self._sent.add(context, _who(context), len(response)):
+                self._make_room(self._unread, self._sent.of)
+            return response
+
+        def stream(requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
+            for response in behaviour(take(requests, context, limit), context):
+                self._unread[context] = (time.monotonic(), _who(context))
+                yield response
+                self._unread.pop(context, None)
+
+        def callback(requests: Iterator[bytes], context: Context, send_response_callback: Send) -> None:
+            behaviour(take(requests, context, limit), context, send_response_callback)
+
+        taken = callback if is_callback(handler) else stream if handler.response_streaming else answer
+        return taking_a_stream(handler, taken)
+
+    def _one(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes:
+        for message in self._each(requests, context, limit):
+            return message
+        raise malformed()
+
+    def _each(self, requests: Iterator[bytes], context: Context, limit: int) -> Iterator[bytes]:
+        while (message := self._next(requests, context)) is not None:
+            size = len(message)
+            if size > limit:
+                raise errors.ResourceExhausted(
+                    "REQUEST_TOO_LARGE", "no request of the method may be as large", {"limit": str(limit)}
+                )
+            if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
+                raise errors.ResourceExhausted(
+                    "OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0
+                )
+            yield message
+
+    def _next(self, requests: Iterator[bytes], context: Context) -> bytes | None:
+        self._waiting[context] = (time.monotonic(), _who(context))
+        if len(self._waiting) > self._most:
+            self._make_room(self._waiting, Counter(who for _, who in list(self._waiting.values())))
+        try:
+            return next(requests, None)
+        except grpc.RpcError:
+            # The call is over: its caller has ended it, or `_cancel` has.
+            if context not in self._waiting:
+                logging.add(reason="MESSAGE_LATE")
+            raise
+        finally:
+            self._waiting.pop(context, None)
+
+    def _make_room(self, calls: dict[Context, tuple[float, str]], weights: Counter[str]) -> None:
+        """End the oldest of these calls of the caller that weighs most."""
+        ((worst, _),) = weights.most_common(1)
+        for context, (_, who) in list(calls.items()):
+            if who == worst:
+                self._cancel(calls, context)
+                return
+
+    def _cancel(self, calls: dict[Context, tuple[float, str]], context: Context) -> None:
+        if calls.pop(context, None) is not None:
+            context.cancel()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(CHECK_SECONDS):
+            since = time.monotonic() - self._seconds
+            for calls in (self._waiting, self._unread):
+                for context, (began, _) in list(calls.items()):
+                    if began > since:
+                        break
+                    self._cancel(calls, context)
+
+
+def _who(context: Context) -> str:
+    """Return whose call it is: the caller, or the connection of one that has not been authenticated."""
+    caller = actor.current()
+    return context.peer() if caller in {actor.ANONYMOUS, actor.NOBODY} else caller.name

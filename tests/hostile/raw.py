@@ -1,0 +1,105 @@
+"""A client that does what no gRPC library does: it opens calls and sends nothing, sends half, or never reads."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, Event, StreamEnded, StreamReset
+from h2.settings import SettingCodes
+
+TIMEOUT = 5.0
+
+
+class Raw:
+    """One connection, without encryption."""
+
+    def __init__(self, address: str, *, window: int | None = None) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = address
+        self.socket = socket.create_connection((host, int(port)), TIMEOUT)
+        self._h2 = H2Connection(H2Configuration(client_side=True))
+        self._h2.initiate_connection()
+        if window is not None:
+            self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        self._flush()
+        self.ended: set[int] = set()
+        """The streams that the server has ended or reset."""
+        self.is_closed = False
+        self._opened = 0
+
+    def open(self, path: str, *metadata: tuple[str, str]) -> int:
+        """Send the headers of a call, and no message."""
+        stream = self._h2.get_next_available_stream_id()
+        headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", self._address),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            *metadata,
+        ]
+        self._h2.send_headers(stream, headers)
+        self._flush()
+        self._opened += 1
+        return stream
+
+    def held(self) -> int:
+        """Return how many streams it has open, as far as it has read."""
+        return self._opened - len(self.ended)
+
+    def send(self, stream: int, message: bytes, *, size: int | None = None) -> None:
+        """Send a message, or as much as the window takes of one that claims to be of that size."""
+        data = b"\0" + (len(message) if size is None else size).to_bytes(4) + message
+        room = min(self._h2.local_flow_control_window(stream), len(data))
+        for start in range(0, room, 16_384):
+            self._h2.send_data(stream, data[start : min(start + 16_384, room)])
+        if size is None:
+            self._h2.end_stream(stream)
+        self._flush()
+
+    def read(self, seconds: float = 0.0) -> list[Event]:
+        """Return what has come, after waiting for something for so long."""
+        self.socket.settimeout(max(seconds, 0.001))
+        events: list[Event] = []
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            data = self.socket.recv(65_536)
+            self.is_closed = not data
+            events = self._h2.receive_data(data) if data else []
+            self._flush()
+        for event in events:
+            if isinstance(event, StreamEnded | StreamReset) and event.stream_id is not None:
+                self.ended.add(event.stream_id)
+            self.is_closed = self.is_closed or isinstance(event, ConnectionTerminated)
+        return events
+
+    def wait_until_ended(self, stream: int, seconds: float) -> bool:
+        """Return whether the server has ended the stream in time."""
+        give_up = time.monotonic() + seconds
+        while stream not in self.ended and not self.is_closed and time.monotonic() < give_up:
+            self.read(0.1)
+        return stream in self.ended or self.is_closed
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _flush(self) -> None:
+        self.socket.settimeout(TIMEOUT)
+        try:
+            self.socket.sendall(self._h2.data_to_send())
+        except ConnectionError:
+            self.is_closed = True
+
+
+@contextlib.contextmanager
+def connections(address: str, count: int, *, window: int | None = None) -> Iterator[list[Raw]]:
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(count):
+            opened.append(Raw(address, window=window))
+            stack.callback(opened[-1].close)
+        yield opened

@@ -1,0 +1,270 @@
+"""What strangers, and callers who may only read, hold of a server: others notice nothing of it."""
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
+from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
+from tests import scale
+from tests.conftest import ROOT, Database, Failure
+from tests.e2e.serving import Service, eventually, serving
+from tests.hostile.raw import Raw, connections
+
+pytestmark = pytest.mark.timed
+
+RECEIVE_SECONDS = 2
+GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
+UPDATE = "/omniflo.templates.v1.TemplateService/UpdateTemplate"
+CHECK = "/grpc.health.v1.Health/Check"
+MEGABYTE = 1024 * 1024
+
+
+class World(NamedTuple):
+    """A service that asks who calls, and whom it knows."""
+
+    service: Service
+    address: str
+    health: str
+    owner: str
+    """The key of somebody who works."""
+    reader: str
+    """The key of somebody who may only read."""
+
+    def auth(self, key: str) -> tuple[str, str]:
+        return ("authorization", f"Bearer {key}")
+
+
+def key(url: str, user: str, scope: str) -> str:
+    command = [sys.executable, "-m", "service", "keys", "create", "--user", user, "--name", user, "--scope", scope]
+    environment = os.environ | {"OMNIFLO_DATABASE_URL": url}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@contextmanager
+def few_files() -> Iterator[None]:
+    """Start what is started in the block with room for 256 files, as some systems do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def world(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url = new_database()
+    folder = tmp_path_factory.mktemp("serving")
+    settings = {"auth": "required", "receive_seconds": RECEIVE_SECONDS, "health_listen": "127.0.0.1:0"}
+    with ExitStack() as stack:
+        with few_files():
+            service = stack.enter_context(serving(url, folder / "log", **settings))
+        owner, reader = key(url, "user_owner", "write"), key(url, "user_reader", "read")
+        database = Database(url)
+        database.query("insert into template_types (id, name) values ('kind', 'kind')")
+        database.query("insert into openai_models (id, openai_id, name) values ('gpt', 'gpt', 'GPT')")
+        for name, instructions in (("small", "Do it."), ("large", "\U0001f680" * 256_000)):
+            database.query(
+                "insert into templates (id, title, instructions, user_id, template_type_id, model_id)"
+                " select %s, 'A title', %s, id, 'kind', 'gpt' from users where clerk_id = 'user_owner'",
+                (name, instructions),
+            )
+        database.close()
+        ports = eventually(service.listeners, within=5)
+        address, health = f"127.0.0.1:{ports['listen']}", f"127.0.0.1:{ports['health_listen']}"
+        yield World(service, address, health, owner, reader)
+
+
+class Others:
+    """A caller that works, and a probe on each listener; what they notice."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._stopped = threading.Event()
+        self.seconds: list[float] = []
+        self.failures: list[str] = []
+        self.probes: list[float] = []
+        self._threads = [threading.Thread(target=self._call), threading.Thread(target=self._probe)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        with grpc.insecure_channel(self._world.address) as channel:
+            get = TemplateServiceStub(channel).GetTemplate
+            while not self._stopped.wait(0.005):
+                start = time.perf_counter()
+                try:
+                    get(GetTemplateRequest(id="small"), timeout=5, metadata=(self._world.auth(self._world.owner),))
+                except grpc.RpcError as error:
+                    self.failures.append(f"{error.code()}: {error.details()}")
+                self.seconds.append(time.perf_counter() - start)
+
+    def _probe(self) -> None:
+        addresses = (self._world.address, self._world.health)
+        # A connection of its own for each probe, as Kubernetes makes one.
+        while not self._stopped.wait(0.1):
+            for address in addresses:
+                start = time.perf_counter()
+                with grpc.insecure_channel(address) as channel:
+                    try:
+                        response = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+                        assert response.status == HealthCheckResponse.SERVING
+                    except grpc.RpcError as error:
+                        self.failures.append(f"probe: {error.code()}: {error.details()}")
+                self.probes.append(time.perf_counter() - start)
+
+    def p99(self) -> float:
+        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
+
+
+def memory(service: Service) -> int:
+    """Return the resident bytes of the workers."""
+    total = 0
+    for pid in service.workers():
+        status = Path(f"/proc/{pid}/status").read_text()
+        total += int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
+    return total
+
+
+@contextmanager
+def silent(address: str, path: str, *metadata: tuple[str, str]) -> Iterator[None]:
+    """Hold 500 calls without a message, and open others for those that the server ends."""
+    with connections(address, 10) as opened, again_and_again(lambda: fill(opened, path, metadata)):
+        yield
+
+
+def fill(opened: list[Raw], path: str, metadata: tuple[tuple[str, str], ...]) -> None:
+    for one in opened:
+        one.read()
+        while not one.is_closed and one.held() < 50:
+            one.open(path, *metadata)
+
+
+@contextmanager
+def again_and_again(action: Callable[[], None]) -> Iterator[None]:
+    """Do it, and do it ten times a second in the block."""
+    action()
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(0.1):
+            action()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@contextmanager
+def uploads(world: World, *metadata: tuple[str, str]) -> Iterator[None]:
+    """Hold 200 messages of a megabyte of which a half has come."""
+    with connections(world.address, 10) as opened:
+        streams = [(one, one.open(UPDATE, *metadata)) for one in opened for _ in range(20)]
+        for one, stream in streams:
+            if stream not in one.ended and not one.is_closed:
+                one.send(stream, b"\0" * (MEGABYTE // 2), size=MEGABYTE)
+            one.read()
+        yield
+
+
+@contextmanager
+def idle(world: World) -> Iterator[None]:
+    """Hold 1,000 connections that say nothing after their preface."""
+    with connections(world.address, 500), connections(world.health, 500):
+        yield
+
+
+@contextmanager
+def unread(world: World) -> Iterator[None]:
+    """Hold 1,000 responses of a megabyte that nobody reads."""
+    request = GetTemplateRequest(id="large").SerializeToString()
+    with connections(world.address, 10, window=0) as opened:
+        for one in opened:
+            for _ in range(100):
+                one.read()
+                if not one.is_closed:
+                    one.send(one.open(GET, world.auth(world.reader)), request)
+        yield
+
+
+ATTACKS: dict[str, Callable[[World], object]] = {
+    "silent strangers": lambda world: silent(world.address, GET),
+    "silent readers": lambda world: silent(world.address, GET, world.auth(world.reader)),
+    "silent probes": lambda world: silent(world.address, CHECK),
+    "silent probes elsewhere": lambda world: silent(world.health, CHECK),
+    "unfinished uploads of strangers": uploads,
+    "unfinished uploads of readers": lambda world: uploads(world, world.auth(world.reader)),
+    "idle connections": idle,
+    "unread responses": unread,
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_others_notice_nothing(world: World, attack: str) -> None:
+    before = memory(world.service)
+    with Others(world) as others, ATTACKS[attack](world):  # type: ignore[attr-defined]
+        time.sleep(scale.HOSTILE_SECONDS)
+        after = memory(world.service)
+    assert others.failures == []
+    assert len(others.seconds) > 10
+    assert max(others.probes) < 1
+    assert after - before <= 200 * MEGABYTE
+    with Others(world) as others:
+        time.sleep(1)
+    assert others.failures == []
+
+
+def test_a_call_without_a_message_is_ended_and_logged(world: World) -> None:
+    since = world.service.position()
+    raw = Raw(world.address)
+    stream = raw.open(GET, world.auth(world.reader))
+    start = time.monotonic()
+    assert raw.wait_until_ended(stream, RECEIVE_SECONDS + 3)
+    assert time.monotonic() - start > RECEIVE_SECONDS - 0.5
+    raw.close()
+    (line,) = eventually(lambda: world.service.calls(since), within=5)
+    assert (line["code"], line["reason"]) == ("CANCELLED", "MESSAGE_LATE")
+
+
+def test_a_stranger_is_rejected_before_the_message_is_asked_for(world: World) -> None:
+    raw = Raw(world.address)
+    stream = raw.open(UPDATE)
+    assert raw.wait_until_ended(stream, RECEIVE_SECONDS / 2)
+    raw.close()
+
+
+def test_a_request_that_is_too_large_for_its_method_is_an_error_with_the_limit(world: World) -> None:
+    with grpc.insecure_channel(world.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        TemplateServiceStub(channel).GetTemplate(
+            GetTemplateRequest(id="x" * 100_000), metadata=(world.auth(world.reader),)
+        )
+    failure = Failure(caught.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
+    assert 10_000 < int(failure.metadata["limit"]) < 100_000
