@@ -10,7 +10,7 @@ from bench import compare, growth, report
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
-from service.database.embedded import EmbeddedError
+from service.database.accounts import EmbeddedError
 
 RESULTS = Path(__file__).parent / "results"
 

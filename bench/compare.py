@@ -72,7 +72,8 @@ def postgres(folder: Path, cores: Cores, *options: str) -> Iterator[tuple[embedd
     try:
         server.start()
         machine.pin(server.pid, cores.others)
-        database = Database(server.url)
+        # The superuser: it asks for checkpoints.
+        database = Database(server.admin_url)
         try:
             yield server, database
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from service import errors, logs
 from service.commands import config, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings
-from service.database.embedded import EmbeddedError
+from service.database.accounts import EmbeddedError
 from service.database.migrate import MigrationError
 from service.server.processes import CrashLoopError
 

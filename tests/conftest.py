@@ -184,8 +184,8 @@ def new_database(postgres: embedded.Server) -> Callable[[], str]:
 
     def make() -> str:
         name = f"test_{next(numbers)}"
-        admin = Database(postgres.url)
-        admin.query(f"create database {name}")
+        admin = Database(postgres.admin_url)
+        admin.query(f"create database {name} owner omniflo")
         admin.close()
         return postgres.url.replace("/postgres?", f"/{name}?")
 

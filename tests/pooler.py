@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from tests.e2e.proxy import Proxy
+
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 """Debian's package, which is no package of Python's."""
 
@@ -20,12 +22,19 @@ START_SECONDS = 10.0
 @contextmanager
 def pooled(url: str) -> Iterator[str]:
     """Answer the URL of a pooler before the database of that URL, which is on a unix socket."""
+    parts = urlsplit(url)
+    socket_dir = Path(parse_qs(parts.query)["host"][0])
     # Not among pytest's folders, which are closed to whom it runs as.
     with tempfile.TemporaryDirectory(prefix="omniflo-pooler-") as folder:
-        yield from _pooled(urlsplit(url), Path(folder))
+        if os.geteuid() != 0:
+            yield from _pooled(parts, str(socket_dir), Path(folder))
+            return
+        # It refuses to be root, and only root gets to the socket.
+        with Proxy(socket_dir) as proxy:
+            yield from _pooled(parts, f"127.0.0.1 port={proxy.port}", Path(folder))
 
 
-def _pooled(parts: SplitResult, folder: Path) -> Iterator[str]:
+def _pooled(parts: SplitResult, host: str, folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,7 +42,7 @@ def _pooled(parts: SplitResult, folder: Path) -> Iterator[str]:
     settings.write_text(
         f"""
         [databases]
-        * = host={parse_qs(parts.query)["host"][0]} user={parts.username}
+        * = host={host} user={parts.username}
         [pgbouncer]
         listen_addr = 127.0.0.1
         listen_port = {port}
@@ -46,7 +55,6 @@ def _pooled(parts: SplitResult, folder: Path) -> Iterator[str]:
     )
     command: list[str | Path] = [PROGRAM, settings]
     if os.geteuid() == 0:
-        # It refuses to be root. The embedded PostgreSQL is nobody then, too, and so is its socket.
         command = ["/usr/bin/setpriv", "--reuid=nobody", "--clear-groups", *command]
         folder.chmod(0o755)
     with (folder / "pgbouncer.log").open("wb") as log:

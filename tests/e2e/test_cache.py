@@ -146,9 +146,9 @@ def test_a_listener_that_hears_nothing_leaves_no_answer_stale_for_a_second(
             silence.wait(30)
         return False
 
-    with Proxy(postgres._socket_dir) as proxy:
+    with Proxy(postgres.socket_dir) as proxy:
         ((name,),) = database.query("select current_database()")
-        heard = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"
+        heard = f"postgresql://omniflo@127.0.0.1:{proxy.port}/{name}"
         with serving_api(database.url, tmp_path / "log", database_direct_url=heard) as api:
             counter = Counter(api)
             known(counter, api)

@@ -346,8 +346,8 @@ def proxied(
     """A service that reaches its database through a proxy, and a connection to the database without it."""
     url = new_database()
     name = url.partition("@/")[2].partition("?")[0]
-    with Proxy(postgres._socket_dir) as proxy, looking(url) as database:
-        through = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
+    with Proxy(postgres.socket_dir) as proxy, looking(url) as database:
+        through = f"postgresql://omniflo@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
         with serving(through, tmp_path_factory.mktemp("proxied") / "log", threads=THREADS, cache_mb=0) as service:
             yield proxy, service, database
 

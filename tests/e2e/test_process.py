@@ -558,8 +558,8 @@ def later(postgres: embedded.Server, ready_url: str) -> Iterator[tuple[str, Call
         there = Path(folder) / "later"
         name = ready_url.rpartition("/")[2].partition("?")[0]
         yield (
-            f"postgresql://postgres@/{name}?host={there}",
-            lambda: there.symlink_to(postgres._socket_dir),
+            f"postgresql://omniflo@/{name}?host={there}",
+            lambda: there.symlink_to(postgres.socket_dir),
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.database import embedded
-from service.database.embedded import EmbeddedError
+from service.database.accounts import EmbeddedError
 
 
 @pytest.fixture
