@@ -1,35 +1,65 @@
 """Envoy's header x-forwarded-client-cert, in which a proxy names the certificate of its caller. Pure."""
 
+import functools
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from service.identity.certificates import dns_names_in, uris_in
 
 HEADER = "x-forwarded-client-cert"
 
-_PAIR = re.compile(r'(?P<key>[A-Za-z]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^",;=\\]*))(?P<end>;|,|$)')
+_PAIR = re.compile(r'(?P<key>[A-Za-z]+)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^",;=\\]*))(?P<end>;|$)')
+_ORDER = ("by", "hash", "cert", "chain", "subject", "uri", "dns")
+"""In which Envoy writes the keys; each of them once but for `by` and `dns`."""
+_SEVERAL = {"by", "dns"}
+_QUOTED = {"cert", "chain", "subject"}
+"""The keys whose values Envoy quotes. Quotes around another belong to the value, and no name has any."""
 
 
-def names(values: Sequence[str]) -> list[str]:
-    """Return the SPIFFE URI in the header, or the DNS names of a certificate without one.
+def names(values: Sequence[str]) -> Sequence[str]:
+    """Return the URIs of the certificate that the header is about, or the DNS names of one without URIs.
 
-    ValueError when the header occurs more than once, is malformed, or names several certificates, several URIs, or a
-    DNS name before a URI. A proxy that replaces the header, as Envoy does with SANITIZE_SET, sends none of these.
+    ValueError when the header occurs more than once, is malformed, or can be read in two ways. Envoy neither quotes nor
+    escapes a name, so one may hold `;` and look like several. What cannot is the certificate itself, as `Cert`, which
+    stands before all names: where it is, it is what counts. Without it, there must be one name, and nothing after it.
     """
     (value,) = values
+    return _names(value)
+
+
+@functools.lru_cache(1024)
+def _names(value: str) -> Sequence[str]:
+    pairs = _pairs(value)
+    # Also those without a value: a name that begins with `;` leaves its own key empty.
+    keys = [key for key, _ in pairs]
+    if sorted(keys, key=_ORDER.index) != keys:
+        raise ValueError("keys in another order than Envoy's")
+    if any(keys.count(key) > 1 for key in _ORDER if key not in _SEVERAL):
+        raise ValueError("several values of a key that has one")
+    found = dict(pairs)
+    if "cert" in found:
+        pem = unquote_to_bytes(found["cert"])
+        return uris_in(pem) or dns_names_in(pem)
+    claimed = [text for key, text in pairs if key in {"uri", "dns"}]
+    if claimed in ([], [""]):
+        return ()
+    if len(claimed) > 1 or not claimed[0]:
+        raise ValueError("several names, or one that looks like several")
+    return tuple(claimed)
+
+
+def _pairs(value: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     position = 0
     while not pairs or position < len(value):
         match = _PAIR.match(value, position)
-        if match is None or match["end"] == ",":
-            raise ValueError("not one element")
-        quoted = match["quoted"]
-        pairs.append((match["key"].lower(), match["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)))
+        key = "" if match is None else match["key"].lower()
+        if match is None or key not in _ORDER or (match["plain"] is None) != (key in _QUOTED):
+            raise ValueError("not one element of Envoy's")
+        # Of those that are quoted only the certificate is looked at, in which nothing is escaped.
+        pairs.append((key, match["quoted"] if key in _QUOTED else match["plain"]))
         position = match.end()
     if value.endswith(";"):
         raise ValueError("an empty pair")
-    kinds = [key for key, text in pairs if key in {"uri", "dns"} and text]
-    # Envoy writes the URI first and quotes no name, so that a DNS name with `;URI=` in it would be two.
-    if "uri" in kinds[1:]:
-        raise ValueError("several URIs, or one that is not first")
-    uris = [text for key, text in pairs if key == "uri" and text]
-    # Nor does it quote a `;DNS=` in a URI: who has a URI is called by it alone.
-    return uris or [text for key, text in pairs if key == "dns" and text]
+    return pairs

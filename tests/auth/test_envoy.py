@@ -1,6 +1,7 @@
 """A real Envoy in front, as examples/envoy.yaml configures it."""
 
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from tests.auth import answers
-from tests.auth.answers import REFUSED, SECONDS, Refusal, who
+from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, who
 from tests.auth.servers import PROXY, Listening, Mesh
 from tests.certificates import Authority
 from tests.clerk_stand_in import Clerk
@@ -174,6 +175,52 @@ def test_a_certificate_that_speaks_for_itself_in_the_header_gets_nowhere(through
     for dns in (f"a.internal;URI={ADMIN}", f"a.internal,By=a;URI={ADMIN}"):
         assert knock(through("spiffe://mesh/a", dns=(dns,)).nobody()) == REFUSED
         assert knock(through(dns=(dns,)).nobody()) == REFUSED
+
+
+ODD = [
+    ";",
+    ",",
+    "=",
+    '"',
+    "\\",
+    " ",
+    ";URI=",
+    ";DNS=",
+    ";By=a",
+    ';Cert=""',
+    '"x"',
+    "URI=",
+    "DNS=",
+    "a.internal",
+    "%3B",
+    "\t",
+]
+
+
+def test_nobody_is_whom_the_certificate_does_not_name(through: Through) -> None:
+    # Fixed, so that a failure comes again.
+    random_ = random.Random(20261126)
+    let_in = 0
+    for number in range(120):
+        names: dict[str, list[str]] = {"uri": [], "dns": []}
+        for kind in random_.choice([["uri"], ["dns"], ["uri", "dns"], ["dns", "dns"]]):
+            pieces = random_.choices([*ODD, ADMIN, DNS_WRITER], k=random_.randrange(1, 4))
+            names[kind].append(random_.choice([ADMIN, DNS_WRITER]) if random_.random() < 0.2 else "".join(pieces))
+        if number < 4:
+            # What passed once.
+            names = {"uri": [], "dns": [f";{kind}={name}" for kind in ("URI", "DNS") for name in (ADMIN, DNS_WRITER)]}
+            names["dns"] = names["dns"][number : number + 1]
+        rightful = set(names["uri"] or names["dns"]) & {ADMIN, DNS_WRITER, READER, WRITER}
+        try:
+            is_in = is_let_in(through(*names["uri"], dns=tuple(names["dns"])).nobody())
+        except grpc.RpcError as error:
+            # Envoy itself refuses what cannot be the value of a header.
+            if error.code() not in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}:
+                raise
+            continue
+        assert is_in <= (len(rightful) == 1), names
+        let_in += is_in
+    assert let_in
 
 
 def test_the_proxy_is_no_service(through: Through, running: Envoy, mesh: Mesh, connect: Callable[..., Callers]) -> None:

@@ -145,18 +145,34 @@ def test_a_user_cannot_be_another(callers: Callers, clerk: Clerk, somebody: str)
     [
         f"URI={WRITER}",
         f"uri={WRITER}",
-        f'URI="{WRITER}"',
         f"DNS={DNS_WRITER}",
         f"By=spiffe://mesh/server;Hash=00;URI={WRITER}",
         f"By={ADMIN};URI={WRITER}",
-        f'Hash=00;Subject="CN=a,O=\\"b\\";c";URI={WRITER};DNS=other.internal',
-        f'Cert="{PEM}";Chain="{PEM}";URI={WRITER}',
+        f'Hash=00;Subject="CN=a,O=\\"b\\";c";URI={WRITER}',
+        f'Chain="{PEM}";URI={WRITER}',
     ],
 )
 def test_a_proxy_on_this_machine_names_a_service(callers: Callers, value: str) -> None:
     api = callers.sending((XFCC, value))
     # Only a service that writes may have a user provisioned.
     assert api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_of_a_service")).clerk_id == "user_of_a_service"
+
+
+def test_a_proxy_that_sends_the_certificate_names_who_is_in_it(callers: Callers, mesh: Mesh) -> None:
+    for uris, dns, is_known in (
+        ([WRITER], [], True),
+        ([WRITER], ["other.internal", f";URI={ADMIN}"], True),
+        ([], ["other.internal", DNS_WRITER], True),
+        (["spiffe://mesh/unknown"], [DNS_WRITER], False),
+        ([], [f"a;DNS={DNS_WRITER}"], False),
+        ([READER, WRITER], [], False),
+        ([], [], False),
+    ):
+        pem = quote(mesh.authority.issue("shown", uris=uris, dns=dns).cert.read_text(), safe="")
+        # What stands beside it does not count.
+        api = callers.sending((XFCC, f'Hash=00;Cert="{pem}";Subject="";URI={ADMIN};DNS={DNS_WRITER}'))
+        assert is_let_in(api) == is_known
+    assert knock(callers.sending((XFCC, f'Cert="{PEM}";URI={WRITER}'))) == REFUSED
 
 
 def test_a_service_is_known_by_the_names_of_its_certificate(
