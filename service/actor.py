@@ -30,6 +30,11 @@ class Actor:
     """The organization that its API key is limited to. Elsewhere it only reads what is platform-wide."""
 
     @property
+    def reads(self) -> tuple[bool, bool, str | None, str | None]:
+        """Return what decides what it reads: actors in whom this is equal see the same."""
+        return self.is_trusted, self.is_service, self.user_id, self.organization_id
+
+    @property
     def is_service(self) -> bool:
         """Whether it is a service that does not act for a user."""
         return self.role is not None and self.user_id is None

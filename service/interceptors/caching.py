@@ -48,11 +48,10 @@ class Caching(Interceptor):
 
         def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
             wanted = consistency.of(context)
-            caller = actor.current()
-            # The caller's rights are part of the key. So is the day: renderings warn by it.
+            # What the caller may read is part of the key. So is the day: renderings warn by it.
             day = int(time.time()) // _DAY_SECONDS
             asked = data if len(data) <= _DIGEST_SIZE else blake2b(data, digest_size=_DIGEST_SIZE).digest()
-            key = (method, asked, caller.is_trusted, caller.user_id, caller.organization_id, day)
+            key = (method, asked, actor.current().reads, day)
             if wanted == consistency.STRONG:
                 self._cache.pass_by()
             elif (known := self._cache.get(key)) is not None:

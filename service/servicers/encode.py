@@ -1,4 +1,4 @@
-"""Rows to messages. Pure."""
+"""Rows to messages, as the caller may see them. Pure."""
 
 from datetime import UTC, date, datetime
 
@@ -30,7 +30,7 @@ from omniflo.templates.v1.template_service_pb2 import (
     WarningKind,
 )
 from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarning
-from service import errors, statuses
+from service import actor, errors, statuses
 from service.models.api_keys import ApiKey
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Member, Organization
@@ -39,7 +39,7 @@ from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
 from service.models.users import User
 from service.openai_gateway import ListedModel
-from service.operations import openai_models
+from service.operations import openai_models, rights
 from service.operations.api_keys import NewKey
 from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
@@ -60,6 +60,11 @@ def user(row: User) -> user_pb2.User:
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
     )
+
+
+def author(row: User) -> user_pb2.User:
+    """Return the user of something that others read as well: the id alone, for who may not read the user."""
+    return user(row) if rights.reads_user(actor.current(), row.id) else user_pb2.User(id=row.id)
 
 
 def organization(row: Organization) -> organization_pb2.Organization:
@@ -175,7 +180,7 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         organization_id=row.organization_id or "",
     )
     if row.details is not None and view is not View.SUMMARY:
-        message.author.CopyFrom(user(row.details.author))
+        message.author.CopyFrom(author(row.details.author))
         message.type_details.CopyFrom(template_type(row.details.template_type))
         message.model_details.CopyFrom(model(row.details.model))
     return message

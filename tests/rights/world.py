@@ -110,7 +110,8 @@ class Caller:
         others = [f"key of {user}." for user in USERS if user != self.user]
         words = [*(name for name in MEMBERS if name not in self.organizations), *others]
         if self.user or not self.service:
-            words.append("recluse")
+            # Users are read by themselves and by services, also where something that everybody reads refers to them.
+            words += ["recluse", *(f'"{clerk_id(user)}"' for user in USERS if user != self.user)]
         if self.is_limited:
             words.append("without a limit")
         return words
