@@ -5,13 +5,20 @@ import fcntl
 import os
 import resource
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote
+
+import structlog
 
 from service.config import ConfigurationError, split_address, variable
 
+RUN = Path("/run")
+
+_log = structlog.get_logger()
 _TAKEN = {errno.EADDRINUSE, errno.EWOULDBLOCK}
 
 
@@ -61,8 +68,31 @@ def allow_connections() -> None:
 
 @contextmanager
 def _lock(host: str, number: int) -> Iterator[None]:
-    path = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{host}-{number}.lock")
-    # Others may have put a link there.
+    folder = next(filter(_is_ours, _folders()), None)
+    if folder is None:
+        # All of them were taken from us. That must not keep us from starting: whoever holds the port is still noticed.
+        _log.warning("no lock", help="simultaneous starts on one port are not noticed", folders=[*map(str, _folders())])
+        yield
+        return
+    path = folder / f"{quote(host, safe='')}-{number}.lock"
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def _folders() -> Iterator[Path]:
+    """Return where the locks of this user may be, best first."""
+    uid = os.geteuid()
+    # Nobody else can make anything in these.
+    yield (RUN / "user" / str(uid) if uid else RUN) / "omniflo-templates"
+    yield Path(tempfile.gettempdir(), f"omniflo-templates-{uid}")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Make a folder where there is none, and return whether only this user can put anything into it."""
+    try:
+        folder.mkdir(0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022

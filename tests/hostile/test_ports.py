@@ -1,0 +1,74 @@
+"""That nobody else on the machine keeps a service from starting by what they put where it looks for its locks."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from service.config import ConfigurationError
+from service.server import ports
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(params=[True, False], ids=["run", "tmp"])
+def tmp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder for temporary files, on a system with and without a folder for what runs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = tmp_path / "run"
+    if request.param:
+        (run / "user" / str(os.geteuid())).mkdir(parents=True)
+    monkeypatch.setattr(ports, "RUN", run)
+    return tmp_path
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "nothing")
+
+
+def _folder_of_another(path: Path) -> None:
+    path.mkdir()
+    if os.geteuid() == 0:
+        shutil.chown(path, "nobody")
+    else:
+        path.chmod(0o777)
+
+
+PLANTED = [Path.touch, _link, _dangling, os.mkfifo, _folder_of_another]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("name", ["omniflo-templates-{uid}", "omniflo-templates-{uid}-127.0.0.1-{port}.lock"])
+def test_what_others_plant_keeps_no_service_from_starting(
+    tmp: Path, port: int, name: str, plant: Callable[[Path], None]
+) -> None:
+    path = tmp / name.format(uid=os.geteuid(), port=port)
+    plant(path)
+    before = path.lstat()
+    with ports.held("listen", f"127.0.0.1:{port}") as address:
+        assert address == f"127.0.0.1:{port}"
+    assert path.lstat() == before
+    assert not (path.parent / "nothing").exists()
+
+
+def test_of_two_that_start_at_once_one_is_refused(tmp: Path, port: int) -> None:
+    del tmp
+    with ExitStack() as stack:
+        stack.enter_context(ports.held("listen", f"127.0.0.1:{port}"))
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="the port is taken"):
+                stack.enter_context(ports.held("listen", f"127.0.0.1:{port}"))
