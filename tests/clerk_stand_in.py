@@ -99,6 +99,17 @@ class Clerk:
             headers={name: value for name, value in all_headers.items() if value is not None},
         )
 
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer with the keys, unless it is away."""
+        if self.is_away:
+            handler.send_error(503)
+            return
+        body = json.dumps({"keys": [key.jwk for key in self.keys]}).encode()
+        handler.send_response(200)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -112,14 +123,7 @@ class Clerk:
                 if clerk.answer is not None:
                     clerk.answer(self)
                     return
-                if clerk.is_away:
-                    self.send_error(503)
-                    return
-                body = json.dumps({"keys": [key.jwk for key in clerk.keys]}).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                clerk.serve(self)
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing: the tests count the fetches."""

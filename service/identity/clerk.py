@@ -20,6 +20,8 @@ UNKNOWN_SECONDS = 30.0
 EMPTY_SECONDS = 1.0
 """How often they are fetched while none is known."""
 FETCH_SECONDS = 2.0
+WAIT_SECONDS = 1.0
+"""How long after the start of a fetch callers wait for it at most: anybody can make up the id of a key."""
 MAX_BYTES = 256 * 1024
 PIECE_BYTES = 16 * 1024
 MAX_ID = 255
@@ -38,10 +40,15 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Keys:
-    """The public keys at a URL. They stay valid while the URL is unreachable."""
+    """The public keys at a URL. They stay valid while the URL is unreachable.
 
-    def __init__(self, url: str) -> None:
+    No more than `waiters` callers wait for a fetch at once, and none after one that failed.
+    """
+
+    def __init__(self, url: str, *, waiters: int = 4) -> None:
         self._url = url
+        self._places = threading.BoundedSemaphore(waiters)
+        self._has_failed = False
         self._open = urllib.request.build_opener(_NoRedirects).open
         self._keys: dict[str, jwt.PyJWK] = {}
         self._lock = threading.Lock()
@@ -54,15 +61,33 @@ class Keys:
             # Somebody else may have fetched it since.
             fetching = self._begin(lambda: id not in self._keys and self._is_worth_a_miss())
             if fetching is not None:
-                # Only the callers that started a fetch wait for one that takes longer.
-                left = self._fetched + FETCH_SECONDS - time.monotonic()
-                fetching.join(max(0.0, min(left, deadline.remaining())))
+                self._wait(fetching)
         elif time.monotonic() - self._fetched > REFRESH_SECONDS:
             # Nobody waits for it: what is known is good enough.
             self._begin(lambda: True)
         if not self._keys:
-            raise errors.Unavailable("SESSION_KEYS_UNAVAILABLE", "the keys of sessions cannot be fetched")
+            raise _unavailable()
         return self._keys.get(id)
+
+    def start(self) -> None:
+        """Begin to fetch the keys, for which the first caller need not wait then."""
+        self._begin(lambda: True)
+
+    def stop(self) -> None:
+        """Do nothing: a fetch that still runs ends with the process."""
+
+    def _wait(self, fetching: threading.Thread) -> None:
+        """Wait a moment for a fetch; Unavailable at once where enough others do, who hold their threads meanwhile."""
+        patience = min(WAIT_SECONDS, FETCH_SECONDS)
+        left = min(self._fetched + patience - time.monotonic(), deadline.remaining())
+        if self._has_failed or left <= 0 or not fetching.is_alive():
+            return
+        if not self._places.acquire(blocking=False):
+            raise _unavailable()
+        try:
+            fetching.join(left)
+        finally:
+            self._places.release()
 
     def _begin(self, is_wanted: Callable[[], bool]) -> threading.Thread | None:
         """Return the thread that fetches the keys, once for all who want them; None when none does."""
@@ -94,9 +119,15 @@ class Keys:
             keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(data.decode()).keys if key.key_id}
         except Exception as fault:  # noqa: BLE001 - whatever was sent; the known keys are kept
             _log.error("session keys", url=self._url, error=type(fault).__name__)
+            self._has_failed = True
             return
+        self._has_failed = False
         if keys:
             self._keys = keys
+
+
+def _unavailable() -> errors.Unavailable:
+    return errors.Unavailable("SESSION_KEYS_UNAVAILABLE", "the keys of sessions cannot be fetched")
 
 
 class Sessions:

@@ -100,7 +100,10 @@ class Server:
         self._settings = settings
         metrics = Metrics(METHODS) if measures else None
         cache = Cache(settings.cache_mb * 1024 * 1024) if settings.cache_mb else None
-        self.identities = None if settings.auth == "none" else _identities(settings, trust_seconds)
+        # Anybody can make callers wait for keys, so half of the threads never do.
+        url_of_keys = None if settings.auth == "none" else settings.clerk_jwks_url
+        keys = None if url_of_keys is None else Keys(url_of_keys, waiters=max(1, settings.threads // 2))
+        self.identities = None if settings.auth == "none" else _identities(settings, keys, trust_seconds)
         streams = Streams(STREAM_SECONDS)
         gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
         health = Health(SERVICES)
@@ -156,6 +159,7 @@ class Server:
             [
                 # What calls use is there before the first of them, and until the last has ended.
                 gateway,
+                *([] if keys is None else [keys]),
                 *([Listener(hearers, url if direct is None else direct.get_secret_value())] if hearers else []),
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
@@ -210,9 +214,9 @@ def _receiving(services: Iterable[str], settings: Settings, most: int) -> Receiv
     return Receiving(limits.of_services(found), seconds=settings.receive_seconds, most=most)
 
 
-def _identities(settings: Settings, trust_seconds: float) -> Identities:
+def _identities(settings: Settings, fetched: Keys | None, trust_seconds: float) -> Identities:
     sessions = None
-    keys = Keys(settings.clerk_jwks_url) if settings.clerk_jwks_url is not None else settings.clerk_jwt_key
+    keys = settings.clerk_jwt_key if fetched is None else fetched
     if settings.clerk_issuer is not None and keys is not None:
         sessions = Sessions(
             settings.clerk_issuer,

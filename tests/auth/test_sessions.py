@@ -432,7 +432,10 @@ def test_made_up_key_ids_have_the_keys_fetched_once(
         assert is_let_in(callers.user("user_before"))
         assert own.fetches == 1
         with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(knock, (callers.bearing(make_up(number)) for number in range(40)))) == {REFUSED}
+            answers = set(pool.map(knock, (callers.bearing(make_up(number)) for number in range(40))))
+        # Few wait for it; to others it is said that it goes on.
+        assert REFUSED in answers
+        assert {answer.code for answer in answers - {REFUSED}} <= {grpc.StatusCode.UNAVAILABLE}
         assert own.fetches == 2
         monkeypatch.setattr(keys_of_clerk, "UNKNOWN_SECONDS", 0.0)
         assert knock(callers.bearing(make_up(40))) == REFUSED

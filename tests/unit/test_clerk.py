@@ -101,22 +101,38 @@ def test_a_new_key_is_known_to_the_first_who_asks(clerk: Clerk, keys: Keys) -> N
     assert clerk.fetches == 2
 
 
-def test_many_who_ask_at_once_wait_for_one_fetch(clerk: Clerk, clock: Clock) -> None:
+def test_of_many_who_ask_at_once_few_wait_for_one_fetch_and_the_others_are_told_at_once(
+    clerk: Clerk, clock: Clock
+) -> None:
     del clock
-    keys = Keys(clerk.url)
+    over = threading.Event()
+    answer = clerk.serve
+
+    def late(handler: BaseHTTPRequestHandler) -> None:
+        over.wait(SECONDS)
+        answer(handler)
+
+    clerk.answer = late
+    keys = Keys(clerk.url, waiters=3)
     together = threading.Barrier(8)
-    found = list[object]()
+    found, told = list[object](), list[str]()
 
     def ask() -> None:
         together.wait()
-        found.append(keys.key(clerk.keys[0].id))
+        try:
+            found.append(keys.key(clerk.keys[0].id))
+        except errors.Unavailable as error:
+            told.append(error.reason)
+            if len(told) == 5:
+                over.set()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
+    assert told == ["SESSION_KEYS_UNAVAILABLE"] * 5
+    assert len(found) == 3
     assert None not in found
     assert clerk.fetches == 1
 
@@ -129,9 +145,14 @@ def test_while_none_is_known_they_are_asked_for_once_a_second(clerk: Clerk, cloc
         with pytest.raises(errors.Unavailable) as caught:
             keys.key(clerk.keys[0].id)
         assert caught.value.reason == "SESSION_KEYS_UNAVAILABLE"
-        assert clerk.fetches == fetches
+        eventually(lambda fetches=fetches: clerk.fetches == fetches, within=SECONDS)  # type: ignore[misc]
+        _fetched(keys)
     clerk.is_away = False
     clock.now += 1.1
+    # After one that failed nobody waits for the next.
+    with pytest.raises(errors.Unavailable):
+        keys.key(clerk.keys[0].id)
+    eventually(lambda: keys._keys, within=SECONDS)
     assert keys.key(clerk.keys[0].id) is not None
 
 
@@ -141,7 +162,39 @@ def test_what_is_known_is_kept_when_a_fetch_fails(clerk: Clerk, keys: Keys, cloc
         clock.now += module.REFRESH_SECONDS + 1
         assert keys.key("ins_made_up") is None
         assert keys.key(clerk.keys[0].id) is not None
+        _fetched(keys)
     assert clerk.fetches >= 3
+
+
+def _fetched(keys: Keys) -> None:
+    """Return when nothing is fetched any more."""
+    eventually(lambda: keys._fetching is None or not keys._fetching.is_alive(), within=SECONDS)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_nobody_waits_once_a_fetch_has_had_its_moment(clerk: Clerk, clock: Clock, first: bool) -> None:
+    over = threading.Event()
+    keys = Keys(clerk.url)
+    if not first:
+        assert keys.key(clerk.keys[0].id) is not None
+
+    def hang(_: BaseHTTPRequestHandler) -> None:
+        over.wait(SECONDS)
+
+    clerk.answer = hang
+    keys._begin(lambda: True)
+    clock.now += module.WAIT_SECONDS
+    start = time.monotonic()
+    try:
+        for number in range(20):
+            if first:
+                with pytest.raises(errors.Unavailable):
+                    keys.key(f"ins_made_up_{number}")
+            else:
+                assert keys.key(f"ins_made_up_{number}") is None
+    finally:
+        over.set()
+    assert time.monotonic() - start < 0.5
 
 
 def test_who_waits_for_a_key_waits_no_longer_than_the_call_may(clerk: Clerk) -> None:
