@@ -144,7 +144,7 @@ class Sessions:
         """Return the Clerk id of the session's user and the seconds until the session ends; None when it is none."""
         try:
             return self._user(token)
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, ArithmeticError):
             return None
 
     def _user(self, token: str) -> tuple[str, float] | None:
@@ -165,13 +165,22 @@ class Sessions:
             leeway=SKEW_SECONDS,
             options={"require": ["exp", "nbf", "iss", "sub", "sid"], "verify_aud": False},
         )
+        # Of PyJWT's checks, words that read as numbers pass, and numbers that are larger than any moment.
+        ends, *_ = [_moment(claims[name]) for name in ("exp", "nbf", "iat") if name in claims]
         if not self._is_of_party(claims.get("azp")) or claims.get("sts", "active") != "active":
             return None
         user, session = claims["sub"], claims["sid"]
         if not (isinstance(session, str) and session and isinstance(user, str) and 0 < len(user) <= MAX_ID):
             return None
         # A database can store neither U+0000 nor half of a surrogate pair.
-        return (user, float(claims["exp"]) + SKEW_SECONDS - time.time()) if user.isprintable() else None
+        return (user, ends + SKEW_SECONDS - time.time()) if user.isprintable() else None
 
     def _is_of_party(self, party: object) -> bool:
         return self._allow_no_party if party is None else isinstance(party, str) and party in self._parties
+
+
+def _moment(value: object) -> float:
+    """Return the number of a claim; ValueError or OverflowError when it is none, or none of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("no number")  # noqa: TRY004 - it is what callers send that is wrong
+    return float(value)

@@ -152,6 +152,19 @@ BAD: dict[str, Callable[[Clerk], str]] = {
     "exp as a list": lambda clerk: clerk.session(USER, exp=[_now() + 60]),
     "exp without end": lambda clerk: clerk.session(USER, exp=float("inf")),
     "exp that is no number": lambda clerk: clerk.session(USER, exp=float("nan")),
+    "exp of 401 digits": lambda clerk: clerk.session(USER, exp=10**400),
+    "exp of 401 digits with a sign": lambda clerk: clerk.session(USER, exp=-(10**400)),
+    "exp of 5000 digits": lambda clerk: _signed(
+        clerk, json.dumps({**clerk.claims(USER), "exp": "?"}).replace('"?"', "9" * 5000)
+    ),
+    "exp as a word of 401 digits": lambda clerk: clerk.session(USER, exp=str(10**400)),
+    "exp too large for a float": lambda clerk: _signed(
+        clerk, json.dumps({**clerk.claims(USER), "exp": 7.5}).replace("7.5", "1e400")
+    ),
+    "nbf of 401 digits": lambda clerk: clerk.session(USER, nbf=10**400),
+    "iat of 401 digits": lambda clerk: clerk.session(USER, iat=10**400),
+    "iat without end": lambda clerk: clerk.session(USER, iat=float("inf")),
+    "iat as an object": lambda clerk: clerk.session(USER, iat={}),
     "nbf in 6 s": lambda clerk: clerk.session(USER, nbf=_now() + 7),
     "nbf missing": lambda clerk: clerk.session(USER, nbf=None),
     "nbf as a list": lambda clerk: clerk.session(USER, nbf=[0]),
