@@ -114,6 +114,14 @@ class Template(Versioned):
         return template
 
     @classmethod
+    def count_in(cls, scopes: tuple[str, Sequence[object]], column: str, value: str) -> int:
+        """Return how many have the value, in the scopes that a query with its parameters chooses."""
+        query, parameters = scopes
+        sql = f"select count(*) from templates where {column} = %s and scope in ({query})"
+        ((count,),) = database.execute_sql(sql, [value, *parameters]).fetchall()
+        return int(count)
+
+    @classmethod
     def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
         """Return the templates `t` that the tail of a select chooses, with all that the view asks for, in one query."""
         sql = f"select {selected(view)} from {joined(view)} {tail}"

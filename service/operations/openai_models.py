@@ -149,7 +149,7 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
         lambda: errors.FailedPrecondition(
             "MODEL_IN_USE",
             "templates name the model",
-            {"templates": str(Template.select().where(Template.model == id).count())},
+            {"templates": str(Template.count_in(rights.countable(actor), "model_id", id))},
         ),
     ):
         model.delete_instance()

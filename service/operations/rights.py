@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from service import cache, errors, tags
-from service.actor import Actor
+from service.actor import SYSTEM, Actor
 from service.database.handle import database
 from service.database.transactions import read
 
@@ -256,6 +256,16 @@ def scopes(actor: Actor) -> tuple[str, list[str]]:
 def readable(actor: Actor, organization_ids: Iterable[str | None]) -> set[str | None]:
     """Return the organizations, None being the platform, whose templates the actor may read."""
     return {organization_id for organization_id in organization_ids if _reads_templates(actor, organization_id)}
+
+
+def countable(actor: Actor) -> tuple[str, list[str]]:
+    """Return a query for the scopes whose templates the actor may count: all, for an administrator of the platform."""
+    return scopes(SYSTEM if actor.is_admin else actor)
+
+
+def counts_selections(actor: Actor, organization_id: str | None) -> bool:
+    """Whether the actor may count everybody's selections of a template there, and not only its own."""
+    return actor.is_trusted or actor.is_admin or _administers(actor, organization_id)
 
 
 def reaches(actor: Actor, organization_id: str) -> bool:

@@ -64,7 +64,7 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
         lambda: errors.FailedPrecondition(
             "TEMPLATE_TYPE_IN_USE",
             "templates are of the type",
-            {"templates": str(Template.select().where(Template.template_type == id).count())},
+            {"templates": str(Template.count_in(rights.countable(actor), "template_type_id", id))},
         ),
     ):
         template_type.delete_instance()

@@ -207,7 +207,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
         rights.write_default(actor, template.organization_id)
     if wants_default:
         _clear_default([row for row in rows if row.id != id])
-    _change(template, values)
+    _change(actor, template, values)
     return _get(id, view)
 
 
@@ -266,7 +266,7 @@ def _clear_default(templates: Sequence[Template]) -> None:
         template.touch(is_default=False)
 
 
-def _change(template: Template, values: Mapping[str, Any]) -> None:
+def _change(actor: Actor, template: Template, values: Mapping[str, Any]) -> None:
     if values.get("template_type", template.template_type_id) == template.template_type_id:
         template.change(**values)
         return
@@ -275,10 +275,18 @@ def _change(template: Template, values: Mapping[str, Any]) -> None:
         lambda: errors.FailedPrecondition(
             "TEMPLATE_SELECTED",
             "users have selected the template, so its type cannot change",
-            {"selections": str(Selection.select().where(Selection.template == template.id).count())},
+            {"selections": str(_count_selections(actor, template))},
         ),
     ):
         template.change(**values)
+
+
+def _count_selections(actor: Actor, template: Template) -> int:
+    """Count those that the actor may know of."""
+    condition = Selection.template == template.id
+    if not rights.counts_selections(actor, template.organization_id):
+        condition &= Selection.user == actor.user_id
+    return int(Selection.select().where(condition).count())
 
 
 def _is_rare(words: str) -> bool:

@@ -68,7 +68,7 @@ def delete(actor: Actor, id: str) -> None:
         lambda: errors.FailedPrecondition(
             "USER_IN_USE",
             "the user is the author of templates",
-            {"templates": str(Template.select().where(Template.user == id).count())},
+            {"templates": str(Template.count_in(rights.countable(actor), "user_id", id))},
         ),
     ):
         if not User.delete().where(User.id == id).execute():
