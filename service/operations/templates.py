@@ -1,7 +1,6 @@
 """The templates: what a model is told to do."""
 
 import itertools
-import string
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
@@ -14,16 +13,19 @@ from service.models.row import split
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, message_size, selected
-from service.operations import openai_models, organizations, rights, selections, template_types, users
+from service.operations import (
+    openai_models,
+    organizations,
+    rights,
+    selections,
+    template_search,
+    template_types,
+    users,
+)
 from service.operations.listing import MAX_BYTES, Key, Page, Source
-
-MAX_RARE = 5_000
-"""The most templates with the words of a query for which they are found first and sorted afterwards."""
 
 _MAX_NAMED = 20
 _MAX_NAMED_BYTES = 2000
-_HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
-_PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
 class _Asked(NamedTuple):
@@ -115,7 +117,6 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
     return [Template.of_view(view, values) for _, values in rows]
 
 
-@read
 def page(
     actor: Actor,
     *,
@@ -134,10 +135,6 @@ def page(
 
     Empty and None filter nothing.
     """
-    parts, part_parameters = rights.scopes(actor)
-    if organization_id is not None:
-        organizations.get(actor, organization_id)
-        parts, part_parameters = "select %s", [organization_id]
     filters: list[tuple[str, object]] = []
     if template_type:
         filters.append(("t.template_type_id = (select id from template_types where name = %s)", template_type))
@@ -150,12 +147,35 @@ def page(
     if model_shutting_down_before is not None:
         condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
         filters.append((condition, model_shutting_down_before))
+    if not query.strip():
+        return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
+    with template_search.bounded(actor):
+        words = template_search.words_of(query)
+        return _found_page(actor, organization_id, filters, words, view=view, after=after, size=size)
+
+
+@read
+def _page(
+    actor: Actor,
+    organization_id: str | None,
+    filters: Sequence[tuple[str, object]],
+    words: str,
+    *,
+    view: View,
+    after: Key | None,
+    size: int,
+) -> Page[Template]:
+    parts, part_parameters = rights.scopes(actor)
+    if organization_id is not None:
+        organizations.get(actor, organization_id)
+        parts, part_parameters = "select %s", [organization_id]
+    conditions = list(filters)
     order = "t.create_time"
-    if query.strip():
-        words = _prefixes(query)
-        filters.append((_HAS_WORDS, words))
-        if _is_rare(words):
-            # No index has this order, so all matches are found by their words first, and sorted then.
+    if words:
+        way = template_search.way(words, parts, part_parameters)
+        conditions.append((way.condition, words))
+        if way is template_search.Way.FIND_AND_SORT:
+            # No index has this order.
             order += " + interval '0'"
     return Source(
         keys="templates t",
@@ -170,11 +190,15 @@ def page(
     ).page(
         parts=f"select scope from ({parts}) readable (scope)",
         part_parameters=part_parameters,
-        where=["t.scope = part.scope", *(condition for condition, _ in filters)],
-        parameters=[value for _, value in filters],
+        where=["t.scope = part.scope", *(condition for condition, _ in conditions)],
+        parameters=[value for _, value in conditions],
         after=after,
         size=size,
     )
+
+
+# In a transaction, whose timeout ends a search on the server as well.
+_found_page = transaction(_page)
 
 
 @transaction
@@ -287,20 +311,3 @@ def _count_selections(actor: Actor, template: Template) -> int:
     if not rights.counts_selections(actor, template.organization_id):
         condition &= Selection.user == actor.user_id
     return int(Selection.select().where(condition).count())
-
-
-def _is_rare(words: str) -> bool:
-    """Whether few templates have the words.
-
-    PostgreSQL takes any prefix for a common one and walks from the newest template to the oldest until a page is full.
-    Where the words are common that is quick; where they are not, it reads the whole table.
-    """
-    sql = f"select count(*) from (select from templates t where {_HAS_WORDS} limit {MAX_RARE + 1}) found"
-    ((found,),) = database.execute_sql(sql, [words]).fetchall()
-    return int(found) <= MAX_RARE
-
-
-def _prefixes(query: str) -> str:
-    """Return the tsquery that wants every word as a prefix; punctuation parts words, as in template_words."""
-    words = query.translate(_PUNCTUATION).split()
-    return " & ".join(f"'{word}':*" for word in words)

@@ -7,7 +7,7 @@ from grpc import StatusCode
 
 from omniflo.templates.v1.template_pb2 import Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest, UpdateTemplateRequest
-from service.operations import templates
+from service.operations import template_search
 from tests.conftest import Api, fails
 from tests.contract.walks import walk
 
@@ -101,11 +101,11 @@ def test_a_query_finds_every_word_as_a_prefix_in_any_case(api: Api, query: str, 
     assert matches(api, query) == titles
 
 
-@pytest.mark.parametrize("most", [0, 1_000], ids=["common", "rare"])
-def test_pages_of_a_query_are_the_same_whether_its_words_are_rare_or_common(
-    api: Api, monkeypatch: pytest.MonkeyPatch, most: int
+@pytest.mark.parametrize("way", template_search.Way)
+def test_pages_of_a_query_are_the_same_whichever_way_they_are_found(
+    api: Api, monkeypatch: pytest.MonkeyPatch, way: template_search.Way
 ) -> None:
-    monkeypatch.setattr(templates, "MAX_RARE", most)
+    monkeypatch.setattr(template_search, "way", lambda *_: way)
     made = [api.template(title=f"The report {number}") for number in range(5)]
     api.template(title="Something else")
     pages = walk(api.templates.ListTemplates, ListTemplatesRequest(query="report", page_size=2))

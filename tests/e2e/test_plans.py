@@ -8,7 +8,7 @@ import pytest
 from service.actor import SYSTEM
 from service.database import handle, migrate
 from service.models.templates import View
-from service.operations import seed, templates, users
+from service.operations import seed, template_search, templates, users
 from tests.conftest import Database
 
 FILL = """
@@ -35,11 +35,19 @@ def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     database.close()
 
 
-@pytest.mark.parametrize(("word", "index"), [("needle", "templates_by_words"), ("invoice", "templates_by_scope")])
+@pytest.mark.parametrize(
+    ("word", "few", "index"),
+    [
+        ("needle", 5_000, "templates_by_words"),
+        ("invoice", 5_000, "templates_by_scope"),
+        ("needle", 100_000, "templates_by_scope"),
+    ],
+)
 def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_common(
-    large: Database, monkeypatch: pytest.MonkeyPatch, word: str, index: str
+    large: Database, monkeypatch: pytest.MonkeyPatch, word: str, few: int, index: str
 ) -> None:
     del large
+    monkeypatch.setattr(template_search, "MAX_FEW", few)
     execute, plans = handle.database.execute_sql, []
 
     def explained(sql: str, parameters: Sequence[object] | None = None) -> Any:

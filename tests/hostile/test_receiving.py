@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
+from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from tests import scale
 from tests.conftest import ROOT, Database, Failure
@@ -26,6 +26,11 @@ from tests.hostile.raw import Raw, connections
 pytestmark = pytest.mark.timed
 
 RECEIVE_SECONDS = 2
+FILL = """
+insert into templates (id, title, description, instructions, user_id, template_type_id, model_id, organization_id)
+select 't' || n, 'Words of ' || n, string_agg(md5(n::text || w), ' '), 'Do it.', min(u.id), 'kind', 'gpt', 'house'
+from generate_series(1, 30000) n, generate_series(1, 20) w, users u where u.clerk_id = 'user_owner' group by n
+"""
 GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
 UPDATE = "/omniflo.templates.v1.TemplateService/UpdateTemplate"
 CHECK = "/grpc.health.v1.Health/Check"
@@ -83,6 +88,10 @@ def world(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFact
                 " select %s, 'A title', %s, id, 'kind', 'gpt' from users where clerk_id = 'user_owner'",
                 (name, instructions),
             )
+        # Of an organization that nobody of these is in.
+        database.query("insert into organizations (id, name) values ('house', 'House')")
+        database.query(FILL)
+        database.query("analyze templates")
         database.close()
         ports = eventually(service.listeners, within=5)
         address, health = f"127.0.0.1:{ports['listen']}", f"127.0.0.1:{ports['health_listen']}"
@@ -213,6 +222,35 @@ def unread(world: World) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def searches(world: World) -> Iterator[None]:
+    """Keep 16 searches for as many short words as there may be running."""
+    request = ListTemplatesRequest(query=" ".join("0123456789abcdef"))
+    stopped = threading.Event()
+    ended: list[str] = []
+
+    def search() -> None:
+        with grpc.insecure_channel(world.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            find = TemplateServiceStub(channel).ListTemplates
+            while not stopped.is_set():
+                try:
+                    find(request, metadata=(world.auth(world.reader),), timeout=10)
+                    ended.append("OK")
+                except grpc.RpcError as error:
+                    ended.append(Failure(error).reason)
+
+    threads = [threading.Thread(target=search) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+    assert set(ended) <= {"OK", "OVERLOADED"}
+
+
 ATTACKS: dict[str, Callable[[World], object]] = {
     "silent strangers": lambda world: silent(world.address, GET),
     "silent readers": lambda world: silent(world.address, GET, world.auth(world.reader)),
@@ -222,6 +260,7 @@ ATTACKS: dict[str, Callable[[World], object]] = {
     "unfinished uploads of readers": lambda world: uploads(world, world.auth(world.reader)),
     "idle connections": idle,
     "unread responses": unread,
+    "searches": searches,
 }
 
 

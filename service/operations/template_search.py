@@ -1,0 +1,103 @@
+"""Templates by the words of their titles and descriptions, at a bounded price."""
+
+import string
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+
+from service import errors
+from service.actor import Actor
+from service.database.handle import database
+from service.deadline import time_limit
+
+MAX_WORDS = 16
+"""The most different words of a query."""
+MAX_RARE = 5_000
+"""The most templates with the words of a query for which they are found first and sorted afterwards."""
+MAX_FEW = 5_000
+"""The most templates that a caller may read for which each is looked at."""
+SEARCH_SECONDS = 2.0
+"""The longest that a search may take."""
+MAX_RUNNING = 4
+MAX_RUNNING_OF_ONE = 2
+"""How many searches a process runs at the same time, and how many of them for one caller."""
+
+_PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
+_FIRST_WHOLE_WORD = 0x2E80
+"""From this character on, where the scripts of China, Japan and Korea begin, a single one may be a whole word."""
+
+
+_HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
+
+
+class Way(Enum):
+    """How the templates with the words of a query are found."""
+
+    LOOK_AT_EACH = "look at each"
+    """Among the few that the caller may read. What other organizations write costs nothing then."""
+    FIND_AND_SORT = "find and sort"
+    """All of them by the index of words; they are sorted afterwards."""
+    WALK = "walk"
+    """From the newest template on, until a page is full."""
+
+    @property
+    def condition(self) -> str:
+        """The condition on the template `t` that it has the words."""
+        # No index has the other form.
+        return f"({_HAS_WORDS}) is true" if self is Way.LOOK_AT_EACH else _HAS_WORDS
+
+
+_running: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+@contextmanager
+def bounded(actor: Actor) -> Iterator[None]:
+    """Run a search in the block; RESOURCE_EXHAUSTED OVERLOADED when as many as may are running."""
+    with _lock:
+        if _running.total() >= MAX_RUNNING or _running[actor.name] >= MAX_RUNNING_OF_ONE:
+            raise errors.ResourceExhausted("OVERLOADED", "too many searches are running", retry_seconds=1.0)
+        _running[actor.name] += 1
+    try:
+        with time_limit(SEARCH_SECONDS):
+            yield
+    finally:
+        with _lock:
+            _running[actor.name] -= 1
+            if not _running[actor.name]:
+                del _running[actor.name]
+
+
+def words_of(query: str) -> str:
+    """Return the tsquery that wants every word, as a prefix. A single letter is one only where it is the last word.
+
+    Punctuation separates words, as in the database's template_words. FIELD_INVALID for too many words.
+    """
+    words = list(dict.fromkeys(query.translate(_PUNCTUATION).split()))
+    if len(words) > MAX_WORDS:
+        raise errors.field_invalid(("query", f"must have at most {MAX_WORDS} different words"))
+    return " & ".join(f"'{word}'" + ("" if _is_letter(word) and word != words[-1] else ":*") for word in words)
+
+
+def way(words: str, scopes: str, parameters: Sequence[object]) -> Way:
+    """Return the way that costs least for these words, among the templates of the scopes that a query returns.
+
+    PostgreSQL takes any prefix for a common one and walks from the newest template to the oldest until a page is full.
+    Where the words are common that is quick; where they are not, it reads the whole table.
+    """
+    few = f"select from ({scopes}) readable (scope) join templates t on t.scope = readable.scope limit {MAX_FEW + 1}"
+    if _count(few, parameters) <= MAX_FEW:
+        return Way.LOOK_AT_EACH
+    rare = f"select from templates t where {_HAS_WORDS} limit {MAX_RARE + 1}"
+    return Way.FIND_AND_SORT if _count(rare, [words]) <= MAX_RARE else Way.WALK
+
+
+def _count(sql: str, parameters: Sequence[object]) -> int:
+    ((found,),) = database.execute_sql(f"select count(*) from ({sql}) found", parameters).fetchall()
+    return int(found)
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and ord(word) < _FIRST_WHOLE_WORD
