@@ -29,8 +29,6 @@ STOP_SECONDS = 30.0
 
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 """PostgreSQL's, and nothing of the service's, which holds secrets."""
-_HERE = "/proc/self/cwd"
-"""The folder that a process was started in, also where it could not walk to it."""
 
 
 class Server:
@@ -78,7 +76,7 @@ class Server:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
                 [
                     *self._account.wrap("--pdeathsig=INT"),
-                    *(self._binaries / "postgres", "-D", _path(self.data_dir), "-k", self.socket_dir, "-h", ""),
+                    *(self._binaries / "postgres", "-D", _path(self.data_dir, folder), "-k", self.socket_dir, "-h", ""),
                     *self._rules,
                     *self._options,
                 ],
@@ -87,7 +85,8 @@ class Server:
                 stderr=log,
                 # Ctrl-C is for the service, which stops the database last.
                 start_new_session=True,
-                cwd=_inside(folder),
+                cwd="/",
+                pass_fds=(folder,),
                 env=_ENVIRONMENT,
                 umask=0o077,
             )
@@ -140,7 +139,7 @@ class Server:
         done = subprocess.run(  # noqa: S603 - our own binary
             [
                 *account.wrap(),
-                *(self._binaries / "initdb", "-D", _path(self.data_dir), "-U", roles.SUPERUSER, "--no-sync"),
+                *(self._binaries / "initdb", "-D", _path(self.data_dir, folder), "-U", roles.SUPERUSER, "--no-sync"),
                 *("--auth=reject", "--encoding=UTF8", *(("--locale=C.UTF-8",) if other_programs else locale)),
             ],
             stdin=subprocess.DEVNULL,
@@ -148,7 +147,8 @@ class Server:
             text=True,
             timeout=START_SECONDS,
             check=False,
-            cwd=_inside(folder),
+            cwd="/",
+            pass_fds=(folder,),
             env=_ENVIRONMENT,
             umask=0o077,
         )
@@ -250,13 +250,9 @@ def _data_dir(data_dir: Path) -> Path:
     return path if os.geteuid() == 0 else path.resolve()
 
 
-def _path(data_dir: Path) -> Path | str:
-    """Return how PostgreSQL finds its data, in which it is started: as another user it may be unable to walk there."""
-    return _HERE if os.geteuid() == 0 else data_dir
-
-
-def _inside(folder: int) -> str | None:
-    return f"/proc/self/fd/{folder}" if os.geteuid() == 0 else None
+def _path(data_dir: Path, folder: int) -> Path | str:
+    """Return how PostgreSQL finds its data: as another user it is handed the open folder, to which it may not walk."""
+    return f"/proc/self/fd/{folder}" if os.geteuid() == 0 else data_dir
 
 
 @contextmanager
