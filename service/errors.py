@@ -160,6 +160,14 @@ def violated(constraint: str | None) -> Error | None:
     return error and type(error)(error.reason, error.message, error.metadata, violations=error.violations)
 
 
+def unauthenticated() -> Unauthenticated:
+    """Return the one error for every caller without credentials that count."""
+    return Unauthenticated(
+        "UNAUTHENTICATED",
+        "the call needs a session, an API key or the certificate of a service, and has none that counts",
+    )
+
+
 def deadline_exceeded() -> DeadlineExceeded:
     return DeadlineExceeded("DEADLINE_EXCEEDED", "the deadline of the call ran out")
 
@@ -201,6 +209,7 @@ CONSTRAINTS: Mapping[str, Error] = {
     "user_template_selections_belong_to_a_member": not_found("ORGANIZATION"),
     "api_keys_belong_to_a_user": not_found("USER"),
     "api_keys_belong_to_a_member": not_found("ORGANIZATION"),
+    "api_keys_belong_to_a_parent": not_found("API_KEY"),
     # What locks and upserts prevent; behind them these hold, and a retry succeeds.
     "users_clerk_id_is_unique": _CONFLICT,
     "templates_id_type_and_scope_are_unique": _CONFLICT,

@@ -166,7 +166,4 @@ class Identities:
 
 def refuse() -> NoReturn:
     """Raise the one error for every caller without credentials that count."""
-    raise errors.Unauthenticated(
-        "UNAUTHENTICATED",
-        "the call needs a session, an API key or the certificate of a service, and has none that counts",
-    )
+    raise errors.unauthenticated()

@@ -13,7 +13,7 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
-from service.models.api_keys import ApiKey
+from service.models.api_keys import LINE, ApiKey
 from service.models.row import new_id, split
 from service.models.users import User
 from service.operations import organizations, rights, users
@@ -45,7 +45,10 @@ class NewKey(NamedTuple):
 
 
 class _Lives(NamedTuple):
-    """The seconds until each secret of a key expires; None for never, or where there is no previous secret."""
+    """The seconds until each secret of a key expires; None for never, or where there is no previous secret.
+
+    The current one expires with the key, or with the first of those above it.
+    """
 
     current: float | None
     previous: float | None
@@ -70,10 +73,14 @@ def create(
     organization_id: str | None = None,
     expire_time: datetime | None = None,
 ) -> NewKey:
-    """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is."""
+    """Add a key for a user, or for the caller for an empty one, good in one organization or wherever the user is.
+
+    One that is made with a key ends with it.
+    """
     user_id = rights.user(actor, user_id, "api_key.user_id")
     rights.write_own(actor, organization_id)
     rights.make_secret(actor)
+    rights.make_key(actor, _spelled(expire_time))
     users.hold(user_id)
     if organization_id is not None:
         organizations.hold_member(organization_id, user_id)
@@ -86,7 +93,8 @@ def create(
             name=name,
             scope=scope,
             digest=_digest(secret),
-            expire_time=expire_time,
+            expire_time=expire_time or rights.end_of_key(actor),
+            parent=actor.api_key_id,
         )
         .returning(ApiKey)
         .execute()[0]
@@ -121,7 +129,10 @@ def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[Ap
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> ApiKey:
     """Write `changes`, unless `etag` is given and no longer current."""
-    return _locked(actor, id, etag).change(**changes)
+    key = _locked(actor, id, etag)
+    if "expire_time" in changes and changes["expire_time"] != key.expire_time:
+        rights.extend_key(actor, id, _spelled(key.expire_time), _spelled(changes["expire_time"]))
+    return key.change(**changes)
 
 
 @transaction
@@ -139,6 +150,7 @@ def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> NewKey:
     """Give a key a new secret. The current one stays valid for `grace`; older ones end now."""
     key = _locked(actor, id, etag)
     rights.make_secret(actor)
+    rights.renew_key(actor, id)
     if key.revoke_time is not None:
         raise errors.FailedPrecondition("API_KEY_REVOKED", "the API key was revoked")
     secret = secrets.token_bytes(32)
@@ -149,20 +161,20 @@ def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> NewKey:
 
 @read
 def owner(actor: Actor, text: str) -> Owner | None:
-    """Return the owner of a key; None when it is malformed, unknown, revoked or expired."""
+    """Return the owner of a key; None when it is malformed or unknown, or it or one above it was revoked or expired."""
     match = _FORM.fullmatch(text)
     if match is None or _checksum(match["id"], match["secret"]) != match["checksum"]:
         return None
     found = database.execute_prepared(
         f"""
         select
-          extract(epoch from t.expire_time - clock_timestamp())::float8,
+          extract(epoch from line.expire_time - clock_timestamp())::float8,
           extract(epoch from t.previous_expire_time - clock_timestamp())::float8,
           {ApiKey.columns("t")}, {User.columns("u")}
-        from api_keys t join users u on u.id = t.user_id
-        where t.id = %s and t.revoke_time is null
+        from ({LINE}) line cross join api_keys t join users u on u.id = t.user_id
+        where t.id = %s and not line.is_over
         """,
-        [match["id"]],
+        [match["id"], match["id"]],
     ).fetchone()
     if found is None:
         return None
@@ -202,6 +214,11 @@ def _locked(actor: Actor, id: str, etag: str) -> ApiKey:
     rights.write_key(actor, id, key.user_id, key.organization_id)
     key.require_etag(etag)
     return key
+
+
+def _spelled(moment: datetime | None) -> str | None:
+    """Return a moment as it is kept among rights."""
+    return None if moment is None else moment.isoformat()
 
 
 def _text(id: str, secret: bytes) -> str:

@@ -11,7 +11,7 @@ from service import deadline, errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import is_lock_timeout, read, transaction
-from service.operations import rights
+from service.operations import kept_rights
 
 T = TypeVar("T")
 
@@ -58,11 +58,11 @@ def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> b
         if (response := _saved(actor, key, request.fingerprint)) is not None:
             return response
         # It was purged in between.
-    with rights.recording() as recorded:
+    with kept_rights.recording() as recorded:
         response = request.encode(operation())
     database.execute_sql(
         "update idempotency_keys set response = %s, rights = %s where (caller, method, request_id) = %s",
-        (response, json.dumps(rights.after_write(actor, recorded)), key),
+        (response, json.dumps(kept_rights.after_write(actor, recorded)), key),
     )
     return response
 
@@ -77,7 +77,7 @@ def _saved(actor: Actor, key: tuple[str, str, str], fingerprint: bytes) -> bytes
         raise errors.InvalidArgument(
             "REQUEST_ID_REUSED", "the request_id was used for another request of this method", {"request_id": key[2]}
         )
-    rights.require(actor, found[2])
+    kept_rights.require(actor, found[2])
     return bytes(found[1])
 
 

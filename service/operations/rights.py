@@ -4,119 +4,44 @@ What an actor may not read does not exist: the error is the one of a thing that 
 write is PERMISSION_DENIED.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
 
 from service import cache, errors, tags
 from service.actor import SYSTEM, Actor
 from service.database.handle import database
 from service.database.transactions import read
-
-Right = Sequence[Any]
-"""The name of one of RIGHTS and what it was asked about, as kept in idempotency_keys.rights: JSON."""
-
-RIGHTS: dict[str, Callable[..., None]] = {}
-"""The rights that a write may need, by the names that are stored. To rename one, or to change its arguments, keep the
-old form beside the new one for as long as responses are kept."""
-
-_recorded: ContextVar[list[Right] | None] = ContextVar("recorded", default=None)
+from service.models import api_keys
+from service.operations.kept_rights import REACH, denied, right
 
 
-def _right(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Record this check with the response of a write, so that a replay of the write repeats it.
-
-    Checks of writes are kept; those of reads, which have no replays, are not.
-    """
-
-    def register(check: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(check)
-        def ask(actor: Actor, *about: str | None) -> None:
-            recorded = _recorded.get()
-            # Nested checks are not recorded: the outer one repeats them.
-            reset = _recorded.set(None)
-            try:
-                check(actor, *about)
-            finally:
-                _recorded.reset(reset)
-            if recorded is not None:
-                recorded.append([name, *about])
-
-        RIGHTS[name] = check
-        return ask
-
-    return register
-
-
-@contextmanager
-def recording() -> Iterator[list[Right]]:
-    """Yield a list of the rights that the block has needed."""
-    recorded: list[Right] = []
-    reset = _recorded.set(recorded)
-    try:
-        yield recorded
-    finally:
-        _recorded.reset(reset)
-
-
-def require(actor: Actor, rights: Iterable[Right]) -> None:
-    """Raise unless the actor has the rights now. Nobody has one that this release does not know."""
-    for name, *about in rights:
-        if name not in RIGHTS:
-            raise _denied("another release kept the response, with a right that this one does not know")
-        RIGHTS[name](actor, *about)
-
-
-def after_write(actor: Actor, rights: Sequence[Right]) -> list[Right]:
-    """Return the rights that a replay of the write needs: those that the actor still has after it.
-
-    A write takes a right from its own actor when it ends the actor's membership, for example. A replay then needs a
-    key that reaches as far as the actor's does now.
-    """
-
-    def has(right: Right) -> bool:
-        try:
-            require(actor, [right])
-        except errors.Error:
-            return False
-        return True
-
-    held = [right for right in rights if has(right)]
-    return held if len(held) == len(rights) else [*held, [_REACH, actor.organization_id]]
-
-
-_REACH = "reach_as_far"
-
-
-@_right(_REACH)
+@right(REACH)
 def reach_as_far(actor: Actor, organization_id: str | None) -> None:
     """Raise for a key that is limited to another organization."""
     if actor.organization_id not in {None, organization_id}:
-        raise _denied("the key is limited to an organization")
+        raise denied("the key is limited to an organization")
 
 
 def write(actor: Actor) -> None:
     """Raise for a caller that may only read."""
     if actor.is_reader:
-        raise _denied("the caller may read and not write")
+        raise denied("the caller may read and not write")
 
 
-@_right("administer")
+@right("administer")
 def administer(actor: Actor) -> None:
     """Raise unless the actor writes what belongs to the platform: types, tools, models, defaults."""
     if not (actor.is_trusted or actor.is_admin):
-        raise _denied("only administrators of the platform may do this")
+        raise denied("only administrators of the platform may do this")
 
 
-@_right("be_user")
+@right("be_user")
 def be_user(actor: Actor, user_id: str) -> None:
     """Raise unless the actor is the user or acts for the user."""
     if actor.is_trusted or actor.user_id == user_id:
         return
     if actor.is_service:
-        raise _denied("a service names the user that it acts for in x-omniflo-user")
+        raise denied("a service names the user that it acts for in x-omniflo-user")
     raise errors.not_found("USER", id=user_id)
 
 
@@ -134,21 +59,21 @@ def reads_user(actor: Actor, user_id: str) -> bool:
     return actor.is_trusted or actor.is_service or actor.user_id == user_id
 
 
-@_right("provision")
+@right("provision")
 def provision(actor: Actor, user_id: str | None) -> None:
     """Raise unless the actor may provision the user, or a new one for None."""
     if not (actor.is_trusted or actor.is_service or (user_id is not None and actor.user_id == user_id)):
-        raise _denied("only services may provision other users than the caller")
+        raise denied("only services may provision other users than the caller")
 
 
-@_right("delete_user")
+@right("delete_user")
 def delete_user(actor: Actor, user_id: str) -> None:
     if not reads_user(actor, user_id):
         raise errors.not_found("USER", id=user_id)
     _everywhere(actor)
 
 
-@_right("create_organization")
+@right("create_organization")
 def create_organization(actor: Actor) -> None:
     _everywhere(actor)
 
@@ -158,26 +83,26 @@ def read_organization(actor: Actor, organization_id: str) -> None:
     _require_member(actor, organization_id, errors.not_found("ORGANIZATION", id=organization_id))
 
 
-@_right("write_organization")
+@right("write_organization")
 def write_organization(actor: Actor, organization_id: str) -> None:
     """Raise unless the actor is an ADMIN."""
     read_organization(actor, organization_id)
     if not _has_role(actor, organization_id, "admin"):
-        raise _denied("only ADMINs of the organization may do this")
+        raise denied("only ADMINs of the organization may do this")
 
 
 def read_member(actor: Actor, id: str, organization_id: str) -> None:
     _require_member(actor, organization_id, errors.not_found("MEMBER", id=id))
 
 
-@_right("write_member")
+@right("write_member")
 def write_member(actor: Actor, id: str, organization_id: str) -> None:
     """Raise unless the actor is an ADMIN of the member's organization."""
     read_member(actor, id, organization_id)
     write_organization(actor, organization_id)
 
 
-@_right("remove_member")
+@right("remove_member")
 def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> None:
     """Raise unless the actor is an ADMIN of the member's organization, or the member."""
     if actor.user_id == user_id and reaches(actor, organization_id):
@@ -185,21 +110,62 @@ def remove_member(actor: Actor, id: str, organization_id: str, user_id: str) -> 
     write_member(actor, id, organization_id)
 
 
-@_right("write_key")
+@right("write_key")
 def write_key(actor: Actor, id: str, user_id: str, organization_id: str | None) -> None:
     """Raise unless the key belongs to the actor, and reaches no further than the key that the actor calls with."""
     if not (actor.is_trusted or (actor.user_id == user_id and actor.organization_id in {None, organization_id})):
         raise errors.not_found("API_KEY", id=id)
 
 
-@_right("make_secret")
+@right("make_secret")
 def make_secret(actor: Actor) -> None:
     """Raise for a service with fewer rights than the user it acts for: a key of that user would give it all of them."""
     if actor.is_below_user:
-        raise _denied("only an admin service gets keys of the platform's administrators")
+        raise denied("only an admin service gets keys of the platform's administrators")
 
 
-@_right("write_own")
+def end_of_key(actor: Actor) -> datetime | None:
+    """Return when the API key that the actor calls with ends; None for never, and for an actor without one."""
+    return None if actor.api_key_id is None else _line_of(actor.api_key_id).expire_time
+
+
+@right("make_key")
+def make_key(actor: Actor, until: str | None) -> None:
+    """Raise for an API key that would make one which outlives it, or that has too many above it to make any."""
+    if actor.api_key_id is None:
+        return
+    line = _line_of(actor.api_key_id)
+    if len(line.ids) >= api_keys.MAX_GENERATIONS:
+        raise denied(f"a key with {api_keys.MAX_GENERATIONS - 1} keys above it makes none")
+    # Without an end of its own, it gets that of the key.
+    if until is not None:
+        _require_no_later(until, line.expire_time)
+
+
+@right("extend_key")
+def extend_key(actor: Actor, id: str, now: str | None, until: str | None) -> None:
+    """Raise for an API key that would have a key last longer: itself, one that it made past its own end, or another.
+
+    What it extended would outlive it.
+    """
+    if actor.api_key_id is None:
+        return
+    own = _line_of(actor.api_key_id)
+    is_own = actor.api_key_id in api_keys.line(id).ids
+    _require_no_later(until, own.expire_time if is_own else _moment(now))
+
+
+@right("renew_key")
+def renew_key(actor: Actor, id: str) -> None:
+    """Raise for an API key that would get the secret of another than itself and those that it made."""
+    if actor.api_key_id is None:
+        return
+    _line_of(actor.api_key_id)
+    if actor.api_key_id not in api_keys.line(id).ids:
+        raise denied("a key gets the secrets of itself and of the keys made with it, and no others")
+
+
+@right("write_own")
 def write_own(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor may write its own things in the organization, as a member, or platform-wide for None."""
     if organization_id is None:
@@ -213,15 +179,15 @@ def read_template(actor: Actor, id: str, organization_id: str | None) -> None:
         raise errors.not_found("TEMPLATE", id=id)
 
 
-@_right("create_template")
+@right("create_template")
 def create_template(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor, which is the author, is more than a VIEWER of the organization."""
     write_own(actor, organization_id)
     if organization_id is not None and not _has_role(actor, organization_id, "admin", "member"):
-        raise _denied("VIEWERs of the organization create no templates")
+        raise denied("VIEWERs of the organization create no templates")
 
 
-@_right("write_template")
+@right("write_template")
 def write_template(actor: Actor, id: str, author_id: str, organization_id: str | None) -> None:
     """Raise unless the actor is the author, no VIEWER by now, or an administrator of where the template belongs."""
     read_template(actor, id, organization_id)
@@ -231,14 +197,14 @@ def write_template(actor: Actor, id: str, author_id: str, organization_id: str |
         actor.organization_id is None if organization_id is None else _has_role(actor, organization_id, "member")
     ):
         return
-    raise _denied("only the author and administrators may do this")
+    raise denied("only the author and administrators may do this")
 
 
-@_right("write_default")
+@right("write_default")
 def write_default(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor may make and unmake defaults: it administers the platform, or the organization."""
     if not (actor.is_trusted or _administers(actor, organization_id)):
-        raise _denied("only administrators may make or unmake a default")
+        raise denied("only administrators may make or unmake a default")
 
 
 def scopes(actor: Actor) -> tuple[str, list[str]]:
@@ -302,6 +268,25 @@ def _administers(actor: Actor, organization_id: str | None) -> bool:
     return actor.is_admin if organization_id is None else _has_role(actor, organization_id, "admin")
 
 
+@read
+def _line_of(key_id: str) -> api_keys.Line:
+    """Return the line of the key of a call. It may have ended since the caller was last looked up."""
+    line = api_keys.line(key_id)
+    if line.is_over:
+        raise errors.unauthenticated()
+    return line
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _require_no_later(until: str | None, end: datetime | None) -> None:
+    moment = _moment(until)
+    if end is not None and (moment is None or moment > end):
+        raise denied("a key makes and extends nothing that would outlive it")
+
+
 def _require_member(actor: Actor, organization_id: str, otherwise: errors.Error) -> None:
     if not _is_member(actor, organization_id):
         raise otherwise
@@ -309,8 +294,4 @@ def _require_member(actor: Actor, organization_id: str, otherwise: errors.Error)
 
 def _everywhere(actor: Actor) -> None:
     if actor.organization_id is not None:
-        raise _denied("the key is limited to an organization")
-
-
-def _denied(message: str) -> errors.PermissionDenied:
-    return errors.PermissionDenied("PERMISSION_DENIED", message)
+        raise denied("the key is limited to an organization")

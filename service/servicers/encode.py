@@ -99,6 +99,7 @@ def api_key(row: ApiKey) -> api_key_pb2.ApiKey:
         expire_time=row.expire_time and _timestamp(row.expire_time),
         last_used_time=row.last_used_time and _timestamp(row.last_used_time),
         revoke_time=row.revoke_time and _timestamp(row.revoke_time),
+        parent_id=row.parent_id or "",
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,

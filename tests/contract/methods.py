@@ -148,7 +148,7 @@ class Method:
             # What a list is filtered by need not exist, but for the place where it looks.
             return bool({REQUIRED, OPTIONAL} & set(behaviour(field.last))) or field.name == "organization_id"
         if self.name.startswith("Update"):
-            return field.name == "id" or IMMUTABLE not in behaviour(field.last)
+            return field.name == "id" or not {IMMUTABLE, OUTPUT_ONLY} & set(behaviour(field.last))
         return OUTPUT_ONLY not in behaviour(field.last)
 
 

@@ -187,6 +187,7 @@ def known(api: Api) -> Known:
         "Member.id": [*(member.id for member in members), "nothing"],
         "ApiKey.id": [*(key.id for key in keys), "nothing"],
         "ApiKey.name": ["A key"],
+        "parent_id": [key.id for key in keys],
     }
 
 

@@ -155,6 +155,11 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["'u1', 'g1'", "'u2', 'g2'", "'u2', null"],
         ["'u1', 'g2'", "'u2', 'nothing'"],
     ),
+    "api_keys_belong_to_a_parent": (
+        "update api_keys set parent_id = {} where id = 'k2'",
+        ["null", "'k1'"],
+        ["'nothing'", "''"],
+    ),
     "api_keys_name_within_bounds": (
         "update api_keys set name = {}",
         ["'x'", "repeat('é', 128)"],

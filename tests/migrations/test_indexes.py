@@ -144,6 +144,10 @@ REFERENCES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: handle.database.execute_sql("delete from api_keys where (organization_id, user_id) = ('g10', 'u10')"),
         "api_keys_by_user",
     ),
+    "the keys that were made with a key": (
+        lambda: handle.database.execute_sql("delete from api_keys where parent_id = 'k10'"),
+        "api_keys_by_parent",
+    ),
     "the selections of a template": (
         lambda: handle.database.execute_sql(
             "delete from user_template_selections"
@@ -180,8 +184,8 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         ),
         (
             "api_keys",
-            "id, user_id, name, scope, digest, create_time",
-            "'k' || i, 'u' || i % 500, 'A key', 'read', '', {time}",
+            "id, user_id, name, scope, digest, create_time, parent_id",
+            "'k' || i, 'u' || i % 500, 'A key', 'read', '', {time}, case when i % 7 = 0 then 'k' || i / 7 end",
             5000,
         ),
         (

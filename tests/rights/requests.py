@@ -1,6 +1,7 @@
 """A request of each method that is in order for every caller, before the field that a cell is about is put into it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -211,11 +212,20 @@ def _platform_wide(request: Any) -> None:
     request.organization_id = ""
 
 
+def _until(year: int) -> Callable[[Any], None]:
+    def put(request: Any) -> None:
+        request.api_key.expire_time.FromDatetime(datetime(year, 1, 1, tzinfo=UTC))
+
+    return put
+
+
 VARIANTS: dict[str, Callable[[Any], None]] = {
     "as default": _as_default,
     "unmade": _unmade,
     "moved": _moved,
     "platform-wide": _platform_wide,
+    "until 2060": _until(2060),
+    "until 2080": _until(2080),
 }
 """What else a row may do to the request than to name a thing."""
 

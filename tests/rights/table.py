@@ -289,14 +289,18 @@ ListApiKeys           user_id                     missing               ??????? 
 UpdateApiKey          api_key.id                  own                   +++++++ !?? +++ !+?  API_KEY_NOT_FOUND
 UpdateApiKey          api_key.id                  keyadminhouse         ????+?? !?? ??? !++  API_KEY_NOT_FOUND
 UpdateApiKey          api_key.id                  keyadminannex         ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
+UpdateApiKey          api_key.id                  own, until 2080       +++++++ !?? +++ !!?  API_KEY_NOT_FOUND
+UpdateApiKey          api_key.id                  keyadminchild, until 2060 ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
+UpdateApiKey          api_key.id                  keyadminhouse, until 2060 ????+?? !?? ??? !!!  API_KEY_NOT_FOUND
 UpdateApiKey          api_key.id                  missing               ??????? !?? ??? !??  API_KEY_NOT_FOUND
 RevokeApiKey          id                          own                   +++++++ !?? +++ !+?  API_KEY_NOT_FOUND
 RevokeApiKey          id                          keyadminhouse         ????+?? !?? ??? !++  API_KEY_NOT_FOUND
 RevokeApiKey          id                          keyadminannex         ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
 RevokeApiKey          id                          missing               ??????? !?? ??? !??  API_KEY_NOT_FOUND
 RotateApiKey          id                          own                   +++++++ !?? +!+ !+?  API_KEY_NOT_FOUND
-RotateApiKey          id                          keyadminhouse         ????+?? !?? ??? !++  API_KEY_NOT_FOUND
-RotateApiKey          id                          keyadminannex         ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
+RotateApiKey          id                          keyadminhouse         ????+?? !?? ??? !!+  API_KEY_NOT_FOUND
+RotateApiKey          id                          keyadminannex         ????+?? !?? ??? !!?  API_KEY_NOT_FOUND
+RotateApiKey          id                          keyadminchild         ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
 RotateApiKey          id                          missing               ??????? !?? ??? !??  API_KEY_NOT_FOUND
 """
 
@@ -310,6 +314,7 @@ NAMES_NOTHING = {
     ("CreateOrganization", "organization.id"): "output only, so it is ignored",
     ("AddMember", "member.id"): "output only, so it is ignored",
     ("CreateApiKey", "api_key.id"): "output only, so it is ignored",
+    ("CreateApiKey", "api_key.parent_id"): "output only, so it is ignored",
     ("UpdateTemplateTool", "template_tool.template_type"): "immutable, so it is ignored",
     ("UpdateModel", "model.openai_id"): "immutable, so it is ignored",
     ("UpdateTemplate", "template.user_id"): "immutable, so it is ignored",
@@ -319,6 +324,7 @@ NAMES_NOTHING = {
     ("UpdateMember", "member.user_id"): "immutable, so it is ignored",
     ("UpdateApiKey", "api_key.user_id"): "immutable, so it is ignored",
     ("UpdateApiKey", "api_key.organization_id"): "immutable, so it is ignored",
+    ("UpdateApiKey", "api_key.parent_id"): "output only, so it is ignored",
     ("CreateTemplateTool", "template_tool.file_search.vector_store_ids[0]"): "is OpenAI's",
     ("CreateTemplateTool", "template_tool.code_interpreter.file_ids[0]"): "is OpenAI's",
     ("UpdateTemplateTool", "template_tool.file_search.vector_store_ids[0]"): "is OpenAI's",

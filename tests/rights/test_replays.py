@@ -87,7 +87,7 @@ CreateApiKey(api_key.organization_id=annex)                     admin    narrowe
 UpdateApiKey(api_key.id=own)                                    admin    narrowed  API_KEY_NOT_FOUND
 UpdateApiKey(api_key.id=keyadminannex)                          admin    narrowed  API_KEY_NOT_FOUND
 RevokeApiKey(id=keyadminannex)                                  admin    narrowed  API_KEY_NOT_FOUND
-RotateApiKey(id=keyadminannex)                                  admin    narrowed  API_KEY_NOT_FOUND
+RotateApiKey(id=keyadminchild)                                  admin    narrowed  API_KEY_NOT_FOUND
 """
 """The row of the matrix that is sent, by whom, what is lost then, and why the replay is refused."""
 

@@ -55,9 +55,10 @@ KEYS = {
     "keyadminhouse": ("admin", "write", "house"),
     "keyadminannex": ("admin", "write", "annex"),
     "keyadminrevoked": ("admin", "write", ""),
+    "keyadminchild": ("admin", "write", ""),
     "keystrangerforeign": ("stranger", "write", "foreign"),
 }
-"""Owner, scope and limit of each API key."""
+"""Owner, scope and limit of each API key. The child was made with the WRITE key of the admin, and ends before it."""
 
 
 def clerk_id(user: str) -> str:
@@ -283,6 +284,9 @@ def _inserts() -> list[str]:
         ),
         _insert("api_keys (id, user_id, organization_id, name, scope, digest)", keys),
         "update api_keys set revoke_time = now() where id = 'keyadminrevoked'",
+        "update api_keys set expire_time = '2070-01-01Z' where id = 'keyadmin'",
+        "update api_keys set expire_time = '2050-01-01Z' where id in ('keyadminchild', 'keyadminhouse')",
+        "update api_keys set parent_id = 'keyadmin' where id = 'keyadminchild'",
     ]
 
 
