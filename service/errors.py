@@ -50,6 +50,9 @@ Reason = Literal[
     "STREAM_ENDED",
     "REQUEST_TOO_LARGE",
     "OVERLOADED",
+    "INVITATION_NOT_FOUND",
+    "INVITATION_ALREADY_EXISTS",
+    "ORGANIZATION_CLOSED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
@@ -64,6 +67,7 @@ Entity = Literal[
     "ORGANIZATION",
     "MEMBER",
     "API_KEY",
+    "INVITATION",
 ]
 
 
@@ -191,6 +195,9 @@ CONSTRAINTS: Mapping[str, Error] = {
     "organization_members_organization_and_user_are_unique": _taken(
         "MEMBER_ALREADY_EXISTS", "a membership of the user in the organization", "member.user_id"
     ),
+    "organization_invitations_organization_and_user_are_unique": _taken(
+        "INVITATION_ALREADY_EXISTS", "an invitation of the user to the organization", "invitation.user_id"
+    ),
     # What a reference needs; operations look first to name the key, these hold when it vanishes meanwhile.
     "template_tools_belong_to_a_type": not_found("TEMPLATE_TYPE"),
     "templates_have_an_author": not_found("USER"),
@@ -202,6 +209,9 @@ CONSTRAINTS: Mapping[str, Error] = {
     ),
     "organization_members_belong_to_an_organization": not_found("ORGANIZATION"),
     "organization_members_belong_to_a_user": not_found("USER"),
+    "organization_invitations_belong_to_an_organization": not_found("ORGANIZATION"),
+    "organization_invitations_are_for_a_user": not_found("USER"),
+    "organization_invitations_are_made_by_a_member": not_found("ORGANIZATION"),
     "templates_belong_to_an_organization": not_found("ORGANIZATION"),
     "user_template_selections_are_of_a_template_within_reach": FailedPrecondition(
         "TEMPLATE_ORGANIZATION_MISMATCH", "the template belongs to another organization than the selection"

@@ -19,8 +19,13 @@ from omniflo.templates.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
-from omniflo.templates.v1.organization_service_pb2 import AddMemberRequest, CreateOrganizationRequest
+from omniflo.templates.v1.organization_pb2 import Invitation, Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationRequest,
+    AddMemberRequest,
+    CreateOrganizationRequest,
+    InviteMemberRequest,
+)
 from omniflo.templates.v1.organization_service_pb2_grpc import OrganizationServiceStub
 from omniflo.templates.v1.selection_pb2 import Selection
 from omniflo.templates.v1.selection_service_pb2 import GetSelectionRequest, SetSelectionRequest
@@ -44,7 +49,7 @@ from tests.pooler import pooled
 
 TABLES = (
     "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
-    " organization_members, organizations, users, idempotency_keys"
+    " organization_invitations, organization_members, organizations, users, idempotency_keys"
 )
 
 
@@ -118,6 +123,18 @@ class Api:
             role=OrganizationRole.Value(f"ORGANIZATION_ROLE_{role}"),
         )
         return self.organizations.AddMember(AddMemberRequest(member=body))
+
+    def invitation(self, organization: Organization, user: User | None = None, role: str = "MEMBER") -> Invitation:
+        """Invite the user, or a new one, to become a member of the organization."""
+        body = Invitation(
+            organization_id=organization.id,
+            user_id=(user or self.user()).id,
+            role=OrganizationRole.Value(f"ORGANIZATION_ROLE_{role}"),
+        )
+        return self.organizations.InviteMember(InviteMemberRequest(invitation=body)).invitation
+
+    def accept(self, invitation: Invitation) -> Member:
+        return self.organizations.AcceptInvitation(AcceptInvitationRequest(id=invitation.id)).member
 
     def key(self, **fields: Any) -> CreateApiKeyResponse:
         """Create an API key; its owner is made anew unless it is given."""

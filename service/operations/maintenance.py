@@ -1,4 +1,4 @@
-"""What the service does for itself: checks the database, and deletes old request ids."""
+"""What the service does for itself: checks the database, and deletes what is over."""
 
 from service.actor import Actor
 from service.database.handle import database
@@ -25,6 +25,22 @@ def max_connections(actor: Actor) -> int:
         """
     ).fetchall()
     return int(most)
+
+
+@transaction
+def purge_invitations(actor: Actor) -> int:
+    """Delete up to 1,000 invitations that have expired; return how many."""
+    deleted = database.execute_sql(
+        """
+        delete from organization_invitations where id in (
+            select id from organization_invitations where expire_time < clock_timestamp()
+            order by expire_time limit %s
+            for update skip locked
+        )
+        """,
+        (BATCH,),
+    )
+    return int(deleted.rowcount)
 
 
 @transaction

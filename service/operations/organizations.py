@@ -1,11 +1,14 @@
-"""Organizations and their members. An organization always has an ADMIN."""
+"""Organizations and their members. The last ADMIN of one can be deleted, and neither leave nor be demoted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import peewee as pw
 
 from service import errors
 from service.actor import Actor
+from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
-from service.models.organizations import Member, Organization
+from service.models.organizations import Invitation, Member, Organization
 from service.models.templates import Template
 from service.models.users import User
 from service.operations import rights
@@ -72,8 +75,9 @@ def page(actor: Actor, *, user_id: str, after: Key | None, size: int) -> Page[Or
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Organization:
     """Write `changes`, unless `etag` is given and no longer current."""
-    organization = _locked(id)
+    organization = lock(id)
     rights.write_organization(actor, id)
+    require_open(id)
     organization.require_etag(etag)
     return organization.change(**changes)
 
@@ -81,8 +85,9 @@ def update(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete an organization with its members, their selections and keys there, unless it has templates."""
-    organization = _locked(id)
+    organization = lock(id)
     rights.write_organization(actor, id)
+    require_open(id)
     organization.require_etag(etag)
     with refused_by(
         "templates_belong_to_an_organization",
@@ -97,10 +102,13 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
 
 @transaction
 def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -> Member:
-    """Make a user a member, or raise MEMBER_ALREADY_EXISTS."""
-    hold(organization_id)
-    rights.write_organization(actor, organization_id)
+    """Make a user a member, or raise MEMBER_ALREADY_EXISTS. An invitation of the user ends."""
+    lock(organization_id)
+    rights.add_member(actor, organization_id)
+    if role != "admin":
+        require_open(organization_id)
     _hold_user(user_id)
+    forget_invitation(organization_id, user_id)
     return Member.add(organization=organization_id, user=user_id, role=role)
 
 
@@ -123,23 +131,46 @@ def page_of_members(actor: Actor, organization_id: str, *, after: Key | None, si
 
 @transaction
 def update_member(actor: Actor, id: str, changes: Mapping[str, object], *, etag: str) -> Member:
-    """Write `changes`, unless `etag` is given and no longer current, or no ADMIN would be left."""
+    """Write `changes`, unless `etag` is given and no longer current, or no ADMIN would be left.
+
+    The invitations of an ADMIN who is demoted end.
+    """
     member = _locked_member(id)
     rights.write_member(actor, id, member.organization_id)
     member.require_etag(etag)
     after = member.change(**changes)
-    require_admin(member.organization_id)
+    if member.role == "admin" and after.role != "admin":
+        _require_admin(member.organization_id)
+        Invitation.delete().where(
+            Invitation.organization == member.organization_id, Invitation.inviter_id == member.user_id
+        ).execute()
+    else:
+        require_open(member.organization_id)
     return after
 
 
 @transaction
 def remove_member(actor: Actor, id: str, *, etag: str) -> None:
-    """End a membership, with the user's selections and keys there, unless no ADMIN would be left."""
+    """End a membership, with the user's selections and keys there, unless no ADMIN would be left.
+
+    From a closed organization members can still be removed. One that has neither members nor templates is deleted.
+    """
     member = _locked_member(id)
     rights.remove_member(actor, id, member.organization_id, member.user_id)
     member.require_etag(etag)
     member.delete_instance()
-    require_admin(member.organization_id)
+    if member.role == "admin":
+        _require_admin(member.organization_id)
+    else:
+        delete_deserted([member.organization_id])
+
+
+def lock(id: str) -> Organization:
+    """Lock an organization, for a change of it, of its members or of its invitations."""
+    organization = Organization.lock_one(Organization.id == id)
+    if organization is None:
+        raise errors.not_found("ORGANIZATION", id=id)
+    return organization
 
 
 def hold(id: str) -> Organization:
@@ -162,25 +193,47 @@ def lock_those_of(user_id: str) -> list[str]:
     return [organization.id for organization in Organization.lock(Organization.id.in_(memberships))]
 
 
-def require_admin(id: str) -> None:
+def require_open(id: str) -> None:
+    """Raise unless the organization has an ADMIN: what is its own is not written otherwise."""
+    if not _has_admin(id):
+        raise errors.FailedPrecondition(
+            "ORGANIZATION_CLOSED",
+            "the organization has no ADMIN; an administrator of the platform can add one",
+            {"organization_id": id},
+        )
+
+
+def delete_deserted(ids: Sequence[str]) -> None:
+    """Delete those of the organizations that have neither members nor templates."""
+    members = Member.select().where(Member.organization == Organization.id)
+    for organization in Organization.lock(Organization.id.in_(ids), ~pw.fn.exists(members), mode="FOR UPDATE"):
+        if not Template.select().where(Template.organization == organization.id).exists():
+            organization.delete_instance()
+
+
+def forget_invitation(id: str, user_id: str, *, if_: str = "true") -> None:
+    """Delete the invitation of a user to an organization, if there is one that meets the condition."""
+    sql = f"delete from organization_invitations where organization_id = %s and user_id = %s and {if_}"
+    database.execute_sql(sql, [id, user_id])
+
+
+def _require_admin(id: str) -> None:
     """Raise unless the organization, which is locked, has an ADMIN."""
-    if not Member.select().where(Member.organization == id, Member.role == "admin").exists():
+    if not _has_admin(id):
         raise errors.FailedPrecondition(
             "LAST_ADMIN", "the organization would be left without an ADMIN", {"organization_id": id}
         )
+
+
+def _has_admin(id: str) -> bool:
+    sql = "select from organization_members where organization_id = %s and role = 'admin' limit 1"
+    return database.execute_prepared(sql, [id]).fetchone() is not None
 
 
 def _hold_user(id: str) -> None:
     # As users.hold, which is above this module.
     if not User.lock(User.id == id, mode="FOR KEY SHARE"):
         raise errors.not_found("USER", id=id)
-
-
-def _locked(id: str) -> Organization:
-    organization = Organization.lock_one(Organization.id == id)
-    if organization is None:
-        raise errors.not_found("ORGANIZATION", id=id)
-    return organization
 
 
 def _locked_member(id: str) -> Member:

@@ -91,6 +91,39 @@ def write_organization(actor: Actor, organization_id: str) -> None:
         raise denied("only ADMINs of the organization may do this")
 
 
+@right("add_member")
+def add_member(actor: Actor, organization_id: str) -> None:
+    """Raise unless the actor administers the platform: everybody else asks the user, by inviting."""
+    if actor.is_trusted or actor.is_admin:
+        return
+    read_organization(actor, organization_id)
+    raise denied("only administrators of the platform may do this; ADMINs of the organization invite")
+
+
+def read_invitations(actor: Actor, organization_id: str) -> None:
+    """Raise unless the actor is an ADMIN."""
+    read_organization(actor, organization_id)
+    if not _has_role(actor, organization_id, "admin"):
+        raise denied("only ADMINs of the organization may read its invitations")
+
+
+@right("accept_invitation")
+def accept_invitation(actor: Actor, id: str, organization_id: str, user_id: str) -> None:
+    """Raise unless the actor is the user who is invited."""
+    decline_invitation(actor, id, organization_id, user_id)
+    if not (actor.is_trusted or actor.user_id == user_id):
+        raise denied("only the user who is invited may do this")
+
+
+@right("decline_invitation")
+def decline_invitation(actor: Actor, id: str, organization_id: str, user_id: str) -> None:
+    """Raise unless the actor is the user who is invited, or an ADMIN of the organization."""
+    if actor.user_id == user_id and reaches(actor, organization_id):
+        return
+    if not _has_role(actor, organization_id, "admin"):
+        raise errors.not_found("INVITATION", id=id)
+
+
 def read_member(actor: Actor, id: str, organization_id: str) -> None:
     _require_member(actor, organization_id, errors.not_found("MEMBER", id=id))
 

@@ -57,6 +57,7 @@ def create(
     if organization_id is not None:
         organizations.hold(organization_id)
     rights.create_template(actor, organization_id)
+    _require_open(organization_id)
     if is_default:
         rights.write_default(actor, organization_id)
     owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")
@@ -208,6 +209,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
     wants_default = values.get("is_default", False)
     before = _found(id)
     rights.write_template(actor, id, before.user_id, before.organization_id)
+    _require_open(before.organization_id)
     owner = None
     if wants_default or "template_type" in values:
         owner = _lock_types(id, values.get("template_type"))
@@ -240,6 +242,7 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a template and all selections of it."""
     before = _found(id)
     rights.write_template(actor, id, before.user_id, before.organization_id)
+    _require_open(before.organization_id)
     template = Template.lock_one(Template.id == id, mode="FOR UPDATE")
     if template is None:
         raise errors.not_found("TEMPLATE", id=id)
@@ -247,6 +250,11 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
     if template.is_default:
         rights.write_default(actor, template.organization_id)
     template.delete_instance()
+
+
+def _require_open(organization_id: str | None) -> None:
+    if organization_id is not None:
+        organizations.require_open(organization_id)
 
 
 def _found(id: str) -> Template:

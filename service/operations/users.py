@@ -56,7 +56,10 @@ def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
 
 @transaction
 def delete(actor: Actor, id: str) -> None:
-    """Delete a user and what belongs to it, unless it has templates, or an organization would lose its last ADMIN."""
+    """Delete a user and what belongs to it, unless it has templates.
+
+    Where it was the last ADMIN the organization is closed, and deleted if it has neither members nor templates.
+    """
     rights.delete_user(actor, id)
     # A call that adds the user to another organization meanwhile waits for the user's row, or is noticed below.
     locked = organizations.lock_those_of(id)
@@ -73,8 +76,7 @@ def delete(actor: Actor, id: str) -> None:
     ):
         if not User.delete().where(User.id == id).execute():
             raise errors.not_found("USER", id=id)
-    for organization_id in locked:
-        organizations.require_admin(organization_id)
+    organizations.delete_deserted(locked)
 
 
 def hold(id: str) -> User:

@@ -79,12 +79,12 @@ def noting(identities: Identities) -> Job:
 
 
 def purging() -> Job:
-    """Return the job that deletes old request ids."""
+    """Return the job that deletes old request ids, and invitations that have expired."""
     purged = 0
 
     def step() -> bool:
         nonlocal purged
-        deleted = maintenance.purge_batch(SYSTEM)
+        deleted = maintenance.purge_batch(SYSTEM) + maintenance.purge_invitations(SYSTEM)
         purged += deleted
         if not deleted:
             _log.info("purge", purged=purged)

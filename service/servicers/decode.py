@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
-from omniflo.templates.v1.organization_pb2 import Member, OrganizationRole
+from omniflo.templates.v1.organization_pb2 import Invitation, Member, OrganizationRole
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
@@ -158,6 +158,7 @@ _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     (ApiKey.DESCRIPTOR.name, "scope"): _scope,
     (ApiKey.DESCRIPTOR.name, "expire_time"): _moment,
     (Member.DESCRIPTOR.name, "role"): _role,
+    (Invitation.DESCRIPTOR.name, "role"): _role,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
     (TemplateTool.DESCRIPTOR.name, "type"): _tool_type,
     (TemplateTool.DESCRIPTOR.name, "schema"): lambda text: text or None,

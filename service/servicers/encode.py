@@ -17,6 +17,11 @@ from omniflo.templates.v1 import (
 )
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyResponse, RevokeApiKeyResponse, RotateApiKeyResponse
 from omniflo.templates.v1.model_service_pb2 import AvailableModel, RefreshModelsResponse, ReplaceModelResponse
+from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationResponse,
+    DeclineInvitationResponse,
+    InviteMemberResponse,
+)
 from omniflo.templates.v1.selection_service_pb2 import (
     ResolutionReason,
     ResolveTemplateResponse,
@@ -33,7 +38,7 @@ from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarnin
 from service import actor, errors, statuses
 from service.models.api_keys import ApiKey
 from service.models.openai_models import OpenAIModel
-from service.models.organizations import Member, Organization
+from service.models.organizations import Invitation, Member, Organization
 from service.models.selections import Selection
 from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
@@ -48,6 +53,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EFFORTS: dict[str | None, template_pb2.ReasoningEffort.ValueType] = {
     name.removeprefix("REASONING_EFFORT_").lower(): value for name, value in template_pb2.ReasoningEffort.items()
 } | {None: template_pb2.ReasoningEffort.REASONING_EFFORT_UNSPECIFIED}
+_ROLES = {
+    name.removeprefix("ORGANIZATION_ROLE_").lower(): value for name, value in organization_pb2.OrganizationRole.items()
+}
 _REASONS = {reason: ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}") for reason in Reason}
 _LEFT_OUT = AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT
 _NO_ASSISTANT = template_pb2.AssistantState.ASSISTANT_STATE_NONE
@@ -82,11 +90,36 @@ def member(row: Member) -> organization_pb2.Member:
         id=row.id,
         organization_id=row.organization_id,
         user_id=row.user_id,
-        role=organization_pb2.OrganizationRole.Value(f"ORGANIZATION_ROLE_{row.role.upper()}"),
+        role=_ROLES[row.role],
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,
     )
+
+
+def invitation(row: Invitation) -> organization_pb2.Invitation:
+    return organization_pb2.Invitation(
+        id=row.id,
+        organization_id=row.organization_id,
+        user_id=row.user_id,
+        role=_ROLES[row.role],
+        inviter_id=row.inviter_id or "",
+        organization_name=row.organization_name,
+        create_time=_timestamp(row.create_time),
+        expire_time=_timestamp(row.expire_time),
+    )
+
+
+def invited(row: Invitation) -> InviteMemberResponse:
+    return InviteMemberResponse(invitation=invitation(row))
+
+
+def accepted(row: Member) -> AcceptInvitationResponse:
+    return AcceptInvitationResponse(member=member(row))
+
+
+def declined(_: None) -> DeclineInvitationResponse:
+    return DeclineInvitationResponse()
 
 
 def api_key(row: ApiKey) -> api_key_pb2.ApiKey:

@@ -1,4 +1,4 @@
-"""OrganizationService: organizations and their members."""
+"""OrganizationService: organizations, their members, and invitations."""
 
 from datetime import datetime
 from functools import partial
@@ -8,11 +8,19 @@ from grpc import ServicerContext
 
 from omniflo.templates.v1.organization_pb2 import Member, Organization
 from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationRequest,
+    AcceptInvitationResponse,
     AddMemberRequest,
     CreateOrganizationRequest,
+    DeclineInvitationRequest,
+    DeclineInvitationResponse,
     DeleteOrganizationRequest,
     GetMemberRequest,
     GetOrganizationRequest,
+    InviteMemberRequest,
+    InviteMemberResponse,
+    ListInvitationsRequest,
+    ListInvitationsResponse,
     ListMembersRequest,
     ListMembersResponse,
     ListOrganizationsRequest,
@@ -23,7 +31,7 @@ from omniflo.templates.v1.organization_service_pb2 import (
 )
 from omniflo.templates.v1.organization_service_pb2_grpc import OrganizationServiceServicer
 from service import actor
-from service.operations import organizations
+from service.operations import invitations, organizations
 from service.servicers import decode, encode, pages
 from service.servicers.writes import write
 
@@ -84,3 +92,28 @@ class OrganizationServicer(OrganizationServiceServicer):
     def RemoveMember(self, request: RemoveMemberRequest, context: ServicerContext) -> Empty:
         remove = partial(organizations.remove_member, actor.current(), request.id, etag=request.etag)
         return write(request, Empty, encode.empty, remove)
+
+    def InviteMember(self, request: InviteMemberRequest, context: ServicerContext) -> InviteMemberResponse:
+        invite = partial(invitations.invite, actor.current(), **decode.values(request.invitation))
+        return write(request, InviteMemberResponse, encode.invited, invite)
+
+    def AcceptInvitation(self, request: AcceptInvitationRequest, context: ServicerContext) -> AcceptInvitationResponse:
+        accept = partial(invitations.accept, actor.current(), request.id)
+        return write(request, AcceptInvitationResponse, encode.accepted, accept)
+
+    def DeclineInvitation(
+        self, request: DeclineInvitationRequest, context: ServicerContext
+    ) -> DeclineInvitationResponse:
+        decline = partial(invitations.decline, actor.current(), request.id)
+        return write(request, DeclineInvitationResponse, encode.declined, decline)
+
+    def ListInvitations(self, request: ListInvitationsRequest, context: ServicerContext) -> ListInvitationsResponse:
+        page = invitations.page(
+            actor.current(),
+            **decode.key(request),
+            after=pages.after(request, datetime, str),
+            size=pages.size(request),
+        )
+        return ListInvitationsResponse(
+            invitations=map(encode.invitation, page.rows), next_page_token=pages.token(request, page)
+        )

@@ -23,13 +23,13 @@ from omniflo.templates.v1.api_key_service_pb2 import (
     RotateApiKeyRequest,
     UpdateApiKeyRequest,
 )
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_pb2 import Member, Organization
 from omniflo.templates.v1.organization_service_pb2 import (
-    AddMemberRequest,
     CreateOrganizationRequest,
     GetOrganizationRequest,
     RemoveMemberRequest,
 )
+from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest, ProvisionUserRequest
 from service.database.handle import database as handle
 from service.identity.identities import Identities
@@ -186,8 +186,7 @@ def _member_with_key(callers: Callers, admin: Api) -> tuple[Organization, Member
     request = CreateOrganizationRequest(organization=Organization(name="An organization"))
     organization = admin.organizations.CreateOrganization(request)
     api = callers.user(f"user_who_is_removed_{next(numbers)}")
-    body = Member(organization_id=organization.id, user_id=user_id(api), role=OrganizationRole.ORGANIZATION_ROLE_MEMBER)
-    member = admin.organizations.AddMember(AddMemberRequest(member=body))
+    member = api.accept(admin.invitation(organization, User(id=user_id(api))))
     return organization, member, create(api, organization_id=organization.id)
 
 

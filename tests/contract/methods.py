@@ -109,8 +109,10 @@ class Method:
         return [field.name for field in self.descriptor.output_type.fields if field.name == "secret"]
 
     def resource_of(self, answer: Any) -> Any:
-        """Answer the resource that a write answers, alone or beside a secret."""
-        return getattr(answer, self.body.name) if self.unkept else answer
+        """Answer the resource that a write answers, alone or in a response of its own."""
+        body = self.body
+        is_inside = body.message_type is not None and body.name in self.descriptor.output_type.fields_by_name
+        return getattr(answer, body.name) if is_inside else answer
 
     def on(self, api: Api) -> Any:
         """Answer what makes the call."""
@@ -187,6 +189,6 @@ READS = [method for method in METHODS if method.is_read]
 WRITES = [method for method in METHODS if not method.is_read]
 # What OpenAI serves are no rows of the database.
 LISTS = [method for method in METHODS if method.name.startswith("List") and method.name != "ListAvailableModels"]
-CREATES = [method for method in METHODS if method.name.startswith(("Create", "Add"))]
+CREATES = [method for method in METHODS if method.name.startswith(("Create", "Add", "Invite"))]
 UPDATES = [method for method in METHODS if method.name.startswith("Update")]
 DELETES = [method for method in METHODS if method.name.startswith(("Delete", "Remove"))]

@@ -30,13 +30,17 @@ from omniflo.templates.v1.model_service_pb2 import (
     ReplaceModelRequest,
     UpdateModelRequest,
 )
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_pb2 import Invitation, Member, Organization, OrganizationRole
 from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationRequest,
     AddMemberRequest,
     CreateOrganizationRequest,
+    DeclineInvitationRequest,
     DeleteOrganizationRequest,
     GetMemberRequest,
     GetOrganizationRequest,
+    InviteMemberRequest,
+    ListInvitationsRequest,
     ListMembersRequest,
     ListOrganizationsRequest,
     RemoveMemberRequest,
@@ -253,6 +257,15 @@ def _update_member(api: Api) -> UpdateMemberRequest:
     return UpdateMemberRequest(member=Member(id=id, role=OrganizationRole.ORGANIZATION_ROLE_ADMIN))
 
 
+def _invite(api: Api) -> InviteMemberRequest:
+    invitation = Invitation(
+        organization_id=api.organization().id,
+        user_id=api.user().id,
+        role=OrganizationRole.ORGANIZATION_ROLE_VIEWER,
+    )
+    return InviteMemberRequest(invitation=invitation)
+
+
 def _create_key(api: Api) -> CreateApiKeyRequest:
     owner = api.user()
     key = ApiKey(
@@ -322,6 +335,9 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "GetMember": lambda api: GetMemberRequest(id=api.member(api.organization()).id),
     "UpdateMember": _update_member,
     "RemoveMember": lambda api: RemoveMemberRequest(id=api.member(api.organization()).id),
+    "InviteMember": _invite,
+    "AcceptInvitation": lambda api: AcceptInvitationRequest(id=api.invitation(api.organization()).id),
+    "DeclineInvitation": lambda api: DeclineInvitationRequest(id=api.invitation(api.organization()).id),
     "CreateApiKey": _create_key,
     "GetApiKey": lambda api: GetApiKeyRequest(id=api.key().api_key.id),
     "UpdateApiKey": _update_key,
@@ -487,6 +503,26 @@ def _members(api: Api) -> Rows:
     )
 
 
+def _invitations(api: Api) -> Rows:
+    organization = api.organization()
+    api.invitation(api.organization())
+    return Rows(
+        request=ListInvitationsRequest(organization_id=organization.id),
+        add=lambda: api.invitation(organization).id,
+        remove=lambda row: api.organizations.DeclineInvitation(DeclineInvitationRequest(id=row)),
+        # Of one time: the id tells them apart.
+        copy="""
+            with first as (
+                select i.*, n from organization_invitations i, generate_series(1, 1001) n where i.id = %s
+            ), person as (
+                insert into users (id, clerk_id) select user_id || n, user_id || n from first
+            )
+            insert into organization_invitations (id, organization_id, user_id, role, expire_time, create_time)
+            select id || n, organization_id, user_id || n, role, expire_time, create_time from first
+        """,
+    )
+
+
 def _keys(api: Api) -> Rows:
     owner = api.user()
     api.key()
@@ -522,5 +558,6 @@ ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListSelections": _selections,
     "ListOrganizations": _organizations,
     "ListMembers": _members,
+    "ListInvitations": _invitations,
     "ListApiKeys": _keys,
 }

@@ -13,12 +13,8 @@ from grpc import StatusCode
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest
 from omniflo.templates.v1.model_service_pb2 import ReplaceModelRequest, UpdateModelRequest
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
-from omniflo.templates.v1.organization_service_pb2 import (
-    AddMemberRequest,
-    CreateOrganizationRequest,
-    RemoveMemberRequest,
-)
+from omniflo.templates.v1.organization_pb2 import Organization
+from omniflo.templates.v1.organization_service_pb2 import CreateOrganizationRequest, RemoveMemberRequest
 from omniflo.templates.v1.selection_service_pb2 import DeleteSelectionRequest, ResolveTemplateRequest
 from omniflo.templates.v1.template_pb2 import Template, TemplateView
 from omniflo.templates.v1.template_service_pb2 import (
@@ -288,10 +284,7 @@ def test_what_one_caller_may_read_is_not_answered_to_another(callers: Callers, f
         assert fails(stranger.templates.GetTemplate, request).reason == "TEMPLATE_NOT_FOUND"
 
     them = other.users.GetUser(GetUserRequest(clerk_id="cache_other"))
-    role = OrganizationRole.ORGANIZATION_ROLE_VIEWER
-    membership = member.organizations.AddMember(
-        AddMemberRequest(member=Member(organization_id=organization.id, user_id=them.id, role=role))
-    )
+    membership = other.accept(member.invitation(organization, them, "VIEWER"))
     resolving = ResolveTemplateRequest(template_type=template.template_type, organization_id=organization.id)
     warm(other.templates.GetTemplate, request, from_cache)
     warm(other.selections.ResolveTemplate, resolving, from_cache)

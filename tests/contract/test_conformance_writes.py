@@ -125,7 +125,8 @@ def test_a_failure_is_not_kept(api: Api, database: Database, method: Method) -> 
 )
 def test_what_is_new_was_last_changed_when_it_was_created(api: Api, method: Method) -> None:
     answers = [method.resource_of(method.on(api)(samples.of(api, method))) for _ in range(20)]
-    assert [answer.id for answer in answers if answer.create_time != answer.update_time] == []
+    changes = "update_time" in answers[0].DESCRIPTOR.fields_by_name
+    assert [answer.id for answer in answers if changes and answer.create_time != answer.update_time] == []
 
 
 MANY_OF_ONE_NAME = {"CreateTemplate", "CreateOrganization", "CreateApiKey"}

@@ -85,6 +85,7 @@ def world(api: Api) -> dict[str, Any]:
     user = api.users.ProvisionUser(ProvisionUserRequest(clerk_id="\U0001f680" * 255))
     organization = make(api, "CreateOrganization")
     api.member(organization, user)
+    make(api, "InviteMember", organization_id=organization.id, user_id=api.user().id)
     owner = make(api, "CreateTemplateType", tools=None)
     configs: dict[str, dict[str, Any]] = {
         "FUNCTION": {"file_search": None, "code_interpreter": None},

@@ -33,7 +33,7 @@ def methods() -> Iterator[Method]:
 Known = dict[str, list[str]]
 """Values by the name of the field that they are meant for; an `id` stands behind its message, as in `Model.id`."""
 
-KINDS = ("TemplateTool", "TemplateType", "Template", "Model", "User", "Organization", "Member", "ApiKey")
+KINDS = ("TemplateTool", "TemplateType", "Template", "Model", "User", "Organization", "Invitation", "Member", "ApiKey")
 
 ENDS = {
     "DeleteTemplateRequest",
@@ -42,6 +42,7 @@ ENDS = {
     "DeleteOrganizationRequest",
     "RemoveMemberRequest",
     "RevokeApiKeyRequest",
+    "DeclineInvitationRequest",
 }
 """Requests that nothing forbids; they name the last quarter of what there is, so that the rest stays."""
 

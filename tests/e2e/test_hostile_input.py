@@ -150,6 +150,7 @@ def known(api: Api) -> Known:
         for number, user in enumerate(users[:5])
         if place != number
     ]
+    invitations = [api.invitation(organization, user) for organization in organizations for user in users[5:]]
     keys = [api.key(user_id=users[number % 8].id).api_key for number in range(8)]
     keys += [api.key(user_id=users[number].id, organization_id=organizations[0].id).api_key for number in range(4)]
     templates = [
@@ -184,6 +185,9 @@ def known(api: Api) -> Known:
         "Organization.name": ["An organization"],
         # Mostly platform-wide.
         "organization_id": ["", "", "", "", *organization_ids],
+        "organization_name": ["An organization"],
+        "Invitation.id": [*(invitation.id for invitation in invitations), "nothing"],
+        "inviter_id": user_ids,
         "Member.id": [*(member.id for member in members), "nothing"],
         "ApiKey.id": [*(key.id for key in keys), "nothing"],
         "ApiKey.name": ["A key"],

@@ -43,6 +43,10 @@ ROWS = {
         insert into organization_members (id, organization_id, user_id, role) values
           ('a1', 'g1', 'u1', 'admin'), ('a2', 'g1', 'u2', 'viewer'), ('a3', 'g2', 'u2', 'admin')
     """,
+    "organization_invitations": """
+        insert into organization_invitations (id, organization_id, user_id, role, inviter_id, expire_time) values
+          ('i1', 'g1', 'u2', 'viewer', 'u1', '2030-01-01Z')
+    """,
     "api_keys": """
         insert into api_keys (id, user_id, organization_id, name, scope, digest, expire_time) values
           ('k1', 'u1', null, 'Everywhere', 'read', 'abc', null),

@@ -144,6 +144,30 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["'u1'", "'u2'"],
         ["'nobody'"],
     ),
+    "organization_invitations_organization_and_user_are_unique": (
+        """
+        insert into organization_invitations (id, organization_id, user_id, role, expire_time)
+        values ('i2', {}, 'viewer', now())
+        """,
+        ["'g2', 'u2'", "'g1', 'u1'"],
+        ["'g1', 'u2'"],
+    ),
+    "organization_invitations_belong_to_an_organization": (
+        "update organization_invitations set (organization_id, inviter_id) = ({})",
+        ["'g2', 'u2'", "'g2', null"],
+        ["'nothing', null"],
+    ),
+    "organization_invitations_are_for_a_user": (
+        "update organization_invitations set user_id = {}",
+        ["'u1'"],
+        ["'nobody'"],
+    ),
+    # By one who is no member there.
+    "organization_invitations_are_made_by_a_member": (
+        "update organization_invitations set (organization_id, inviter_id) = ({})",
+        ["'g1', 'u2'", "'g2', null"],
+        ["'g2', 'u1'", "'g2', 'nobody'"],
+    ),
     "templates_belong_to_an_organization": (
         "update templates set organization_id = {} where id = 'p5'",
         ["null", "'g1'", "'g2'"],
@@ -307,6 +331,7 @@ def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> Non
                 "users": ["u1"],
                 "user_template_selections": ["s1", "s3"],
                 "organization_members": ["a1"],
+                "organization_invitations": [],
                 "organizations": ["g1", "g2"],
                 "api_keys": ["k1"],
             },
@@ -322,12 +347,15 @@ def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> Non
         (
             "delete from templates where organization_id = 'g1'; delete from organizations where id = 'g1'",
             {
+                "organization_invitations": [],
                 "organization_members": ["a3"],
                 "user_template_selections": ["s1", "s2"],
                 "api_keys": ["k1"],
                 "users": ["u1", "u2"],
             },
         ),
+        # Who invited leaves.
+        ("delete from organization_members where id = 'a1'", {"organization_invitations": []}),
         (
             "delete from templates where template_type_id = 't1'; delete from template_types where id = 't1'",
             {"template_tools": ["o3"], "user_template_selections": ["s2"]},

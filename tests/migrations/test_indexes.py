@@ -12,6 +12,7 @@ from service.database.transactions import transaction
 from service.models.templates import View
 from service.operations import (
     api_keys,
+    invitations,
     maintenance,
     openai_models,
     organizations,
@@ -78,6 +79,16 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
         (MOMENT, "a1010"),
         "organization_members_by_organization",
     ),
+    "ListInvitations of an organization": (
+        lambda **page: invitations.page(SYSTEM, organization_id="g10", **page),
+        (MOMENT, "i1010"),
+        "organization_invitations_by_organization",
+    ),
+    "ListInvitations of a user": (
+        lambda **page: invitations.page(SYSTEM, user_id="u10", **page),
+        (MOMENT, "i210"),
+        "organization_invitations_by_user",
+    ),
     "ListApiKeys": (
         lambda **page: api_keys.page(SYSTEM, user_id="u10", **page),
         (MIDDLE[0], "k2010"),
@@ -125,6 +136,14 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: openai_models.page(SYSTEM, shutting_down_before=date(2027, 6, 1), after=None, size=50),
         "openai_models_by_shutdown_date",
     ),
+    "whether an organization has an ADMIN": (
+        lambda: organizations.require_open("g10"),
+        "organization_members_admins",
+    ),
+    "purge of invitations": (
+        lambda: maintenance.purge_invitations(SYSTEM),
+        "organization_invitations_by_expire_time",
+    ),
     "purge": (lambda: maintenance.purge_batch(SYSTEM), "idempotency_keys_by_create_time"),
 }
 """What finds rows without walking them in pages."""
@@ -139,6 +158,12 @@ REFERENCES: dict[str, tuple[Callable[[], object], str]] = {
             "delete from user_template_selections where (organization_id, user_id) = ('g10', 'u10')"
         ),
         "user_template_selections_one_for_each_user_scope_and_type",
+    ),
+    "the invitations that a member made": (
+        lambda: handle.database.execute_sql(
+            "delete from organization_invitations where (organization_id, inviter_id) = ('g10', 'u10')"
+        ),
+        "organization_invitations_by_inviter",
     ),
     "the API keys of a member": (
         lambda: handle.database.execute_sql("delete from api_keys where (organization_id, user_id) = ('g10', 'u10')"),
@@ -179,7 +204,13 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         (
             "organization_members",
             "id, organization_id, user_id, role, create_time",
-            "'a' || i, 'g' || i % 20, 'u' || i / 20, 'member', {time}",
+            "'a' || i, 'g' || i % 20, 'u' || i / 20, {role}, {time}",
+            9999,
+        ),
+        (
+            "organization_invitations",
+            "id, organization_id, user_id, role, inviter_id, create_time, expire_time",
+            "'i' || i, 'g' || i % 100, 'u' || i / 100, 'viewer', {inviter}, {time}, now() + {life}",
             9999,
         ),
         (
@@ -211,6 +242,9 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             time=f"'{MOMENT}'::timestamptz + make_interval(mins => i)",
             title="case when i % 1000 = 7 then 'rare' else 'common' end",
             tool="'code_interpreter'",
+            role="case when i % 50 in (10, 11) then 'admin' else 'member' end::organization_role",
+            inviter="case when i % 100 < 20 then 'u' || i % 500 end",
+            life="make_interval(days => case when i % 100 = 0 then -1 else 7 end)",
             place="case when i > 5000 and i < 9900 and i % 2 = 0 then 'g' || i % 100 end",
             default="i >= 9900 or i >= 9800 and i % 2 = 0",
         )

@@ -5,7 +5,7 @@ from google.protobuf.message import Message
 from tests.contract.methods import METHODS, Field, Method
 from tests.rights.requests import REQUESTS, VARIANTS
 from tests.rights.table import Row
-from tests.rights.world import Caller, clerk_id
+from tests.rights.world import GUILD, Caller, clerk_id
 
 METHOD = {method.name: method for method in METHODS}
 
@@ -39,5 +39,7 @@ def thing(caller: Caller, row: Row) -> str:
         return "" if row.thing == "none" else row.thing
     if row.field == "clerk_id":
         return clerk_id(caller.named)
+    if row.method.endswith("Invitation"):
+        return f"{GUILD}-{caller.named}"
     is_key = row.method.endswith("ApiKey") and not row.field.endswith("user_id")
     return f"key{caller.named}" if is_key else caller.named

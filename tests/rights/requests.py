@@ -28,13 +28,17 @@ from omniflo.templates.v1.model_service_pb2 import (
     ReplaceModelRequest,
     UpdateModelRequest,
 )
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_pb2 import Invitation, Member, Organization, OrganizationRole
 from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationRequest,
     AddMemberRequest,
     CreateOrganizationRequest,
+    DeclineInvitationRequest,
     DeleteOrganizationRequest,
     GetMemberRequest,
     GetOrganizationRequest,
+    InviteMemberRequest,
+    ListInvitationsRequest,
     ListMembersRequest,
     ListOrganizationsRequest,
     RemoveMemberRequest,
@@ -114,6 +118,11 @@ def _add_member(caller: Caller) -> Message:
     return AddMemberRequest(member=Member(organization_id=organization, user_id="recluse", role=VIEWER))
 
 
+def _invite(caller: Caller) -> Message:
+    organization = caller.organization or "house"
+    return InviteMemberRequest(invitation=Invitation(organization_id=organization, user_id="recluse", role=VIEWER))
+
+
 def _create_key(caller: Caller) -> Message:
     # A key that is limited makes none without the limit.
     limit = caller.organization if caller.is_limited else ""
@@ -185,6 +194,10 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "ListMembers": lambda _: ListMembersRequest(),
     "UpdateMember": lambda _: UpdateMemberRequest(member=Member(role=OrganizationRole.ORGANIZATION_ROLE_MEMBER)),
     "RemoveMember": lambda _: RemoveMemberRequest(),
+    "InviteMember": _invite,
+    "AcceptInvitation": lambda _: AcceptInvitationRequest(),
+    "DeclineInvitation": lambda _: DeclineInvitationRequest(),
+    "ListInvitations": lambda caller: ListInvitationsRequest(user_id=caller.named),
     "CreateApiKey": _create_key,
     "GetApiKey": lambda _: GetApiKeyRequest(),
     "ListApiKeys": lambda caller: ListApiKeysRequest(user_id=caller.named),

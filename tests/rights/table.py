@@ -249,11 +249,11 @@ UpdateOrganization    organization.id             missing               ??????? 
 DeleteOrganization    id                          house                 ?!!!+?? !?? !?? !++  ORGANIZATION_NOT_FOUND
 DeleteOrganization    id                          annex                 ????+?? !?? ??? !+?  ORGANIZATION_NOT_FOUND
 DeleteOrganization    id                          missing               ??????? !?? ??? !??  ORGANIZATION_NOT_FOUND
-AddMember             member.organization_id      house                 ?!!!+?? !?? !?? !++  ORGANIZATION_NOT_FOUND
-AddMember             member.organization_id      annex                 ????+?? !?? ??? !+?  ORGANIZATION_NOT_FOUND
+AddMember             member.organization_id      house                 ?!!!!+? !?+ !?+ !!!  ORGANIZATION_NOT_FOUND
+AddMember             member.organization_id      annex                 ????!+? !?+ ??+ !!?  ORGANIZATION_NOT_FOUND
 AddMember             member.organization_id      missing               ??????? !?? ??? !??  ORGANIZATION_NOT_FOUND
-AddMember             member.user_id              recluse               +!!!+oo !oo !oo !++
-AddMember             member.user_id              missing               ?!!!?oo !oo !oo !??  USER_NOT_FOUND
+AddMember             member.user_id              recluse               !!!!!+o !o+ !o+ !!!
+AddMember             member.user_id              missing               !!!!!?o !o? !o? !!!  USER_NOT_FOUND
 GetMember             id                          house-viewer          ?++++?? ??? +?? +++  MEMBER_NOT_FOUND
 GetMember             id                          annex-deputy          ????+?? ??? ??? ++?  MEMBER_NOT_FOUND
 GetMember             id                          missing               ??????? ??? ??? ???  MEMBER_NOT_FOUND
@@ -270,6 +270,26 @@ RemoveMember          id                          house-author          ?!!++?? 
 RemoveMember          id                          house-admin           ?!!!+?? !?? !?? !++  MEMBER_NOT_FOUND
 RemoveMember          id                          annex-admin           ????+?? !?? ??? !+?  MEMBER_NOT_FOUND
 RemoveMember          id                          missing               ??????? !?? ??? !??  MEMBER_NOT_FOUND
+InviteMember          invitation.organization_id  house                 ?!!!+?? !?? !?? !++  ORGANIZATION_NOT_FOUND
+InviteMember          invitation.organization_id  annex                 ????+?? !?? ??? !+?  ORGANIZATION_NOT_FOUND
+InviteMember          invitation.organization_id  missing               ??????? !?? ??? !??  ORGANIZATION_NOT_FOUND
+InviteMember          invitation.user_id          recluse               +!!!+oo !oo !oo !++
+InviteMember          invitation.user_id          missing               ?!!!?oo !oo !oo !??  USER_NOT_FOUND
+AcceptInvitation      id                          own                   +++++++ !?? +++ !+?  INVITATION_NOT_FOUND
+AcceptInvitation      id                          house-guest           ????!?? !?? ??? !!!  INVITATION_NOT_FOUND
+AcceptInvitation      id                          annex-guest           ????!?? !?? ??? !!?  INVITATION_NOT_FOUND
+AcceptInvitation      id                          missing               ??????? !?? ??? !??  INVITATION_NOT_FOUND
+DeclineInvitation     id                          own                   +++++++ !?? +++ !+?  INVITATION_NOT_FOUND
+DeclineInvitation     id                          house-guest           ????+?? !?? ??? !++  INVITATION_NOT_FOUND
+DeclineInvitation     id                          annex-guest           ????+?? !?? ??? !+?  INVITATION_NOT_FOUND
+DeclineInvitation     id                          missing               ??????? !?? ??? !??  INVITATION_NOT_FOUND
+ListInvitations       user_id                     own                   +++++++ !!! +++ +++
+ListInvitations       user_id                     none                  +++++++ !!! +++ +++
+ListInvitations       user_id                     missing               ??????? !!! ??? ???  USER_NOT_FOUND
+ListInvitations       organization_id             none                  +++++++ !!! +++ +++
+ListInvitations       organization_id             house                 ?!!!+?? ??? !?? +++  ORGANIZATION_NOT_FOUND
+ListInvitations       organization_id             annex                 ????+?? ??? ??? ++?  ORGANIZATION_NOT_FOUND
+ListInvitations       organization_id             missing               ??????? ??? ??? ???  ORGANIZATION_NOT_FOUND
 
 # API keys
 CreateApiKey          api_key.user_id             own                   +++++++ !!! +!+ !++
@@ -313,6 +333,8 @@ NAMES_NOTHING = {
     ("CreateTemplate", "template.assistant_id"): "output only, so it is ignored",
     ("CreateOrganization", "organization.id"): "output only, so it is ignored",
     ("AddMember", "member.id"): "output only, so it is ignored",
+    ("InviteMember", "invitation.id"): "output only, so it is ignored",
+    ("InviteMember", "invitation.inviter_id"): "output only, so it is ignored",
     ("CreateApiKey", "api_key.id"): "output only, so it is ignored",
     ("CreateApiKey", "api_key.parent_id"): "output only, so it is ignored",
     ("UpdateTemplateTool", "template_tool.template_type"): "immutable, so it is ignored",
@@ -334,6 +356,7 @@ NAMES_NOTHING = {
 
 OF_ANYBODY = {
     ("AddMember", "member.user_id"): "whoever exists may be made a member",
+    ("InviteMember", "invitation.user_id"): "whoever exists may be invited",
 }
 """The fields in which a foreign thing is not as a missing one, and why."""
 
@@ -354,6 +377,7 @@ _KINDS = {
     "TEMPLATE_NOT_FOUND": "template",
     "MEMBER_NOT_FOUND": "member",
     "API_KEY_NOT_FOUND": "key",
+    "INVITATION_NOT_FOUND": "invitation",
 }
 """The kinds of things of which some are foreign, by the fields and by the reasons."""
 
@@ -399,6 +423,7 @@ LISTS: dict[str, Callable[[Caller], set[str]]] = {
     "ListTemplates": lambda caller: {id for id in TEMPLATES if organization_of(id) in {"", *caller.organizations}},
     "ListSelections": lambda caller: {f"{name or 'wide'}-{caller.user}" for name in ["", *caller.organizations]},
     "ListOrganizations": lambda caller: set(caller.organizations),
+    "ListInvitations": lambda caller: set() if caller.is_limited else {f"guild-{caller.user}"},
     "ListApiKeys": lambda caller: {
         id
         for id, (user, _, limit) in KEYS.items()

@@ -7,7 +7,7 @@ from tests.contract.methods import METHODS
 from tests.rights.cells import METHOD, naming, request, thing
 from tests.rights.requests import PREPARATIONS, REQUESTS
 from tests.rights.table import LISTS, NAMES_NOTHING, OF_ANYBODY, ROWS, Row
-from tests.rights.world import CALLERS, STRANGERS, Answer, Caller, World
+from tests.rights.world import ADMINISTRATORS, CALLERS, STRANGERS, Answer, Caller, World
 
 MISSING = [row for row in ROWS if row.thing == "missing"]
 FIRST = list({row.method: row for row in reversed(ROWS)}.values())
@@ -26,11 +26,13 @@ def foreign(caller: Caller, row: Row) -> list[str]:
         case "clerk_id":
             return [] if reads_users else ["clerk-recluse", "clerk-deputy"]
         case "organization":
-            return others
+            return [] if row.method == "AddMember" and caller.name in ADMINISTRATORS else others
         case "template":
             return [f"{name}-selected" for name in others]
         case "member":
             return [f"{name}-deputy" for name in others]
+        case "invitation":
+            return ["guild-recluse", *(f"{name}-guest" for name in others)]
         case "key":
             return ["keyrecluse", *(["keyadminannex", "keyadmin"] if caller.is_limited else [])]
         case _:

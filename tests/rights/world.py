@@ -20,8 +20,9 @@ from tests.contract.methods import Method
 PEOPLE = ("stranger", "viewer", "member", "author", "admin", "platform", "removed")
 """Users by what they are: the ADMIN of another organization, four of the house, the platform's, and one who left."""
 
-USERS = (*PEOPLE, "deputy", "recluse")
-"""The second ADMIN of every organization, and somebody whom nobody but services may read, never call."""
+USERS = (*PEOPLE, "deputy", "guest", "recluse")
+"""The second ADMIN of every organization, somebody whom all of them invite, and somebody whom nobody but services may
+read. These never call."""
 
 MEMBERS = {
     "house": {"viewer": "viewer", "member": "member", "author": "member", "admin": "admin", "deputy": "admin"},
@@ -29,6 +30,12 @@ MEMBERS = {
     "annex": {"admin": "admin", "deputy": "admin"},
 }
 """The roles of users in each organization. The annex is there to see what a key for the house does not reach."""
+
+GUILD = "guild"
+"""An organization of the deputy's, to which all others are invited and of which nothing else is told."""
+
+ADMINISTRATORS = ("platform", "root", "root for platform")
+"""The callers who may add a member to any organization."""
 
 DEFAULTS = {"wide-default", "house-default", "foreign-default"}
 
@@ -281,6 +288,18 @@ def _inserts() -> list[str]:
         _insert(
             "user_template_selections (id, user_id, template_type_id, template_id, organization_id, template_scope)",
             selections,
+        ),
+        _insert("organizations (id, name)", [(GUILD, "The guild")]),
+        _insert(
+            "organization_members (id, organization_id, user_id, role)", [("guild-deputy", GUILD, "deputy", "admin")]
+        ),
+        _insert(
+            "organization_invitations (id, organization_id, user_id, role, inviter_id, expire_time)",
+            [
+                (f"{name}-{user}", name, user, "viewer", "deputy", "2100-01-01Z")
+                for name, users in {GUILD: (*PEOPLE, "recluse"), **dict.fromkeys(MEMBERS, ("guest",))}.items()
+                for user in users
+            ],
         ),
         _insert("api_keys (id, user_id, organization_id, name, scope, digest)", keys),
         "update api_keys set revoke_time = now() where id = 'keyadminrevoked'",

@@ -38,13 +38,18 @@ from omniflo.templates.v1.model_service_pb2 import (
     ListModelsRequest,
     UpdateModelRequest,
 )
-from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
+from omniflo.templates.v1.organization_pb2 import Invitation, Member, Organization, OrganizationRole
 from omniflo.templates.v1.organization_service_pb2 import (
+    AcceptInvitationRequest,
     AddMemberRequest,
     CreateOrganizationRequest,
+    DeclineInvitationRequest,
+    DeclineInvitationResponse,
     DeleteOrganizationRequest,
     GetMemberRequest,
     GetOrganizationRequest,
+    InviteMemberRequest,
+    ListInvitationsRequest,
     ListMembersRequest,
     ListOrganizationsRequest,
     RemoveMemberRequest,
@@ -262,6 +267,21 @@ def test_organizations_and_their_members(call: Call) -> None:
     assert call(RemoveMemberRequest(id=added.id, etag=promoted.etag)) == Empty()
     assert call(DeleteOrganizationRequest(id=created.id, etag=changed.etag)) == Empty()
     assert list(call(ListOrganizationsRequest(user_id=user.id)).organizations) == []
+
+
+def test_invitations(call: Call) -> None:
+    user, other = (call(ProvisionUserRequest(clerk_id=f"user_{number}")) for number in (1, 2))
+    created = call(CreateOrganizationRequest(organization=Organization(name="A"), user_id=user.id))
+    body = Invitation(organization_id=created.id, user_id=other.id, role=OrganizationRole.ORGANIZATION_ROLE_VIEWER)
+    first = call(InviteMemberRequest(invitation=body)).invitation
+    assert first.organization_name == "A"
+    assert list(call(ListInvitationsRequest(user_id=other.id)).invitations) == [first]
+    assert call(DeclineInvitationRequest(id=first.id)) == DeclineInvitationResponse()
+    assert list(call(ListInvitationsRequest(organization_id=created.id)).invitations) == []
+    second = call(InviteMemberRequest(invitation=body)).invitation
+    member = call(AcceptInvitationRequest(id=second.id)).member
+    assert call(GetMemberRequest(id=member.id)) == member
+    assert (member.user_id, member.role) == (other.id, body.role)
 
 
 def test_api_keys(call: Call) -> None:

@@ -1,0 +1,2 @@
+-- no-transaction
+drop index concurrently organization_members_admins;
