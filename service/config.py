@@ -110,6 +110,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _quota(default: int, description: str) -> Any:
+    return Field(default=default, ge=1, le=10_000_000, description=f"{description}, 1 to 10000000")
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
@@ -198,6 +202,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="calls a process holds, running and waiting, before it refuses, 1 to 10000",
     )
+    max_templates: int = _quota(5_000, "templates that a user may be the author of")
+    max_organizations: int = _quota(500, "organizations that a user may be a member of")
+    max_api_keys: int = _quota(5_000, "API keys that a user may have")
+    max_members: int = _quota(10_000, "members that an organization may have")
+    max_invitations: int = _quota(1_000, "invitations that an organization may have")
     deadline_seconds: float = Field(
         default=30,
         ge=0.1,

@@ -53,6 +53,7 @@ Reason = Literal[
     "INVITATION_NOT_FOUND",
     "INVITATION_ALREADY_EXISTS",
     "ORGANIZATION_CLOSED",
+    "QUOTA_EXCEEDED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""

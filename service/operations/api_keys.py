@@ -16,7 +16,7 @@ from service.database.transactions import read, transaction
 from service.models.api_keys import LINE, ApiKey
 from service.models.row import new_id, split
 from service.models.users import User
-from service.operations import organizations, rights, users
+from service.operations import organizations, quotas, rights, users
 from service.operations.listing import Key, Page, Source
 
 PREFIX = "omf_"
@@ -81,7 +81,8 @@ def create(
     rights.write_own(actor, organization_id)
     rights.make_secret(actor)
     rights.make_key(actor, _spelled(expire_time))
-    users.hold(user_id)
+    users.hold(user_id, mode=quotas.owner_lock(actor))
+    quotas.require_room(actor, "api_keys", user_id)
     if organization_id is not None:
         organizations.hold_member(organization_id, user_id)
     id, secret = new_id(), secrets.token_bytes(32)

@@ -6,7 +6,7 @@ from service.database.handle import database
 from service.database.transactions import read, transaction
 from service.models.organizations import Invitation, Member
 from service.models.row import new_id
-from service.operations import organizations, rights, users
+from service.operations import organizations, quotas, rights, users
 from service.operations.listing import Key, Page, Source
 
 LIFE_DAYS = 7
@@ -36,6 +36,7 @@ def invite(actor: Actor, *, organization_id: str, user_id: str, role: str) -> In
             "MEMBER_ALREADY_EXISTS", "the user is a member of the organization", {"field": "invitation.user_id"}
         )
     organizations.forget_invitation(organization_id, user_id, if_="expire_time <= clock_timestamp()")
+    quotas.require_room(actor, "invitations", organization_id)
     id = new_id()
     database.execute_sql(
         "insert into organization_invitations (id, organization_id, user_id, role, inviter_id, expire_time)"
@@ -51,6 +52,9 @@ def accept(actor: Actor, id: str) -> Member:
     invitation = _locked(id)
     rights.accept_invitation(actor, id, invitation.organization_id, invitation.user_id)
     organizations.require_open(invitation.organization_id)
+    users.hold(invitation.user_id, mode=quotas.owner_lock(actor))
+    quotas.require_room(actor, "organizations", invitation.user_id)
+    quotas.require_room(actor, "members", invitation.organization_id)
     invitation.delete_instance()
     return Member.add(organization=invitation.organization_id, user=invitation.user_id, role=invitation.role)
 

@@ -5,6 +5,7 @@ from service.database.handle import database
 from service.database.transactions import read, transaction
 
 KEEP_HOURS = 48
+KEEP_KEY_DAYS = 30
 BATCH = 1000
 
 
@@ -39,6 +40,23 @@ def purge_invitations(actor: Actor) -> int:
         )
         """,
         (BATCH,),
+    )
+    return int(deleted.rowcount)
+
+
+@transaction
+def purge_keys(actor: Actor) -> int:
+    """Delete up to 1,000 API keys that ended 30 days ago, with those made with them; return how many."""
+    deleted = database.execute_sql(
+        """
+        delete from api_keys where id in (
+            select id from api_keys
+            where least(revoke_time, expire_time) < clock_timestamp() - make_interval(days => %s)
+            order by least(revoke_time, expire_time) limit %s
+            for update skip locked
+        )
+        """,
+        (KEEP_KEY_DAYS, BATCH),
     )
     return int(deleted.rowcount)
 

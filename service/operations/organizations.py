@@ -11,7 +11,7 @@ from service.database.transactions import read, refused_by, transaction
 from service.models.organizations import Invitation, Member, Organization
 from service.models.templates import Template
 from service.models.users import User
-from service.operations import rights
+from service.operations import quotas, rights
 from service.operations.listing import Key, Page, Source
 
 _SOURCE = Source(
@@ -42,7 +42,8 @@ def create(actor: Actor, *, name: str, user_id: str) -> Organization:
     """Add an organization, whose first member, an ADMIN, is the user, or the caller for an empty one."""
     user_id = rights.user(actor, user_id)
     rights.create_organization(actor)
-    _hold_user(user_id)
+    hold_user(user_id, mode=quotas.owner_lock(actor))
+    quotas.require_room(actor, "organizations", user_id)
     organization = Organization.add(name=name)
     Member.add(organization=organization.id, user=user_id, role="admin")
     return organization
@@ -107,7 +108,7 @@ def add_member(actor: Actor, *, organization_id: str, user_id: str, role: str) -
     rights.add_member(actor, organization_id)
     if role != "admin":
         require_open(organization_id)
-    _hold_user(user_id)
+    hold_user(user_id)
     forget_invitation(organization_id, user_id)
     return Member.add(organization=organization_id, user=user_id, role=role)
 
@@ -230,9 +231,9 @@ def _has_admin(id: str) -> bool:
     return database.execute_prepared(sql, [id]).fetchone() is not None
 
 
-def _hold_user(id: str) -> None:
-    # As users.hold, which is above this module.
-    if not User.lock(User.id == id, mode="FOR KEY SHARE"):
+def hold_user(id: str, *, mode: str = "FOR KEY SHARE") -> None:
+    """As users.hold, which is above this module."""
+    if not User.lock(User.id == id, mode=mode):
         raise errors.not_found("USER", id=id)
 
 

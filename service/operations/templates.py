@@ -16,6 +16,7 @@ from service.models.templates import Template, View, joined, message_size, selec
 from service.operations import (
     openai_models,
     organizations,
+    quotas,
     rights,
     selections,
     template_search,
@@ -53,11 +54,12 @@ def create(
     """
     user_id = rights.user(actor, user_id, "template.user_id")
     is_default = values.get("is_default", False)
-    users.hold(user_id)
+    users.hold(user_id, mode=quotas.owner_lock(actor))
     if organization_id is not None:
         organizations.hold(organization_id)
     rights.create_template(actor, organization_id)
     _require_open(organization_id)
+    quotas.require_room(actor, "templates", user_id)
     if is_default:
         rights.write_default(actor, organization_id)
     owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")

@@ -79,9 +79,9 @@ def delete(actor: Actor, id: str) -> None:
     organizations.delete_deserted(locked)
 
 
-def hold(id: str) -> User:
+def hold(id: str, *, mode: str = "FOR KEY SHARE") -> User:
     """Return the user, whom nobody can delete until the transaction ends."""
-    user = User.lock_one(User.id == id, mode="FOR KEY SHARE")
+    user = User.lock_one(User.id == id, mode=mode)
     if user is None:
         raise errors.not_found("USER", id=id)
     return user

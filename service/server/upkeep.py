@@ -79,12 +79,13 @@ def noting(identities: Identities) -> Job:
 
 
 def purging() -> Job:
-    """Return the job that deletes old request ids, and invitations that have expired."""
+    """Return the job that deletes old request ids, invitations that have expired, and API keys that ended long ago."""
     purged = 0
 
     def step() -> bool:
         nonlocal purged
-        deleted = maintenance.purge_batch(SYSTEM) + maintenance.purge_invitations(SYSTEM)
+        purges = (maintenance.purge_batch, maintenance.purge_invitations, maintenance.purge_keys)
+        deleted = sum(purge(SYSTEM) for purge in purges)
         purged += deleted
         if not deleted:
             _log.info("purge", purged=purged)

@@ -46,6 +46,7 @@ from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
+from service.operations import quotas
 from service.server import tls
 from service.server.health import Health, Probe
 from service.server.listening import Listening
@@ -205,6 +206,7 @@ def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS,
     With `measures` it keeps metrics, where `metrics.join` has said.
     """
     database.configure(url, prepares=settings.prepare == "on")
+    quotas.configure(quotas.Limits(*(getattr(settings, f"max_{kind}") for kind in quotas.Limits._fields)))
     return Server(settings, url, trust_seconds=trust_seconds, measures=measures)
 
 

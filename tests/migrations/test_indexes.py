@@ -140,6 +140,7 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: organizations.require_open("g10"),
         "organization_members_admins",
     ),
+    "purge of API keys": (lambda: maintenance.purge_keys(SYSTEM), "api_keys_by_end"),
     "purge of invitations": (
         lambda: maintenance.purge_invitations(SYSTEM),
         "organization_invitations_by_expire_time",
@@ -215,8 +216,8 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         ),
         (
             "api_keys",
-            "id, user_id, name, scope, digest, create_time, parent_id",
-            "'k' || i, 'u' || i % 500, 'A key', 'read', '', {time}, case when i % 7 = 0 then 'k' || i / 7 end",
+            "id, user_id, name, scope, digest, create_time, parent_id, revoke_time",
+            "'k' || i, 'u' || i % 500, 'A key', 'read', '', {time}, {parent}, case when i > 4990 then {time} end",
             5000,
         ),
         (
@@ -242,6 +243,7 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             time=f"'{MOMENT}'::timestamptz + make_interval(mins => i)",
             title="case when i % 1000 = 7 then 'rare' else 'common' end",
             tool="'code_interpreter'",
+            parent="case when i % 7 = 0 then 'k' || i / 7 end",
             role="case when i % 50 in (10, 11) then 'admin' else 'member' end::organization_role",
             inviter="case when i % 100 < 20 then 'u' || i % 500 end",
             life="make_interval(days => case when i % 100 = 0 then -1 else 7 end)",

@@ -1,0 +1,2 @@
+-- no-transaction
+drop index concurrently api_keys_by_end;

@@ -1,0 +1,74 @@
+"""How much of a kind one owner may have, so that nobody fills the database with what the service gives to everybody."""
+
+from typing import Literal, NamedTuple
+
+from service import errors
+from service.actor import Actor
+from service.database.handle import database
+
+Kind = Literal["templates", "organizations", "api_keys", "members", "invitations"]
+
+
+class Limits(NamedTuple):
+    """By kind: the first three are for each user, the others for each organization."""
+
+    templates: int = 5_000
+    """That the user is the author of."""
+    organizations: int = 500
+    """That the user is a member of."""
+    api_keys: int = 5_000
+    members: int = 10_000
+    invitations: int = 1_000
+
+
+class _Counted(NamedTuple):
+    rows: str
+    """The rows that an owner has, by an index."""
+    owner: str
+
+
+_COUNTED: dict[Kind, _Counted] = {
+    "templates": _Counted("templates where user_id = %s", "the user"),
+    "organizations": _Counted("organization_members where user_id = %s", "the user"),
+    "api_keys": _Counted("api_keys where user_id = %s", "the user"),
+    "members": _Counted("organization_members where organization_id = %s", "the organization"),
+    "invitations": _Counted("organization_invitations where organization_id = %s", "the organization"),
+}
+
+
+class _Now:
+    """What holds in this process."""
+
+    limits = Limits()
+
+
+def configure(limits: Limits) -> None:
+    """Set the limits of this process."""
+    _Now.limits = limits
+
+
+def bind(actor: Actor) -> bool:
+    """Whether there are limits for the actor: not for administrators, nor where calls are not authenticated."""
+    return not (actor.is_trusted or actor.is_admin)
+
+
+def owner_lock(actor: Actor) -> str:
+    """Return how to lock the owner of what is to be added, so that calls count one after the other."""
+    return "FOR NO KEY UPDATE" if bind(actor) else "FOR KEY SHARE"
+
+
+def require_room(actor: Actor, kind: Kind, owner_id: str) -> None:
+    """Raise unless the owner, who is locked as `owner_lock` says, may have one more."""
+    if not bind(actor):
+        return
+    limit = getattr(_Now.limits, kind)
+    counted = _COUNTED[kind]
+    # No more is read than what decides.
+    sql = f"select count(*) from (select from {counted.rows} limit %s) found"
+    (count,) = database.execute_prepared(sql, [owner_id, limit + 1]).fetchone()
+    if count >= limit:
+        raise errors.ResourceExhausted(
+            "QUOTA_EXCEEDED",
+            f"{counted.owner} has as many {kind.replace('_', ' ')} as the service allows",
+            {"quota": kind, "limit": str(limit), "count": str(count)},
+        )
