@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away. They run one
-after another, they go before the others on a busy core, and coverage, which would slow the service down, is off. All
-other tests run in a process for each core, with coverage.
+after another, without coverage, which would slow the service down. All other tests run in a process for each core, with
+coverage.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -95,7 +95,7 @@ def of_tests() -> list[Lane]:
     pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal", "-m", "not timed")
     return [
         Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), {}),
-        Lane("others", ("nice", sys.executable, "-m", "coverage", "run", *pytest), {}),
+        Lane("others", (sys.executable, "-m", "coverage", "run", *pytest), {}),
     ]
 
 
