@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from service import errors, logs
 from service.commands import config, keys, migrate, seed, serve
-from service.config import ConfigurationError, Settings
+from service.config import ConfigurationError, Settings, log_format
 from service.database.accounts import EmbeddedError
 from service.database.migrate import MigrationError
 from service.server.processes import CrashLoopError
@@ -20,14 +20,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run: Callable[[Settings, argparse.Namespace], None] = options.run
+    # Of other commands than `serve`, whose log it is, people read the one message.
+    format = log_format() if run is serve.run else "text"
+    logs.configure(log_format(), "info")
     try:
         settings = Settings.load()
         logs.configure(settings.log_format, settings.log_level)
         run(settings, options)
     except (ConfigurationError, EmbeddedError, MigrationError, CrashLoopError) as error:
-        print(error, file=sys.stderr)
+        logs.fail(str(error), format)
     except errors.Error as error:
-        print(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), file=sys.stderr)
+        logs.fail(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), format)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     else:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service import logs
 from service.actor import Role
 
 PREFIX = "OMNIFLO_"
@@ -222,7 +223,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"
     )
-    log_format: Literal["auto", "json", "text"] = Field(
+    log_format: logs.Format = Field(
         default="auto", description="json, text, or auto: text on a terminal and json elsewhere"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -297,6 +298,12 @@ class Settings(BaseSettings):
     @property
     def serves_reflection(self) -> bool:
         return self.reflection == "on" or (self.reflection == "auto" and self.auth == "none")
+
+
+def log_format() -> logs.Format:
+    """Return the setting alone, which is there also where others are wrong."""
+    value = os.environ.get(variable("log_format"))  # noqa: TID251 - this is the file
+    return "json" if value == "json" else "text" if value == "text" else "auto"
 
 
 def variable(name: str) -> str:

@@ -1,12 +1,25 @@
-"""The log: structured lines on standard error, as JSON or for a terminal."""
+"""The log: structured lines on standard error, as JSON or for a terminal.
 
+In JSON every line is one, whoever writes it: what others write, such as grpcio's core, is put into lines of its own.
+"""
+
+import logging
+import os
 import sys
-from collections.abc import MutableMapping
+import threading
+import traceback
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal
+from multiprocessing import reduction
+from types import TracebackType
+from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
+
+_MAX_LINE = 16 * 1024
+"""Bytes; what is longer is several lines."""
 
 Format = Literal["auto", "json", "text"]
 
@@ -24,9 +37,29 @@ def _stamp(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mut
     return line
 
 
+class Stderr:
+    """Standard error as it was before `whole`. It reaches a child among the arguments of its process."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (reduction.DupFd(self._number),)
+
+    def open(self) -> TextIO:
+        return os.fdopen(self._number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _received(number: Any) -> Stderr:
+    return Stderr(number.detach())
+
+
+_past: Stderr | None = None
+
+
 def configure(format: Format, level: str) -> None:
     """Make every line that the process logs one of the format, from the level on."""
-    as_text = format == "text" or (format == "auto" and sys.stderr.isatty())
+    as_text = _is_text(format)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -34,6 +67,102 @@ def configure(format: Format, level: str) -> None:
             structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr if _past is None else _past.open()),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        root.addHandler(_Handler())
+    threading.excepthook = _log_of_thread
+    if not as_text:
+        sys.excepthook = _log_of_process
+
+
+@contextmanager
+def whole(format: Format, level: str) -> Iterator[None]:
+    """In JSON, put what this process and its children write to standard error, past the log, into lines of the log."""
+    if _is_text(format):
+        yield
+        return
+    number = sys.stderr.fileno()
+    reader, writer = os.pipe()
+    real = os.dup(number)
+    os.dup2(writer, number)
+    os.close(writer)
+    original = Stderr(real)
+    take(original)
+    configure(format, level)
+    thread = threading.Thread(target=_wrap, args=(reader, original.open()), name="stderr", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        # With the children gone, this was the last end of the pipe to write to.
+        os.dup2(real, number)
+        thread.join(1)
+
+
+def past() -> Stderr | None:
+    """Return where this process logs to, past its standard error; None when it is that."""
+    return _past
+
+
+def take(stderr: Stderr | None) -> None:
+    """Log there from the next `configure` on."""
+    global _past  # noqa: PLW0603 - a process has one standard error
+    _past = stderr
+
+
+def fail(message: str, format: Format) -> None:
+    """Say why the process ends: in a line of the log, or to somebody who watches."""
+    if _is_text(format):
+        sys.stderr.write(f"{message}\n")
+    else:
+        structlog.get_logger().error("failed", error=message)
+
+
+def described(fault: BaseException) -> dict[str, Any]:
+    """Return what is logged of a fault: its kind and place, and no message, which may quote a request or a row."""
+    return {"error": type(fault).__name__, "trace": _trace(fault.__traceback__)}
+
+
+def _is_text(format: Format) -> bool:
+    return format == "text" or (format == "auto" and sys.stderr.isatty())
+
+
+def _trace(of: TracebackType | None) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(of)]
+
+
+def _wrap(reader: int, out: TextIO) -> None:
+    """Put every line that comes into one of the log, until the pipe ends."""
+    with os.fdopen(reader, "rb") as lines:
+        while line := lines.readline(_MAX_LINE):
+            # Also what looks like a line of the log, which somebody may have smuggled into it.
+            if text := line.rstrip(b"\r\n").decode(errors="backslashreplace"):
+                fields = {"event": "stderr", "level": "error", "line": text}
+                out.write(f"{_json(_stamp(None, '', fields))}\n")
+                out.flush()
+
+
+class _Handler(logging.Handler):
+    """Logs what libraries log with Python's own, as grpcio does of a fault in its threads."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Not its arguments, which may quote a request.
+        fields = {"logger": record.name, "text": str(record.msg)}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields |= described(record.exc_info[1])
+        log = structlog.get_logger()
+        (log.error if record.levelno >= logging.ERROR else log.warning)("library", **fields)
+
+
+def _log_of_thread(of: threading.ExceptHookArgs) -> None:
+    if of.exc_value is not None:
+        name = None if of.thread is None else of.thread.name
+        structlog.get_logger().error("thread ended", thread=name, **described(of.exc_value))
+
+
+def _log_of_process(_type: type[BaseException], fault: BaseException, _trace: TracebackType | None) -> None:
+    structlog.get_logger().error("ended", text=str(fault), **described(fault))

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from service import logs
 from service.actor import SYSTEM
 from service.commands import database
 from service.config import ConfigurationError, Settings, variable
@@ -27,6 +28,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run(settings: Settings, options: argparse.Namespace) -> None:
     """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
+    with logs.whole(settings.log_format, settings.log_level):
+        _run(settings, options)
+
+
+def _run(settings: Settings, options: argparse.Namespace) -> None:
     tls.check(settings)
     if settings.is_open:
         _log.warning(

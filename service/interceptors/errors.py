@@ -1,7 +1,6 @@
 """Turns errors into statuses, and malformed requests into an error."""
 
 import secrets
-import traceback
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,7 +8,7 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from service import errors, statuses
+from service import errors, logs, statuses
 from service.database.transactions import sqlstate
 from service.interceptors import logging
 from service.interceptors.interceptor import Interceptor, Send
@@ -51,7 +50,7 @@ def failure_of(method: str, fault: Exception) -> errors.Error:
     if isinstance(fault, errors.Error):
         return fault
     error_id = secrets.token_hex(4)
-    _log.error("fault", method=method, error_id=error_id, **_described(fault))
+    _log.error("fault", method=method, error_id=error_id, sqlstate=sqlstate(fault), **logs.described(fault))
     return errors.Internal(
         "INTERNAL", "a fault of the service; its log has more under the error_id", {"error_id": error_id}
     )
@@ -64,16 +63,6 @@ def end(context: Any, send: Send, failure: errors.Error) -> None:
     context.set_code(status.code)
     context.set_details(status.details)
     send(None)
-
-
-def _described(fault: Exception) -> dict[str, Any]:
-    """Return what is logged of a fault: its kind and place, and no message, which may quote a request or a row."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    return {
-        "error": type(fault).__name__,
-        "sqlstate": sqlstate(fault),
-        "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    }
 
 
 def malformed() -> errors.InvalidArgument:

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from service import logs
 from service.config import ConfigurationError
 
 MAX_CRASHES = 5
@@ -154,7 +155,9 @@ class _Child:
     def start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._ready, says_ready = context.Pipe(duplex=False)
-        self._process = context.Process(target=_live, args=(self.kind, self.name, says_ready), name=self.name)
+        self._process = context.Process(
+            target=_live, args=(self.kind, self.name, says_ready, logs.past()), name=self.name
+        )
         self._process.start()
         says_ready.close()
         self.is_started = True
@@ -224,8 +227,9 @@ def _next_event(children: Sequence[_Child], stop: int) -> list[Any]:
     return wait([stop, *running], min(pauses, default=None))
 
 
-def _live(kind: Kind, name: str, says_ready: Connection) -> None:
+def _live(kind: Kind, name: str, says_ready: Connection, stderr: logs.Stderr | None) -> None:
     """Be one of the children: what its target does."""
+    logs.take(stderr)
     with signals() as stop:
         kind.target(Life(name, stop, says_ready), *kind.arguments)
 

@@ -26,7 +26,7 @@ from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.database import migrate
 from tests.conftest import ROOT, Api, Database, fails
 from tests.e2e.serving import Service, eventually, serving
-from tests.e2e.test_process import command_of, descendants, is_alive, run
+from tests.e2e.test_process import command_of, descendants, is_alive, run, said
 
 SECONDS = 20.0
 PREFIX = "omniflo.templates.v1"
@@ -328,7 +328,7 @@ def test_nothing_of_it_runs_unless_it_is_asked_for(new_database: Callable[[], st
 def test_an_address_that_is_taken_is_refused_by_name(measured: Measured) -> None:
     done = run("serve", metrics_listen=measured.address, database_url="postgresql://nowhere/nothing")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"OMNIFLO_METRICS_LISTEN={measured.address}: the port is taken")
+    assert said(done).startswith(f"OMNIFLO_METRICS_LISTEN={measured.address}: the port is taken")
 
 
 @pytest.mark.parametrize(("host", "is_open"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 - as a mistake

@@ -1,0 +1,72 @@
+"""That the JSON log is JSON, line by line, whoever writes to it and whatever is sent."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates import Authority
+from tests.e2e.clients import connected
+from tests.e2e.serving import eventually, serving
+from tests.e2e.test_process import command_of, descendants, run
+
+FORGED = b'{"event":"call","level":"info","timestamp":"2026-11-26T00:00:00Z","caller":"somebody else"}'
+GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b'{"event": "call"}\n', b"\0" * 100]
+
+
+def parsed(log: Path) -> list[dict[str, Any]]:
+    lines = []
+    for line in log.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            pytest.fail(f"no JSON: {line!r}")
+        assert isinstance(lines[-1], dict)
+        assert {"event", "timestamp", "level"} <= lines[-1].keys()
+    return lines
+
+
+@pytest.mark.parametrize("format_", ["json", "auto"])
+def test_every_line_is_json_whoever_writes_it(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    # grpcio's own says more then.
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    server = Authority(tmp_path).issue("server", dns=["localhost"], addresses=["127.0.0.1"])
+    settings = {"auth": "required", "tls_cert": server.cert, "tls_key": server.key, "log_format": format_, "workers": 2}
+    log = tmp_path / "log"
+    with serving(new_database(), log, **settings) as service:
+        host, _, port = service.address.rpartition(":")
+        for data in GARBAGE * 2:
+            with socket.create_connection((host, int(port)), 5) as connection:
+                connection.sendall(data)
+        # What is written past everything: by a library, by Python, by the system.
+        workers = [pid for pid in descendants(service.pid) if "spawn_main" in command_of(pid)]
+        for pid in (service.pid, *workers):
+            with Path(f"/proc/{pid}/fd/2").open("wb", buffering=0) as stderr:
+                stderr.write(b"E0000 00:00:00 12 ssl.cc:1] no JSON\nand\x1b[31m\xff\xfe\n\n[1]\n7\n" + FORGED + b"\n")
+        os.kill(workers[0], signal.SIGABRT)
+        eventually(lambda: any(line["event"] == "worker died" for line in parsed(log)), within=10)
+        with connected(service.address):
+            pass
+    lines = parsed(log)
+    strays = [line["line"] for line in lines if line["event"] == "stderr"]
+    assert strays.count("E0000 00:00:00 12 ssl.cc:1] no JSON") == 3
+    assert any("\x1b" in stray for stray in strays)
+    assert strays.count(FORGED.decode()) == 3
+    assert not [line for line in lines if line.get("caller") == "somebody else"]
+    # Those of grpcio.
+    assert any("Handshake" in stray or "handshake" in stray for stray in strays)
+
+
+def test_a_service_that_cannot_start_says_so_in_json() -> None:
+    wrong = {"threads": "1000", "listen": "192.0.2.1:1", "database_url": "postgresql://127.0.0.1:1/x"}
+    for name, value in wrong.items():
+        done = run("serve", "--seed", **{name: value})
+        assert done.returncode == 1
+        assert [json.loads(line)["event"] for line in done.stderr.splitlines()][-1] == "failed"
