@@ -208,6 +208,7 @@ class Settings(BaseSettings):
     max_api_keys: int = _quota(5_000, "API keys that a user may have")
     max_members: int = _quota(10_000, "members that an organization may have")
     max_invitations: int = _quota(1_000, "invitations that an organization may have")
+    max_request_ids: int = _quota(50_000, "request ids that are kept for a caller within 24 hours")
     deadline_seconds: float = Field(
         default=30,
         ge=0.1,

@@ -54,6 +54,7 @@ Reason = Literal[
     "INVITATION_ALREADY_EXISTS",
     "ORGANIZATION_CLOSED",
     "QUOTA_EXCEEDED",
+    "ANSWER_NOT_KEPT",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""

@@ -13,6 +13,10 @@ class IdempotencyKey(pw.Model):
     fingerprint = pw.BlobField()
     response = pw.BlobField(null=True)
     create_time = Timestamp()
+    digest = pw.BlobField(null=True)
+    """Of a response that is not kept, its SHA-256."""
+    resource_id = Text(null=True)
+    """Of what such a response shows."""
     rights = pw.JSONField(constraints=[pw.SQL("default '[]'")])
 
     class Meta:

@@ -19,6 +19,9 @@ old form beside the new one for as long as responses are kept."""
 REACH = "reach_as_far"
 """The right to read wherever an API key reaches."""
 
+READ_AGAIN = "read_again"
+"""What is kept with a response that is not: releases that cannot make it again do not know it, and refuse."""
+
 _recorded: ContextVar[list[Right] | None] = ContextVar("recorded", default=None)
 
 
@@ -45,6 +48,11 @@ def right(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return ask
 
     return register
+
+
+@right(READ_AGAIN)
+def read_again(actor: Actor) -> None:
+    """Refuse nobody."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
 
-KEEP_HOURS = 48
+KEEP_HOURS = 24
 KEEP_KEY_DAYS = 30
 BATCH = 1000
 
@@ -63,7 +63,7 @@ def purge_keys(actor: Actor) -> int:
 
 @transaction
 def purge_batch(actor: Actor) -> int:
-    """Delete up to 1,000 request ids that are older than 48 hours by the database's clock; return how many."""
+    """Delete up to 1,000 request ids that are older than 24 hours by the database's clock; return how many."""
     deleted = database.execute_sql(
         """
         delete from idempotency_keys where (caller, method, request_id) in (

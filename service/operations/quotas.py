@@ -6,11 +6,11 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 
-Kind = Literal["templates", "organizations", "api_keys", "members", "invitations"]
+Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids"]
 
 
 class Limits(NamedTuple):
-    """By kind: the first three are for each user, the others for each organization."""
+    """By kind: the first three are for each user, the next two for each organization."""
 
     templates: int = 5_000
     """That the user is the author of."""
@@ -19,6 +19,8 @@ class Limits(NamedTuple):
     api_keys: int = 5_000
     members: int = 10_000
     invitations: int = 1_000
+    request_ids: int = 50_000
+    """That are kept for a caller who is no service."""
 
 
 class _Counted(NamedTuple):
@@ -33,6 +35,7 @@ _COUNTED: dict[Kind, _Counted] = {
     "api_keys": _Counted("api_keys where user_id = %s", "the user"),
     "members": _Counted("organization_members where organization_id = %s", "the organization"),
     "invitations": _Counted("organization_invitations where organization_id = %s", "the organization"),
+    "request_ids": _Counted("idempotency_keys where caller = %s", "the caller"),
 }
 
 
@@ -57,18 +60,26 @@ def owner_lock(actor: Actor) -> str:
     return "FOR NO KEY UPDATE" if bind(actor) else "FOR KEY SHARE"
 
 
+def limit(kind: Kind) -> int:
+    return int(getattr(_Now.limits, kind))
+
+
+def count(kind: Kind, owner: str) -> int:
+    """Return how many the owner has, but no more than one above the limit: what decides is read, and nothing else."""
+    sql = f"select count(*) from (select from {_COUNTED[kind].rows} limit %s) found"
+    (found,) = database.execute_prepared(sql, [owner, limit(kind) + 1]).fetchone()
+    return int(found)
+
+
 def require_room(actor: Actor, kind: Kind, owner_id: str) -> None:
     """Raise unless the owner, who is locked as `owner_lock` says, may have one more."""
-    if not bind(actor):
-        return
-    limit = getattr(_Now.limits, kind)
-    counted = _COUNTED[kind]
-    # No more is read than what decides.
-    sql = f"select count(*) from (select from {counted.rows} limit %s) found"
-    (count,) = database.execute_prepared(sql, [owner_id, limit + 1]).fetchone()
-    if count >= limit:
-        raise errors.ResourceExhausted(
-            "QUOTA_EXCEEDED",
-            f"{counted.owner} has as many {kind.replace('_', ' ')} as the service allows",
-            {"quota": kind, "limit": str(limit), "count": str(count)},
-        )
+    if bind(actor) and (there := count(kind, owner_id)) >= limit(kind):
+        raise exceeded(kind, there)
+
+
+def exceeded(kind: Kind, count: int) -> errors.ResourceExhausted:
+    return errors.ResourceExhausted(
+        "QUOTA_EXCEEDED",
+        f"{_COUNTED[kind].owner} has as many {kind.replace('_', ' ')} as the service allows",
+        {"quota": kind, "limit": str(limit(kind)), "count": str(count)},
+    )

@@ -19,9 +19,20 @@ from omniflo.templates.v1.selection_service_pb2 import (
 )
 from omniflo.templates.v1.selection_service_pb2_grpc import SelectionServiceServicer
 from service import actor
+from service.models import selections as selected
 from service.operations import selections
 from service.servicers import decode, encode, pages
 from service.servicers.writes import write
+
+
+def _get(request: GetSelectionRequest | SetSelectionRequest) -> selected.Selection:
+    return selections.get(
+        actor.current(),
+        user_id=request.user_id,
+        organization_id=request.organization_id or None,
+        template_type=request.template_type,
+        view=decode.view(request),
+    )
 
 
 class SelectionServicer(SelectionServiceServicer):
@@ -35,18 +46,10 @@ class SelectionServicer(SelectionServiceServicer):
             template_id=request.template_id,
             view=decode.view(request),
         )
-        return write(request, Selection, encode.selection, set_)
+        return write(request, Selection, encode.selection, set_, lambda _: _get(request))
 
     def GetSelection(self, request: GetSelectionRequest, context: ServicerContext) -> Selection:
-        return encode.selection(
-            selections.get(
-                actor.current(),
-                user_id=request.user_id,
-                organization_id=request.organization_id or None,
-                template_type=request.template_type,
-                view=decode.view(request),
-            )
-        )
+        return encode.selection(_get(request))
 
     def ListSelections(self, request: ListSelectionsRequest, context: ServicerContext) -> ListSelectionsResponse:
         page = selections.page(

@@ -22,16 +22,21 @@ from omniflo.templates.v1.template_type_service_pb2 import (
 )
 from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServiceServicer
 from service import actor
+from service.models import template_types as types
 from service.operations import template_tools, template_types
 from service.servicers import decode, encode, pages
 from service.servicers.writes import write
+
+
+def _type(id: str) -> types.TemplateType:
+    return template_types.get(actor.current(), id=id)
 
 
 class TemplateTypeServicer(TemplateTypeServiceServicer):
     def CreateTemplateType(self, request: CreateTemplateTypeRequest, context: ServicerContext) -> TemplateType:
         values = decode.values(request.template_type)
         create = partial(template_types.create, actor.current(), **values)
-        return write(request, TemplateType, encode.template_type, create)
+        return write(request, TemplateType, encode.template_type, create, _type)
 
     def GetTemplateType(self, request: GetTemplateTypeRequest, context: ServicerContext) -> TemplateType:
         return encode.template_type(template_types.get(actor.current(), **decode.key(request)))
@@ -48,7 +53,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
         body = request.template_type
         changes = decode.changes(body, request.update_mask)
         update = partial(template_types.update, actor.current(), body.id, changes, etag=body.etag)
-        return write(request, TemplateType, encode.template_type, update)
+        return write(request, TemplateType, encode.template_type, update, _type)
 
     def DeleteTemplateType(self, request: DeleteTemplateTypeRequest, context: ServicerContext) -> Empty:
         delete = partial(template_types.delete, actor.current(), request.id, etag=request.etag)
@@ -58,7 +63,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
         body = request.template_tool
         values = decode.values(body, "template_type")
         create = partial(template_tools.create, actor.current(), body.template_type, values)
-        return write(request, TemplateTool, encode.template_tool, create)
+        return write(request, TemplateTool, encode.template_tool, create, partial(template_tools.get, actor.current()))
 
     def GetTemplateTool(self, request: GetTemplateToolRequest, context: ServicerContext) -> TemplateTool:
         return encode.template_tool(template_tools.get(actor.current(), request.id))
@@ -77,7 +82,7 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
         body = request.template_tool
         changes = decode.changes(body, request.update_mask)
         update = partial(template_tools.update, actor.current(), body.id, changes, etag=body.etag)
-        return write(request, TemplateTool, encode.template_tool, update)
+        return write(request, TemplateTool, encode.template_tool, update, partial(template_tools.get, actor.current()))
 
     def DeleteTemplateTool(self, request: DeleteTemplateToolRequest, context: ServicerContext) -> Empty:
         delete = partial(template_tools.delete, actor.current(), request.id, etag=request.etag)

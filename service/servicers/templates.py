@@ -39,7 +39,8 @@ class TemplateServicer(TemplateServiceServicer):
             select=request.select,
             view=decode.view(request),
         )
-        return write(request, Template, encode.template, create)
+        again = partial(templates.get, actor.current(), view=decode.view(request))
+        return write(request, Template, encode.template, create, again)
 
     def GetTemplate(self, request: GetTemplateRequest, context: ServicerContext) -> Template:
         return encode.template(templates.get(actor.current(), request.id, view=decode.view(request)))
@@ -77,7 +78,8 @@ class TemplateServicer(TemplateServiceServicer):
             etag=request.template.etag,
             view=decode.view(request),
         )
-        return write(request, Template, encode.template, update)
+        again = partial(templates.get, actor.current(), view=decode.view(request))
+        return write(request, Template, encode.template, update, again)
 
     def DeleteTemplate(self, request: DeleteTemplateRequest, context: ServicerContext) -> Empty:
         delete = partial(templates.delete, actor.current(), request.id, etag=request.etag)

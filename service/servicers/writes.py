@@ -14,12 +14,21 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 
-def write(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
-    """Return the encoded result of the operation, or the response that the request got when it was first sent."""
+def write(
+    request: Any,
+    answer: type[M],
+    encode: Callable[[T], M],
+    operation: Callable[[], T],
+    again: Callable[[str], T] | None = None,
+) -> M:
+    """Return the encoded result of the operation, or the response that the request got when it was first sent.
+
+    A response that may be large is not kept: `again` reads what it shows, by the id of the result.
+    """
     rights.write(actor.current())
     if not request.request_id:
         return encode(operation())
-    return answer.FromString(idempotency.once(actor.current(), _key(request, encode), operation))
+    return answer.FromString(idempotency.once(actor.current(), _key(request, encode, again), operation))
 
 
 def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
@@ -53,13 +62,14 @@ def write_after(
     return write(request, answer, encode, lambda: operation(asked))
 
 
-def _key(request: Any, encode: Callable[[T], M]) -> idempotency.Request[T]:
+def _key(request: Any, encode: Callable[[T], M], again: Callable[[str], T] | None = None) -> idempotency.Request[T]:
     return idempotency.Request(
         # Each method has a request type of its own.
         method=request.DESCRIPTOR.full_name.removesuffix("Request"),
         request_id=request.request_id,
         fingerprint=_fingerprint(request),
         encode=lambda result: encode(result).SerializeToString(),
+        again=again,
     )
 
 

@@ -10,6 +10,7 @@ from service.errors import PermissionDenied
 from service.operations import kept_rights
 
 KEPT = {
+    "read_again": [],
     "reach_as_far": ["organization_id"],
     "administer": [],
     "be_user": ["user_id"],
