@@ -74,6 +74,8 @@ class Database(pw.PostgresqlDatabase):
         self._lock = contextlib.nullcontext()
         self.prepares = True
         """Whether statements are prepared; ends where a pooler is found to give each transaction another server."""
+        self.is_doubted = False
+        """Whether the schema or the role was found to be other than the service needs, since somebody last looked."""
         self._told: tuple[Tell, ...] = ()
         self._told_lock = threading.Lock()
 
@@ -178,6 +180,10 @@ class Database(pw.PostgresqlDatabase):
     def is_lost(self) -> bool:
         """Whether the thread's connection is gone or useless."""
         return self._state.conn is None or self._state.conn.closed != 0
+
+    def current(self) -> object:
+        """Return the thread's connection, to be told from others, or None."""
+        return self._state.conn
 
     def was_lost(self) -> bool:
         """Whether the thread had a connection, and it is gone."""

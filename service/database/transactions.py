@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import peewee as pw
 import psycopg2
+import structlog
 from psycopg2 import errorcodes
 
 from service import deadline, errors
@@ -20,6 +21,17 @@ TRIES = 3
 
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "28", "3D", "58")
 """SQLSTATE classes of a database that is away, full, shutting down, or that refuses us."""
+
+
+_NOT_AS_IT_SHOULD_BE = {
+    errorcodes.INSUFFICIENT_PRIVILEGE,
+    errorcodes.UNDEFINED_TABLE,
+    errorcodes.UNDEFINED_COLUMN,
+    errorcodes.INVALID_SCHEMA_NAME,
+}
+"""The role may not do what the service does, or the schema is another one than the service's."""
+
+_log = structlog.get_logger()
 
 
 def transaction(operation: Callable[P, T]) -> Callable[P, T]:
@@ -125,6 +137,11 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
         # A migration changed the columns that a prepared statement returns.
         database.drop()
         return errors.Unavailable("DATABASE_UNAVAILABLE", "the schema of the database has changed"), True
+    if code in _NOT_AS_IT_SHOULD_BE:
+        # Health asks at once what is missing. PostgreSQL's sentence names a table, and nothing of a row.
+        database.is_doubted = True
+        _log.error("database", sqlstate=code, error=_sentence(error))
+        return errors.Unavailable("DATABASE_UNAVAILABLE", "the database does not let the service do its work"), False
     if code in {errorcodes.SERIALIZATION_FAILURE, errorcodes.DEADLOCK_DETECTED}:
         return errors.Aborted("CONFLICT", "other calls kept changing the same rows; nothing was written"), True
     if code == errorcodes.LOCK_NOT_AVAILABLE:
@@ -145,3 +162,8 @@ def is_lock_timeout(error: Exception) -> bool:
 def _constraint(error: Exception) -> str | None:
     """Return the name of the constraint that was violated."""
     return getattr(getattr(getattr(error, "orig", error), "diag", None), "constraint_name", None)
+
+
+def _sentence(error: Exception) -> str | None:
+    """Return what PostgreSQL says that went wrong."""
+    return getattr(getattr(getattr(error, "orig", error), "diag", None), "message_primary", None)

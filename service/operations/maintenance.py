@@ -15,6 +15,40 @@ def ping(actor: Actor) -> None:
     database.execute_sql("select 1").fetchone()
 
 
+TABLES = (
+    "api_keys",
+    "idempotency_keys",
+    "openai_models",
+    "organization_invitations",
+    "organization_members",
+    "organizations",
+    "template_tools",
+    "template_types",
+    "templates",
+    "user_template_selections",
+    "users",
+)
+"""All that calls read and write."""
+
+
+@read
+def missing(actor: Actor) -> list[str]:
+    """Return what calls need and the database's role has not: tables it does not see, and rights on those it does."""
+    # A table in a schema without USAGE is not found, as if there were none.
+    found = database.execute_sql(
+        """
+        select asked.name, wanted.privilege
+        from unnest(%s::text[]) asked (name)
+        cross join lateral (select to_regclass(asked.name) as oid) seen
+        cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted (privilege)
+        where seen.oid is null or not has_table_privilege(seen.oid, wanted.privilege)
+        order by 1, 2
+        """,
+        [list(TABLES)],
+    ).fetchall()
+    return [f"{privilege} on {name}" for name, privilege in found]
+
+
 @read
 def max_connections(actor: Actor) -> int:
     """Return how many connections the server has for us at most, whoever has them now."""

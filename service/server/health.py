@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -14,6 +14,8 @@ from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.operations import maintenance
+
+T = TypeVar("T")
 
 PROBE_SECONDS = 1.0
 
@@ -58,6 +60,8 @@ class Probe:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
         self._is_reachable: bool | None = None
+        self._connection: object = None
+        """The one on which nothing was missing."""
 
     def is_reachable(self) -> bool:
         """Whether the database was there when it was last asked."""
@@ -70,26 +74,55 @@ class Probe:
         self._stopped.set()
         self._thread.join(2 * PROBE_SECONDS)
 
+    def _missing(self) -> Sequence[str] | None:
+        """Return what the database's role lacks; None when that cannot be asked. It is asked once a connection."""
+        if database.current() is self._connection and not database.is_doubted:
+            return ()
+        database.is_doubted, self._connection = False, None
+        found = _missing()
+        if found == ():
+            self._connection = database.current()
+        return found
+
     def _run(self) -> None:
+        known: object = None
         while True:
             is_reachable = _is_reachable()
-            if is_reachable != self._is_reachable:
-                _log.log(20 if is_reachable else 40, "database", is_reachable=is_reachable)
-                self._health.say(is_serving=is_reachable)
+            missing = self._missing() if is_reachable else ()
+            if missing is None:
+                is_reachable, missing = False, ()
+            if (is_reachable, missing) != known:
+                is_ready = is_reachable and not missing
+                more = {"missing": missing} if missing else {}
+                _log.log(20 if is_ready else 40, "database", is_reachable=is_reachable, **more)
+                self._health.say(is_serving=is_ready)
                 self._is_reachable = is_reachable
+                known = (is_reachable, missing)
             if self._stopped.wait(PROBE_SECONDS):
                 database.drop()
                 return
 
 
 def _is_reachable() -> bool:
+    def ask() -> bool:
+        maintenance.ping(SYSTEM)
+        return True
+
+    return _asked(ask) or False
+
+
+def _missing() -> Sequence[str] | None:
+    return _asked(lambda: tuple(maintenance.missing(SYSTEM)))
+
+
+def _asked(ask: Callable[[], T]) -> T | None:
+    """Return what the database answers, or None."""
     try:
         with time_limit(PROBE_SECONDS):
-            maintenance.ping(SYSTEM)
+            return ask()
     except errors.Error:
-        return False
+        return None
     except Exception as fault:  # noqa: BLE001 - the thread that watches health must not end
         _log.error("probe", error=type(fault).__name__, sqlstate=sqlstate(fault))
         database.drop()
-        return False
-    return True
+        return None
