@@ -31,6 +31,7 @@ from tests.certificates import Authority
 from tests.clerk_stand_in import SigningKey
 from tests.conftest import ROOT, WRITER, Callers, Database
 from tests.e2e.serving import eventually
+from tests.e2e.test_process import said
 
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -52,10 +53,11 @@ def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]
 def refused(name: str, done: subprocess.CompletedProcess[str]) -> str:
     """Require that a command ended with a complaint about a setting, and answer the complaint."""
     assert done.returncode == 1, done.stdout
-    assert done.stderr.startswith(variable(name)), done.stderr
+    why = said(done)
+    assert why.startswith(variable(name)), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    return done.stderr
+    return why
 
 
 def health(channel: grpc.Channel, **options: Any) -> Any:
