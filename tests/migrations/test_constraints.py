@@ -1,5 +1,6 @@
 """The constraints: their names, what callers are told, and that each is seen to refuse."""
 
+import re
 from collections.abc import Mapping
 
 import psycopg2
@@ -265,6 +266,22 @@ def test_every_constraint_has_its_answer_and_every_answer_its_constraint(databas
 def test_every_constraint_is_seen_to_refuse_in_these_tests() -> None:
     assert BOUNDS.keys() | NEVER_FIRST == CONSTRAINTS.keys()
     assert all(refused for _, _, refused in BOUNDS.values())
+
+
+def test_a_message_has_the_bound_of_its_constraint(database: Database) -> None:
+    definitions = dict(database.query("select conname, pg_get_constraintdef(oid) from pg_constraint"))
+
+    def bounds(text: str) -> set[str]:
+        # A digit may stand in a pattern.
+        return {number for number in re.findall(r"\d+", text) if int(number) > 9}
+
+    for name, error in CONSTRAINTS.items():
+        for _, rule in error.violations:
+            assert bounds(rule) == bounds(definitions[name]), name
+
+
+def test_constraints_are_validated(database: Database) -> None:
+    assert database.query("select conname from pg_constraint where not convalidated") == []
 
 
 def test_every_name_begins_with_its_table_and_says_what_holds(database: Database) -> None:
