@@ -21,6 +21,8 @@ from typing import IO, NamedTuple, NoReturn
 
 from tests import pooler
 
+LONGEST_SECONDS = 900.0
+"""After how long lanes that hang are interrupted."""
 STOP_SECONDS = 30.0
 """How long a lane that is interrupted may take to end what it has started."""
 
@@ -118,14 +120,18 @@ def main(what: str, *arguments: str) -> int:
     """Run the lanes, and return 0 when all have passed."""
     signal.signal(signal.SIGTERM, interrupt)
     lanes = {"tests": of_tests, "modes": of_modes}[what]()
+    give_up = time.monotonic() + LONGEST_SECONDS
     try:
         with started(lanes, arguments) as running:
             while not all([one.has_ended() for one in running]):  # noqa: C419 - each is asked when it ends
+                if time.monotonic() > give_up:
+                    print("interrupted, after the longest that lanes may take", flush=True)
+                    break
                 time.sleep(0.1)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     for one in running:
-        print(f"lane {one.name}: {'failed' if one.has_failed else 'passed'} in {one.took}")
+        print(f"lane {one.name}: {'failed' if one.has_failed else 'passed'} in {one.took or 'no time that is known'}")
     return int(any(one.has_failed for one in running))
 
 
