@@ -18,6 +18,8 @@ from service.interceptors.errors import malformed
 from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, taking_a_stream
 
 CHECK_SECONDS = 0.25
+SMALL_BYTES = 4 * 1024
+"""Up to this size a response is not watched: it holds less than its stream does, of which a connection has few."""
 LARGE_BYTES = 64 * 1024
 """The size from which messages that are held are counted in bytes; smaller ones are bounded by their number."""
 MAX_HELD_BYTES = 128 * 1024 * 1024
@@ -83,6 +85,8 @@ class Receiving(Interceptor):
 
         def answer(requests: Iterator[bytes], context: Context) -> bytes:
             response: bytes = behaviour(take(requests, context, limit), context)
+            if len(response) <= SMALL_BYTES:
+                return response
             self._unread[context] = (time.monotonic(), _who(context))
             if not context.add_callback(lambda: self._unread.pop(context, None)):
                 self._unread.pop(context, None)
@@ -159,4 +163,4 @@ class Receiving(Interceptor):
 def _who(context: Context) -> str:
     """Return whose call it is: the caller, or the connection of one that has not been authenticated."""
     caller = actor.current()
-    return context.peer() if caller in {actor.ANONYMOUS, actor.NOBODY} else caller.name
+    return context.peer() if caller is actor.ANONYMOUS or caller is actor.NOBODY else caller.name
