@@ -7,7 +7,7 @@ call: the caller is known before its message is asked for, and the wait can be e
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -67,8 +67,14 @@ class Receiving(Interceptor):
         self._unread: dict[Context, tuple[float, str]] = {}
         """Since when each call has a response that is not sent yet, likewise."""
         self._taken, self._sent = _Held(), _Held()
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when a thread begins to wait."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiving", daemon=True)
+
+    def waiting(self) -> int:
+        """Return how many calls wait for a message now."""
+        return len(self._waiting)
 
     def start(self) -> None:
         self._thread.start()
@@ -126,6 +132,7 @@ class Receiving(Interceptor):
 
     def _next(self, requests: Iterator[bytes], context: Context) -> bytes | None:
         self._waiting[context] = (time.monotonic(), _who(context))
+        self.on_wait()
         if len(self._waiting) > self._most:
             self._make_room(self._waiting, Counter(who for _, who in list(self._waiting.values())))
         try:

@@ -38,16 +38,14 @@ class Listening:
 
     def __init__(
         self,
-        name: str,
+        pool: ThreadPoolExecutor,
         *,
-        threads: int,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         slots: Slots | None = None,
         queue: int | None = None,
         drain_seconds: float = 0.0,
     ) -> None:
-        # grpcio does not end the threads that it is given. They are made as they are needed.
-        pool = ThreadPoolExecutor(threads, name, initializer=None if slots is None else slots.assign)
+        # grpcio does not end the threads that it is given.
         self._pools = [pool]
         self._slots = slots
         self.server = grpc.server(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
@@ -51,6 +52,7 @@ from service.server import tls
 from service.server.health import Health, Probe
 from service.server.listening import Listening
 from service.server.parts import Parts
+from service.server.pool import GrowingPool
 from service.server.sampling import Sampling, schema
 from service.server.upkeep import Upkeep, noting, purging
 from service.servicers.api_keys import ApiKeyServicer
@@ -82,10 +84,8 @@ METHODS = tuple(f"/{service.full_name}/{method.name}" for service in _SERVICES f
 
 MAX_WAITING = 64
 """How many calls may wait for their message; the next one ends the one that has waited longest."""
-MAX_QUEUED_THREADS = 256
-"""How many calls may have a thread while they wait for a connection to work with."""
-SPARE_THREADS = 32
-"""For calls that wait for nothing, such as those that are rejected."""
+SPARE_THREADS = 8
+"""For calls that need no connection: those that the cache has, and those that are rejected."""
 APART_THREADS = 16
 """Of health, and of reflection, on each listener."""
 STREAM_SECONDS = 1800.0
@@ -112,9 +112,13 @@ class Server:
         receiving = _receiving(SERVICES, settings, MAX_WAITING)
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
+        threads = settings.threads + SPARE_THREADS
+        pool = GrowingPool(
+            threads, threads + MAX_WAITING, receiving.waiting, thread_name_prefix="call", initializer=slots.assign
+        )
+        receiving.on_wait = pool.grow
         self._main = Listening(
-            "call",
-            threads=min(settings.queue, MAX_QUEUED_THREADS) + MAX_WAITING + SPARE_THREADS,
+            pool,
             # Outermost first.
             interceptors=[
                 # It sees the code that callers see, of every call, also of one that is refused.
@@ -148,7 +152,9 @@ class Server:
             register = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             self._main.add_apart(register, reflected, threads=APART_THREADS)
         # For probes that cannot do TLS, with a thread that the main server's probes cannot take.
-        self._plain = Listening("probes", threads=APART_THREADS, interceptors=[Errors(), plain_receiving, Messages()])
+        self._plain = Listening(
+            ThreadPoolExecutor(APART_THREADS, "probes"), interceptors=[Errors(), plain_receiving, Messages()]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
