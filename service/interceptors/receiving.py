@@ -103,8 +103,10 @@ class Receiving(Interceptor):
         def stream(requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
             for response in behaviour(take(requests, context, limit), context):
                 self._unread[context] = (time.monotonic(), _who(context))
-                yield response
-                self._unread.pop(context, None)
+                try:
+                    yield response
+                finally:
+                    self._unread.pop(context, None)
 
         def callback(requests: Iterator[bytes], context: Context, send_response_callback: Send) -> None:
             behaviour(take(requests, context, limit), context, send_response_callback)
@@ -147,7 +149,8 @@ class Receiving(Interceptor):
 
     def _make_room(self, calls: dict[Context, tuple[float, str]], weights: Counter[str]) -> None:
         """End the oldest of these calls of the caller that weighs most."""
-        ((worst, _),) = weights.most_common(1)
+        # There is none when their calls have just ended.
+        worst = next((who for who, _ in weights.most_common(1)), None)
         for context, (_, who) in list(calls.items()):
             if who == worst:
                 self._cancel(calls, context)
