@@ -4,10 +4,11 @@ A method with one request is taken as one with a stream of them, which grpcio le
 call: the caller is known before its message is asked for, and the wait can be ended. Callers see no difference.
 """
 
+import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -53,6 +54,20 @@ class _Held:
                 del self.of[who]
 
 
+class _Wait:
+    """Since when a call waits, and whose it is."""
+
+    def __init__(self, context: Context) -> None:
+        self.began = time.monotonic()
+        self._caller = actor.current()
+        self._context = context
+
+    @functools.cached_property
+    def who(self) -> str:
+        """Asked for only under pressure: the connection's name takes as long as all else here."""
+        return _name(self._caller, self._context)
+
+
 class Receiving(Interceptor):
     """Bounds how long calls wait for their messages and for their readers, how many wait, and how much they hold."""
 
@@ -62,19 +77,13 @@ class Receiving(Interceptor):
         self._seconds = seconds
         self._most = most
         """How many calls may wait for a message at once."""
-        self._waiting: dict[Context, tuple[float, str]] = {}
-        """Since when each call waits for a message, and whose it is; the oldest first."""
-        self._unread: dict[Context, tuple[float, str]] = {}
-        """Since when each call has a response that is not sent yet, likewise."""
+        self._waiting: dict[Context, _Wait] = {}
+        """The calls that wait for a message, the oldest first."""
+        self._unread: dict[Context, _Wait] = {}
+        """The calls with a response that is not sent yet, likewise."""
         self._taken, self._sent = _Held(), _Held()
-        self.on_wait: Callable[[], None] = lambda: None
-        """Called when a thread begins to wait."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiving", daemon=True)
-
-    def waiting(self) -> int:
-        """Return how many calls wait for a message now."""
-        return len(self._waiting)
 
     def start(self) -> None:
         self._thread.start()
@@ -93,7 +102,7 @@ class Receiving(Interceptor):
             response: bytes = behaviour(take(requests, context, limit), context)
             if len(response) <= SMALL_BYTES:
                 return response
-            self._unread[context] = (time.monotonic(), _who(context))
+            self._unread[context] = _Wait(context)
             if not context.add_callback(lambda: self._unread.pop(context, None)):
                 self._unread.pop(context, None)
             if len(response) > LARGE_BYTES and not self._sent.add(context, _who(context), len(response)):
@@ -102,7 +111,7 @@ class Receiving(Interceptor):
 
         def stream(requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
             for response in behaviour(take(requests, context, limit), context):
-                self._unread[context] = (time.monotonic(), _who(context))
+                self._unread[context] = _Wait(context)
                 try:
                     yield response
                 finally:
@@ -115,28 +124,32 @@ class Receiving(Interceptor):
         return taking_a_stream(handler, taken)
 
     def _one(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes:
-        for message in self._each(requests, context, limit):
-            return message
-        raise malformed()
+        message = self._next(requests, context, limit)
+        if message is None:
+            raise malformed()
+        return message
 
     def _each(self, requests: Iterator[bytes], context: Context, limit: int) -> Iterator[bytes]:
-        while (message := self._next(requests, context)) is not None:
-            size = len(message)
-            if size > limit:
-                raise errors.ResourceExhausted(
-                    "REQUEST_TOO_LARGE", "no request of the method may be as large", {"limit": str(limit)}
-                )
-            if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
-                raise errors.ResourceExhausted(
-                    "OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0
-                )
+        while (message := self._next(requests, context, limit)) is not None:
             yield message
 
-    def _next(self, requests: Iterator[bytes], context: Context) -> bytes | None:
-        self._waiting[context] = (time.monotonic(), _who(context))
-        self.on_wait()
+    def _next(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes | None:
+        message = self._wait(requests, context)
+        size = 0 if message is None else len(message)
+        if size > limit:
+            raise errors.ResourceExhausted(
+                "REQUEST_TOO_LARGE", "no request of the method may be as large", {"limit": str(limit)}
+            )
+        if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
+            raise errors.ResourceExhausted(
+                "OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0
+            )
+        return message
+
+    def _wait(self, requests: Iterator[bytes], context: Context) -> bytes | None:
+        self._waiting[context] = _Wait(context)
         if len(self._waiting) > self._most:
-            self._make_room(self._waiting, Counter(who for _, who in list(self._waiting.values())))
+            self._make_room(self._waiting, Counter(wait.who for wait in list(self._waiting.values())))
         try:
             return next(requests, None)
         except grpc.RpcError:
@@ -147,16 +160,16 @@ class Receiving(Interceptor):
         finally:
             self._waiting.pop(context, None)
 
-    def _make_room(self, calls: dict[Context, tuple[float, str]], weights: Counter[str]) -> None:
+    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
         """End the oldest of these calls of the caller that weighs most."""
         # There is none when their calls have just ended.
         worst = next((who for who, _ in weights.most_common(1)), None)
-        for context, (_, who) in list(calls.items()):
-            if who == worst:
+        for context, wait in list(calls.items()):
+            if wait.who == worst:
                 self._cancel(calls, context)
                 return
 
-    def _cancel(self, calls: dict[Context, tuple[float, str]], context: Context) -> None:
+    def _cancel(self, calls: dict[Context, _Wait], context: Context) -> None:
         if calls.pop(context, None) is not None:
             context.cancel()
 
@@ -164,13 +177,16 @@ class Receiving(Interceptor):
         while not self._stopped.wait(CHECK_SECONDS):
             since = time.monotonic() - self._seconds
             for calls in (self._waiting, self._unread):
-                for context, (began, _) in list(calls.items()):
-                    if began > since:
+                for context, wait in list(calls.items()):
+                    if wait.began > since:
                         break
                     self._cancel(calls, context)
 
 
 def _who(context: Context) -> str:
+    return _name(actor.current(), context)
+
+
+def _name(caller: actor.Actor, context: Context) -> str:
     """Return whose call it is: the caller, or the connection of one that has not been authenticated."""
-    caller = actor.current()
     return context.peer() if caller is actor.ANONYMOUS or caller is actor.NOBODY else caller.name

@@ -1,8 +1,8 @@
 """gRPC servers: what they allow, and where they listen."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, cast
 
 import grpc
 
@@ -38,7 +38,7 @@ class Listening:
 
     def __init__(
         self,
-        pool: ThreadPoolExecutor,
+        pool: Executor,
         *,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         slots: Slots | None = None,
@@ -46,10 +46,11 @@ class Listening:
         drain_seconds: float = 0.0,
     ) -> None:
         # grpcio does not end the threads that it is given.
-        self._pools = [pool]
+        self._pools: list[Executor] = [pool]
         self._slots = slots
         self.server = grpc.server(
-            pool,
+            # All that it does with a pool is to submit.
+            cast("ThreadPoolExecutor", pool),
             interceptors=list(interceptors),
             options=list(_OPTIONS.items()),
             maximum_concurrent_rpcs=None if queue is None else queue + MAX_UNSTARTED,

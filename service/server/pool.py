@@ -1,32 +1,102 @@
-"""The threads of a server: few that work, and more only while some of them wait."""
+"""The threads on which calls run: few, and one more for each call that takes long."""
 
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+CHECK_SECONDS = 0.02
+"""How often it looks for calls that take long."""
+LONG_SECONDS = 0.02
+"""From when on a call does: it waits for its message, for the database or for somebody else. Others must not."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class GrowingPool(ThreadPoolExecutor):
-    """A pool that has so many threads, and one more for each that waits for somebody.
+class _Task(NamedTuple):
+    future: Future[Any]
+    run: Callable[..., Any]
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
 
-    Threads that all want to run take Python's lock from each other: with 32 instead of 16, a quarter of the calls a
-    second are lost. The executor asks for `_max_workers` whenever something is submitted.
+
+class Pool(Executor):
+    """Runs calls on so many threads, and on one more for each that takes long; on `most` at the same time.
+
+    More threads that can all run take Python's lock from each other: with 32 of them instead of 16, a quarter of the
+    calls a second are lost. The executors of the standard library have a number that is fixed, or that only grows.
     """
 
-    def __init__(self, threads: int, most: int, waiting: Callable[[], int], **options: Any) -> None:
-        self._base, self._most, self._waiting = threads, most, waiting
-        super().__init__(most, **options)
+    def __init__(self, threads: int, most: int, name: str, initializer: Callable[[], None] = lambda: None) -> None:
+        self._least, self._most, self._name, self._initializer = threads, most, name, initializer
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        """None ends the thread that gets it."""
+        self._began: dict[int, float] = {}
+        """Since when each thread that is busy runs its call."""
+        self._count = 0
+        """The threads that were started and not told to end."""
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
 
-    @property
-    def _max_workers(self) -> int:
-        return min(self._most, self._base + self._waiting())
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        if not self._count:
+            self._start()
+        future: Future[T] = Future()
+        self._tasks.put(_Task(future, fn, args, kwargs))
+        return future
 
-    @_max_workers.setter
-    def _max_workers(self, value: int) -> None:
-        """Ignore the number that the executor sets when it is made."""
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End when all that was submitted has been run. The threads are not waited for."""
+        del wait, cancel_futures
+        with self._lock:
+            self._stopped.set()
+            for _ in range(self._count):
+                self._tasks.put(None)
+            self._count = 0
 
-    def grow(self) -> None:
-        """Start another thread if something is queued and there may be one more: a thread is about to wait."""
-        if self._work_queue.qsize():
-            with self._shutdown_lock:
-                if not self._shutdown:
-                    self._adjust_thread_count()
+    def _start(self) -> None:
+        with self._lock:
+            if self._stopped.is_set():
+                raise RuntimeError("the pool was shut down")
+            if not self._count:
+                self._add(self._least)
+                threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
+
+    def _add(self, count: int) -> None:
+        for _ in range(count):
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        self._count += count
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(CHECK_SECONDS):
+            late = time.monotonic() - LONG_SECONDS
+            wanted = min(self._most, self._least + sum(began < late for began in list(self._began.values())))
+            queued = self._tasks.qsize()
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                if queued and self._count < wanted:
+                    self._add(min(wanted - self._count, queued))
+                elif not queued and self._count > wanted:
+                    self._count -= 1
+                    self._tasks.put(None)
+
+    def _work(self) -> None:
+        self._initializer()
+        thread = threading.get_ident()
+        while (task := self._tasks.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            self._began[thread] = time.monotonic()
+            try:
+                result = task.run(*task.positional, **task.named)
+            except BaseException as fault:  # noqa: BLE001 - whoever submitted it is told
+                task.future.set_exception(fault)
+            else:
+                task.future.set_result(result)
+            del self._began[thread]
+            # Nothing of a call is held while the thread waits for the next one.
+            task = None

@@ -52,7 +52,7 @@ from service.server import tls
 from service.server.health import Health, Probe
 from service.server.listening import Listening
 from service.server.parts import Parts
-from service.server.pool import GrowingPool
+from service.server.pool import Pool
 from service.server.sampling import Sampling, schema
 from service.server.upkeep import Upkeep, noting, purging
 from service.servicers.api_keys import ApiKeyServicer
@@ -112,13 +112,9 @@ class Server:
         receiving = _receiving(SERVICES, settings, MAX_WAITING)
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
-        threads = settings.threads + SPARE_THREADS
-        pool = GrowingPool(
-            threads, threads + MAX_WAITING, receiving.waiting, thread_name_prefix="call", initializer=slots.assign
-        )
-        receiving.on_wait = pool.grow
+        most = settings.threads + SPARE_THREADS + MAX_WAITING
         self._main = Listening(
-            pool,
+            Pool(settings.threads, most, "call", initializer=slots.assign),
             # Outermost first.
             interceptors=[
                 # It sees the code that callers see, of every call, also of one that is refused.
