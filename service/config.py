@@ -198,10 +198,10 @@ class Settings(BaseSettings):
         description="megabytes of answers that each process keeps, 0 to 65536; 0 keeps none",
     )
     queue: int = Field(
-        default=256,
+        default=1_024,
         ge=1,
         le=10_000,
-        description="calls a process holds, running and waiting, before it refuses, 1 to 10000",
+        description="calls that wait for a thread in each process before it rejects more, 1 to 10000",
     )
     max_templates: int = _quota(5_000, "templates that a user may be the author of")
     max_organizations: int = _quota(500, "organizations that a user may be a member of")

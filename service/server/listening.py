@@ -11,8 +11,6 @@ from service.database.slots import Slots
 MAX_MESSAGE_BYTES = 1536 * 1024
 """More than any request can have; each method has a limit of its own below it."""
 MAX_METADATA_BYTES = 8 * 1024
-MAX_UNSTARTED = 512
-"""How many calls there may be beside those of the queue: that wait for a message, or to be rejected."""
 
 _OPTIONS = {
     "grpc.so_reuseport": 1,
@@ -38,22 +36,21 @@ class Listening:
 
     def __init__(
         self,
-        pool: Executor,
+        pools: Sequence[Executor],
         *,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         slots: Slots | None = None,
-        queue: int | None = None,
         drain_seconds: float = 0.0,
     ) -> None:
+        """Run calls on the first pool; the others are of the interceptors. All end with this."""
         # grpcio does not end the threads that it is given.
-        self._pools: list[Executor] = [pool]
+        self._pools = [*pools]
         self._slots = slots
         self.server = grpc.server(
             # All that it does with a pool is to submit.
-            cast("ThreadPoolExecutor", pool),
+            cast("ThreadPoolExecutor", pools[0]),
             interceptors=list(interceptors),
             options=list(_OPTIONS.items()),
-            maximum_concurrent_rpcs=None if queue is None else queue + MAX_UNSTARTED,
         )
         self._drain_seconds = drain_seconds
 

@@ -48,6 +48,10 @@ class Pool(Executor):
         self._tasks.put(_Task(future, fn, args, kwargs))
         return future
 
+    def waiting(self) -> int:
+        """Return how many calls wait for a thread."""
+        return self._tasks.qsize()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End when all that was submitted has been run. The threads are not waited for."""
         del wait, cancel_futures
@@ -74,7 +78,7 @@ class Pool(Executor):
         while not self._stopped.wait(CHECK_SECONDS):
             late = time.monotonic() - LONG_SECONDS
             wanted = min(self._most, self._least + sum(began < late for began in list(self._began.values())))
-            queued = self._tasks.qsize()
+            queued = self.waiting()
             with self._lock:
                 if self._stopped.is_set():
                     return

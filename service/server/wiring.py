@@ -35,6 +35,7 @@ from service.database.slots import Slots
 from service.identity.clerk import Keys, Sessions
 from service.identity.identities import TRUST_SECONDS, Identities
 from service.interceptors import limits
+from service.interceptors.admission import Admission
 from service.interceptors.authentication import Authentication
 from service.interceptors.caching import Caching
 from service.interceptors.deadlines import Deadlines
@@ -113,14 +114,17 @@ class Server:
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
         most = settings.threads + SPARE_THREADS + MAX_WAITING
+        pool = Pool(settings.threads, most, "call", initializer=slots.assign)
+        rejecting = ThreadPoolExecutor(1, "rejecting")
+        # The first sees the code that callers see, of every call, also of one that is rejected. With the second,
+        # whatever those below raise becomes a status.
+        outer = [Logging([] if metrics is None else [metrics.calls]), Errors()]
         self._main = Listening(
-            Pool(settings.threads, most, "call", initializer=slots.assign),
+            [pool, rejecting],
             # Outermost first.
             interceptors=[
-                # It sees the code that callers see, of every call, also of one that is refused.
-                Logging([] if metrics is None else [metrics.calls]),
-                # Whatever those below raise becomes a status.
-                Errors(),
+                Admission(pool.waiting, settings.queue, inside=outer, pool=rejecting),
+                *outer,
                 # The time runs for all that follows, authentication too, which asks the database.
                 Deadlines(settings.deadline_seconds, STREAM_SECONDS),
                 streams,
@@ -135,7 +139,6 @@ class Server:
                 Messages(),
             ],
             slots=slots,
-            queue=settings.queue,
             drain_seconds=settings.drain_seconds,
         )
         _add_services(self._main.server, gateway)
@@ -149,7 +152,7 @@ class Server:
             self._main.add_apart(register, reflected, threads=APART_THREADS)
         # For probes that cannot do TLS, with a thread that the main server's probes cannot take.
         self._plain = Listening(
-            ThreadPoolExecutor(APART_THREADS, "probes"), interceptors=[Errors(), plain_receiving, Messages()]
+            [ThreadPoolExecutor(APART_THREADS, "probes")], interceptors=[Errors(), plain_receiving, Messages()]
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
