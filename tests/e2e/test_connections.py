@@ -141,8 +141,8 @@ def test_a_deadlock_is_tried_again_and_both_succeed(own: Database) -> None:
     for thread in threads:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
-    # One of them was the victim, once, and both are done.
-    assert len(tries) == 3
+    # One of them was the victim, at least once, and both are done.
+    assert len(tries) >= 3
     assert own.query("select deadlocks from pg_stat_database where datname = current_database()") is not None
 
 
