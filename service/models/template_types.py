@@ -47,6 +47,7 @@ class Tool(NamedTuple):
     description: str
     schema: str | None
     config: dict[str, Any] | None
+    strict: bool | None
 
 
 class ToolType(Choice):
@@ -60,6 +61,8 @@ class TemplateTool(Versioned):
     description = pw.TextField(default="")
     schema = pw.TextField(null=True)
     config = pw.JSONField(null=True)
+    strict = pw.BooleanField(null=True)
+    """None and True: wherever OpenAI takes the schema so. False: never."""
 
     class Meta:
         table_name = "template_tools"

@@ -33,7 +33,7 @@ def create(actor: Actor, template_type: str, values: Mapping[str, Any]) -> Templ
     rights.administer(actor)
     owner = template_types.hold(template_type, mode="FOR NO KEY UPDATE")
     row = {"name": values["name"], "type": values["type"], "description": values.get("description", "")}
-    row |= {"schema": values.get("schema"), "config": _config(None, values)}
+    row |= {"schema": values.get("schema"), "strict": values.get("strict"), "config": _config(None, values)}
     _check(row, schema_is_new=True)
     tool = TemplateTool.add(template_type=owner.id, **row)
     _check_room(owner.id)
@@ -66,7 +66,8 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> T
     """Write `changes`, unless `etag` is given and no longer current, or what comes out would be no tool."""
     rights.administer(actor)
     tool = _locked(id, etag)
-    row = {name: changes.get(name, getattr(tool, name)) for name in ("name", "type", "description", "schema")}
+    names = ("name", "type", "description", "schema", "strict")
+    row = {name: changes.get(name, getattr(tool, name)) for name in names}
     row["config"] = _config(tool.config, changes)
     _check(row, schema_is_new=row["schema"] != tool.schema)
     changed = tool.change(**row)
@@ -119,6 +120,8 @@ def _check(row: Mapping[str, Any], *, schema_is_new: bool) -> None:
         violations.append(("template_tool.schema", rule))
     elif row["schema"] is not None and schema_is_new and (problem := json_schema.problem(row["schema"])):
         violations.append(("template_tool.schema", problem))
+    if row["type"] != "function" and row["strict"] is not None:
+        violations.append(("template_tool.strict", "is for FUNCTION tools only"))
     violations += [
         (f"template_tool.{name}", f"is for {name.upper()} tools only")
         for name in row["config"] or ()

@@ -30,6 +30,10 @@ class Tool(Protocol):
     def config(self) -> Any:
         """None, or the settings of a tool of OpenAI's, under its type."""
 
+    @property
+    def strict(self) -> Any:
+        """A function's own wish: False is never; None and True, wherever OpenAI takes the schema so."""
+
 
 class Adjustment(NamedTuple):
     """Something of the template that the body does not have."""
@@ -99,7 +103,7 @@ def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str | None:
                 members["description"] = _json(tool.description)
             # The order of the keys and the spelling of the numbers matter to the model: the text goes in as it is.
             members["parameters"] = tool.schema
-            is_strict, why = strict.strictness(tool.schema, model, None)
+            is_strict, why = strict.strictness(tool.schema, model, tool.strict)
             if why:
                 adjustments.append(Adjustment(f"tools.{tool.name}.strict", why))
             members["strict"] = _json(is_strict)

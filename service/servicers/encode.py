@@ -171,6 +171,7 @@ def template_tool(row: TemplateTool) -> template_type_pb2.TemplateTool:
         type=template_type_pb2.OpenAIToolType.Value(f"OPEN_AI_TOOL_TYPE_{row.type.upper()}"),
         description=row.description,
         schema=row.schema or "",
+        strict=row.strict,
         create_time=_timestamp(row.create_time),
         update_time=_timestamp(row.update_time),
         etag=row.etag,

@@ -140,7 +140,12 @@ def largest_type(api: Api) -> str:
 
 def _create_tool(api: Api) -> CreateTemplateToolRequest:
     tool = TemplateTool(
-        template_type=api.type().name, name=new("tool"), type=FUNCTION, description="A purpose.", schema=SCHEMA
+        template_type=api.type().name,
+        name=new("tool"),
+        type=FUNCTION,
+        description="A purpose.",
+        schema=SCHEMA,
+        strict=True,
     )
     return CreateTemplateToolRequest(template_tool=tool)
 
@@ -151,6 +156,7 @@ def _update_tool(api: Api) -> UpdateTemplateToolRequest:
         name=new("tool"),
         type=FUNCTION,
         schema='{"type": "object", "title": "After"}',
+        strict=False,
         description="After.",
     )
     return UpdateTemplateToolRequest(template_tool=tool)

@@ -45,6 +45,7 @@ def request_with(api: Api, method: Method, field: Field, *values: Any) -> Any:
             tool = request.template_tool
             tool.type = OpenAIToolType.Value(f"OPEN_AI_TOOL_TYPE_{config.upper()}")
             tool.schema = ""
+            tool.ClearField("strict")
             if method in UPDATES:
                 request.update_mask.paths.append("*")
     field.put(request, *values)

@@ -1,5 +1,6 @@
 """RenderTemplate and BatchRenderTemplates: what comes out is taken by OpenAI's SDK as it is."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -131,22 +132,22 @@ def test_a_function_is_strict_where_openai_takes_it_and_the_answer_says_why_not(
             }
         ),
     }
-    for name, schema in schemas.items():
-        body = TemplateTool(
+    wishes = {"unset": None, "wanted": True, "unwanted": False}
+    for (name, schema), (wish, strict) in itertools.product(schemas.items(), wishes.items()):
+        api.tool(
             template_type=template.template_type,
-            name=name,
+            name=f"{name}-{wish}",
             type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION,
             schema=schema,
+            strict=strict,
         )
-        api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=body))
     rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id))
     tools = {tool["name"]: tool["strict"] for tool in json.loads(rendered.responses_request)["tools"]}
-    assert tools == {"open": False, "closed": True}
-    (adjustment,) = rendered.adjustments
-    assert (adjustment.field, adjustment.reason) == (
-        "tools.open.strict",
-        "/ must have additionalProperties false",
-    )
+    assert tools == {f"{name}-{wish}": name == "closed" and wish != "unwanted" for name in schemas for wish in wishes}
+    # A function that is not to be strict misses nothing.
+    assert [(adjustment.field, adjustment.reason) for adjustment in rendered.adjustments] == [
+        (f"tools.open-{wish}.strict", "/ must have additionalProperties false") for wish in ("unset", "wanted")
+    ]
 
 
 def test_a_user_and_a_type_are_resolved_first(api: Api) -> None:

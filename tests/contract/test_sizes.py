@@ -89,8 +89,8 @@ def world(api: Api) -> dict[str, Any]:
     owner = make(api, "CreateTemplateType", tools=None)
     configs: dict[str, dict[str, Any]] = {
         "FUNCTION": {"file_search": None, "code_interpreter": None},
-        "FILE_SEARCH": {"schema": None, "code_interpreter": None},
-        "CODE_INTERPRETER": {"schema": None, "file_search": None},
+        "FILE_SEARCH": {"schema": None, "code_interpreter": None, "strict": None},
+        "CODE_INTERPRETER": {"schema": None, "file_search": None, "strict": None},
     }
     for kind, given in configs.items():
         type = OpenAIToolType.Value(f"OPEN_AI_TOOL_TYPE_{kind}")

@@ -42,6 +42,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "code interpreter with its settings": {"type": INTERPRETER, "code_interpreter": FILES},
     "code interpreter with empty settings": {"type": INTERPRETER, "code_interpreter": CodeInterpreterConfig()},
     "function": {"type": FUNCTION, "schema": SCHEMA},
+    "function that is to be strict": {"type": FUNCTION, "schema": SCHEMA, "strict": True},
+    "function that is not to be strict": {"type": FUNCTION, "schema": SCHEMA, "strict": False},
 }
 
 MISFITS: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -52,6 +54,8 @@ MISFITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "file search with other settings": ({"type": SEARCH, "code_interpreter": FILES}, {"code_interpreter"}),
     "code interpreter with other settings": ({"type": INTERPRETER, "file_search": STORES}, {"file_search"}),
     "empty settings of another": ({"type": INTERPRETER, "file_search": FileSearchConfig()}, {"file_search"}),
+    "strict file search": ({"type": SEARCH, "strict": True}, {"strict"}),
+    "code interpreter that is not strict": ({"type": INTERPRETER, "strict": False}, {"strict"}),
     "all wrong": ({"type": FUNCTION, "file_search": STORES}, {"schema", "file_search"}),
 }
 
@@ -242,6 +246,8 @@ def test_a_mask_names_a_member_of_the_settings(
         ("file search", ("schema",), {"schema": "{}"}, {"schema"}),
         ("function", (), {"schema": "{}"}, {"schema"}),
         ("file search", ("*",), {}, {"name", "type"}),
+        ("file search", (), {"strict": False}, {"strict"}),
+        ("function that is not to be strict", ("type", "schema"), {"type": SEARCH}, {"strict"}),
     ],
 )
 def test_an_update_must_leave_a_tool_that_could_have_been_created(
@@ -260,6 +266,18 @@ def test_an_update_may_make_a_function_of_a_tool_and_back(api: Api) -> None:
     assert (made.type, made.schema, made.WhichOneof("config")) == (FUNCTION, SCHEMA, None)
     back = update(api, tool, "type", "schema", "file_search", type=SEARCH, file_search=STORES)
     assert (back.type, back.schema, back.file_search) == (SEARCH, "", STORES)
+
+
+def test_a_wish_for_strict_may_be_written_and_taken_back(api: Api) -> None:
+    tool = api.tool(**KINDS["function"])
+    assert not tool.HasField("strict")
+    for wish in (True, False):
+        after = update(api, tool, strict=wish)
+        assert (after.HasField("strict"), after.strict) == (True, wish)
+        assert after == get(api, tool)
+        assert list(owner(api, tool).tools) == [after]
+    assert update(api, tool, description="Another.").HasField("strict")
+    assert not update(api, tool, "strict").HasField("strict")
 
 
 def test_every_change_of_a_tool_raises_the_etag_and_the_time_of_its_type(api: Api) -> None:

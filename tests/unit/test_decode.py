@@ -102,8 +102,9 @@ def changes(resource: Message, *paths: str) -> dict[str, Any]:
         (
             TemplateTool(name="n", type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION, schema="{}"),
             ["*"],
-            {"name": "n", "type": "function", "description": "", "schema": "{}", **CONFIGS},
+            {"name": "n", "type": "function", "description": "", "schema": "{}", "strict": None, **CONFIGS},
         ),
+        (TemplateTool(strict=False), [], {"strict": False}),
         # The members of a oneof, and what has no value.
         (TemplateTool(), ["schema", "file_search"], {"schema": None, "file_search": None}),
         (

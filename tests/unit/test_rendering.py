@@ -11,7 +11,8 @@ from service.rendering import Adjustment, days_left, render
 
 
 def tool(type: str, name: str = "a_tool", **fields: Any) -> Any:
-    return SimpleNamespace(**{"name": name, "type": type, "description": "", "schema": None, "config": None} | fields)
+    unset = dict.fromkeys(("schema", "config", "strict"))
+    return SimpleNamespace(**{"name": name, "type": type, "description": "", **unset, **fields})
 
 
 def rendered(**fields: Any) -> tuple[dict[str, Any], list[Adjustment]]:

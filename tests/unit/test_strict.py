@@ -285,7 +285,7 @@ def test_a_tool_may_have_a_wish_of_its_own(wish: bool | None, is_strict: bool) -
 
 def test_a_rendering_says_which_function_is_not_strict_and_why() -> None:
     tools = [
-        SimpleNamespace(name=name, type="function", description="", schema=json.dumps(schema), config=None)
+        SimpleNamespace(name=name, type="function", description="", schema=json.dumps(schema), config=None, strict=None)
         for name, schema in {"f": of(STRING | {"pattern": "a"}), "g": of(STRING | {"format": "uri"})}.items()
     ]
     template: dict[str, Any] = {
