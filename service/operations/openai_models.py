@@ -6,7 +6,6 @@ from typing import NamedTuple, TypeVar
 
 from service import errors
 from service.actor import Actor
-from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
 from service.models.openai_models import OpenAIModel
 from service.models.row import new_id
@@ -110,26 +109,6 @@ def refresh(actor: Actor, available: Sequence[ListedModel]) -> Refreshed:
 def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
     """Return which of the models are in the catalogue."""
     return {model.openai_id for model in OpenAIModel.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
-
-
-@transaction
-def replace(actor: Actor, *, old_openai_id: str, new_openai_id: str) -> int:
-    """Move every template of one model to another, and return how many."""
-    rights.administer(actor)
-    old, new = hold(old_openai_id), hold(new_openai_id)
-    # In the order of the ids, as everywhere.
-    moved = database.execute_sql(
-        """
-        with locked as (
-            select id from templates where model_id = %s order by id for no key update
-        )
-        update templates t
-        set model_id = %s, version = version + 1, update_time = greatest(clock_timestamp(), update_time)
-        from locked where t.id = locked.id
-        """,
-        [old.id, new.id],
-    )
-    return int(moved.rowcount)
 
 
 @transaction

@@ -64,6 +64,19 @@ def family_of(model: str) -> Family | None:
     return None
 
 
+def misfits(model: str, *, effort: str | None, temperature: float | None, tools: Collection[str]) -> dict[str, str]:
+    """Return why a model does not take what of these settings: by `reasoning_effort`, `temperature` and types of tools.
+
+    The effort is sent beside the tools that are taken, and the temperature beside the effort if that is.
+    """
+    why = {type_: reason for type_ in tools if (reason := why_no_tool(model, type_))}
+    if effort is not None and (reason := why_no_effort(model, effort, set(tools) - why.keys())):
+        why["reasoning_effort"], effort = reason, None
+    if temperature is not None and (reason := why_no_temperature(model, temperature, effort)):
+        why["temperature"] = reason
+    return why
+
+
 def why_no_effort(model: str, effort: str, tools: Collection[str] = ()) -> str | None:
     """Return why a model does not take a reasoning effort beside tools of those types, naming what fits, or None."""
     family = family_of(model)

@@ -63,25 +63,26 @@ def render(
     metadata: Mapping[str, str],
 ) -> Rendered:
     """Return the body, without what the model would refuse, and what that was."""
-    adjustments: list[Adjustment] = []
-    of_tools: list[Adjustment] = []
-    rendered = [(tool.type, text) for tool in tools if (text := _tool(tool, model, of_tools)) is not None]
+    types = {tool.type for tool in tools if _is_complete(tool)}
+    misfits = families.misfits(model, effort=reasoning_effort, temperature=temperature, tools=types)
+    adjustments = [Adjustment(name, misfits[name]) for name in ("reasoning_effort", "temperature") if name in misfits]
     members = {"model": _json(model), "instructions": _json(instructions)}
-    effort = reasoning_effort
-    if effort is not None and (why := families.why_no_effort(model, effort, [type_ for type_, _ in rendered])):
-        adjustments.append(Adjustment("reasoning_effort", why))
-        effort = None
-    if temperature is not None:
-        if why := families.why_no_temperature(model, temperature, effort):
-            adjustments.append(Adjustment("temperature", why))
+    if temperature is not None and "temperature" not in misfits:
+        members["temperature"] = _json(temperature)
+    if reasoning_effort is not None and "reasoning_effort" not in misfits:
+        members["reasoning"] = _object({"effort": _json(reasoning_effort)})
+    rendered = []
+    for tool in tools:
+        if not _is_complete(tool):
+            adjustments.append(Adjustment(f"tools.{tool.name}", "a file search needs vector_store_ids"))
+        elif tool.type in misfits:
+            adjustments.append(Adjustment(f"tools.{tool.name}", misfits[tool.type]))
         else:
-            members["temperature"] = _json(temperature)
-    if effort is not None:
-        members["reasoning"] = _object({"effort": _json(effort)})
+            rendered.append(_tool(tool, model, adjustments))
     if rendered:
-        members["tools"] = f"[{', '.join([text for _, text in rendered])}]"
+        members["tools"] = f"[{', '.join(rendered)}]"
     members["metadata"] = _object({name: _json(value) for name, value in metadata.items()})
-    return Rendered(_object(members), adjustments + of_tools)
+    return Rendered(_object(members), adjustments)
 
 
 def days_left(shutdown_date: date | None, today: date) -> int | None:
@@ -91,11 +92,16 @@ def days_left(shutdown_date: date | None, today: date) -> int | None:
     return days
 
 
-def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str | None:
-    settings = (tool.config or {}).get(tool.type, {})
-    if why := families.why_no_tool(model, tool.type):
-        adjustments.append(Adjustment(f"tools.{tool.name}", why))
-        return None
+def _is_complete(tool: Tool) -> bool:
+    return tool.type != "file_search" or bool(_settings(tool).get("vector_store_ids"))
+
+
+def _settings(tool: Tool) -> dict[str, Any]:
+    config: dict[str, dict[str, Any]] = tool.config or {}
+    return config.get(tool.type, {})
+
+
+def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str:
     match tool.type:
         case "function":
             members = {"type": '"function"', "name": _json(tool.name)}
@@ -109,12 +115,9 @@ def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str | None:
             members["strict"] = _json(is_strict)
             return _object(members)
         case "file_search":
-            if not settings.get("vector_store_ids"):
-                adjustments.append(Adjustment(f"tools.{tool.name}", "a file search needs vector_store_ids"))
-                return None
-            return _json({"type": "file_search", **settings})
+            return _json({"type": "file_search", **_settings(tool)})
         case _:
-            given = {name: value for name, value in settings.items() if value}
+            given = {name: value for name, value in _settings(tool).items() if value}
             return _json({"type": "code_interpreter", "container": {"type": "auto", **given}})
 
 

@@ -16,7 +16,12 @@ from omniflo.templates.v1 import (
     user_pb2,
 )
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyResponse, RevokeApiKeyResponse, RotateApiKeyResponse
-from omniflo.templates.v1.model_service_pb2 import AvailableModel, RefreshModelsResponse, ReplaceModelResponse
+from omniflo.templates.v1.model_service_pb2 import (
+    AvailableModel,
+    RefreshModelsResponse,
+    ReplaceModelResponse,
+    SettingLoss,
+)
 from omniflo.templates.v1.organization_service_pb2 import (
     AcceptInvitationResponse,
     DeclineInvitationResponse,
@@ -44,7 +49,7 @@ from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
 from service.models.users import User
 from service.openai_gateway import ListedModel
-from service.operations import openai_models, rights
+from service.operations import openai_models, replacements, rights
 from service.operations.api_keys import NewKey
 from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
@@ -258,8 +263,14 @@ def refreshed(of: openai_models.Refreshed) -> RefreshModelsResponse:
     return RefreshModelsResponse(changed_models=map(model, of.changed), unlisted_openai_ids=of.unlisted)
 
 
-def replaced(count: int) -> ReplaceModelResponse:
-    return ReplaceModelResponse(template_count=count)
+def replaced(of: replacements.Replacement) -> ReplaceModelResponse:
+    return ReplaceModelResponse(
+        template_count=of.templates,
+        losses=[
+            SettingLoss(field=loss.field, value=loss.value.upper(), reason=loss.reason, template_count=count)
+            for loss, count in of.losses.items()
+        ],
+    )
 
 
 def rendering(of: Rendering) -> RenderTemplateResponse:

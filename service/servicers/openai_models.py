@@ -24,7 +24,7 @@ from omniflo.templates.v1.model_service_pb2 import (
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceServicer
 from service import actor
 from service.openai_gateway import Gateway, ListedModel
-from service.operations import openai_models
+from service.operations import openai_models, replacements
 from service.servicers import decode, encode, pages
 from service.servicers.writes import write, write_after
 
@@ -85,7 +85,7 @@ class ModelServicer(ModelServiceServicer):
 
     def ReplaceModel(self, request: ReplaceModelRequest, context: ServicerContext) -> ReplaceModelResponse:
         replace = partial(
-            openai_models.replace,
+            replacements.preview if request.validate_only else replacements.replace,
             actor.current(),
             old_openai_id=request.old_openai_id,
             new_openai_id=request.new_openai_id,

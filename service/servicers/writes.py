@@ -23,10 +23,11 @@ def write(
 ) -> M:
     """Return the encoded result of the operation, or the response that the request got when it was first sent.
 
-    A response that may be large is not kept: `again` reads what it shows, by the id of the result.
+    A response that may be large is not kept: `again` reads what it shows, by the id of the result. Nothing is kept of
+    a request with `validate_only`, whose operation writes nothing.
     """
     rights.write(actor.current())
-    if not request.request_id:
+    if not request.request_id or getattr(request, "validate_only", False):
         return encode(operation())
     return answer.FromString(idempotency.once(actor.current(), _key(request, encode, again), operation))
 

@@ -16,11 +16,10 @@ from omniflo.templates.v1.model_service_pb2 import (
     ListAvailableModelsRequest,
     ListModelsRequest,
     RefreshModelsRequest,
-    ReplaceModelRequest,
     UpdateModelRequest,
 )
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
-from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
+from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest
 from service.config import Settings
 from service.server import wiring
 from tests.conftest import Api, Database, fails
@@ -176,33 +175,3 @@ def test_lists_find_what_ends_before_a_day(api: Api) -> None:
 def test_no_day_of_the_calendar_is_named(api: Api) -> None:
     request = ListModelsRequest(shutting_down_before=Date(year=2027, month=2, day=30))
     assert list(fails(api.models.ListModels, request).violations) == ["shutting_down_before"]
-
-
-def test_replace_moves_every_template_and_raises_its_version(api: Api) -> None:
-    old, new = api.model().openai_id, api.model().openai_id
-    moved = [api.template(model=old, is_default=number == 0, select=True) for number in range(3)]
-    stays = api.template()
-    request = ReplaceModelRequest(old_openai_id=old, new_openai_id=new, request_id="1")
-    assert api.models.ReplaceModel(request).template_count == 3
-    assert api.models.ReplaceModel(request).template_count == 3
-    for template in moved:
-        now = api.templates.GetTemplate(GetTemplateRequest(id=template.id))
-        assert (now.model, now.is_default) == (new, template.is_default)
-        assert now.etag != template.etag
-        assert now.update_time.ToNanoseconds() > template.update_time.ToNanoseconds()
-    assert api.templates.GetTemplate(GetTemplateRequest(id=stays.id)) == stays
-
-
-@pytest.mark.parametrize("field", ["old_openai_id", "new_openai_id"])
-def test_replace_names_a_model_that_is_not_here(field: str, api: Api) -> None:
-    here = api.model().openai_id
-    request = ReplaceModelRequest(**{"old_openai_id": here, "new_openai_id": here} | {field: "nobody"})
-    failure = fails(api.models.ReplaceModel, request)
-    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
-    assert failure.metadata == {"openai_id": "nobody"}
-
-
-def test_replace_wants_two_models(api: Api) -> None:
-    here = api.model().openai_id
-    failure = fails(api.models.ReplaceModel, ReplaceModelRequest(old_openai_id=here, new_openai_id=here))
-    assert list(failure.violations) == ["new_openai_id"]

@@ -225,6 +225,10 @@ def _platform_wide(request: Any) -> None:
     request.organization_id = ""
 
 
+def _only_validated(request: Any) -> None:
+    request.validate_only = True
+
+
 def _until(year: int) -> Callable[[Any], None]:
     def put(request: Any) -> None:
         request.api_key.expire_time.FromDatetime(datetime(year, 1, 1, tzinfo=UTC))
@@ -237,6 +241,7 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
     "unmade": _unmade,
     "moved": _moved,
     "platform-wide": _platform_wide,
+    "only validated": _only_validated,
     "until 2060": _until(2060),
     "until 2080": _until(2080),
 }

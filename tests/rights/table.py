@@ -84,6 +84,7 @@ ListAvailableModels   -                           -                     +++++++ 
 RefreshModels         -                           -                     !!!!!+! !!+ !!+ !!!
 ReplaceModel          old_openai_id               gpt                   !!!!!+! !!+ !!+ !!!
 ReplaceModel          old_openai_id               missing               !!!!!?! !!? !!? !!!  MODEL_NOT_FOUND
+ReplaceModel          old_openai_id               gpt, only validated   !!!!!+! !!+ !!+ !!!
 ReplaceModel          new_openai_id               gpt-other             !!!!!+! !!+ !!+ !!!
 ReplaceModel          new_openai_id               missing               !!!!!?! !!? !!? !!!  MODEL_NOT_FOUND
 
