@@ -71,6 +71,8 @@ def refused(schema: Any) -> tuple[str, str] | None:
     for keyword in _NEVER_AT_ROOT:
         if keyword in schema:
             return "", f"has {keyword} at its root"
+    if _is_of(schema, "object") and "properties" not in schema:
+        return "", "has no properties at its root"
     nodes = list(_every_node(schema, ""))
     anchors = {anchor for _, node in nodes for anchor in _anchors(node)}
     for path, node in nodes:

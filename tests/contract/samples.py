@@ -155,7 +155,7 @@ def _update_tool(api: Api) -> UpdateTemplateToolRequest:
         id=api.tool(type=FUNCTION, description="Before.", schema=SCHEMA).id,
         name=new("tool"),
         type=FUNCTION,
-        schema='{"type": "object", "title": "After"}',
+        schema='{"type": "object", "properties": {}, "title": "After"}',
         strict=False,
         description="After.",
     )

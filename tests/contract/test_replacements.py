@@ -20,7 +20,7 @@ INTERPRETER = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
 FUNCTION = OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION
 
 STORES = FileSearchConfig(vector_store_ids=["vs_1"])
-OPEN = '{"type": "object"}'
+OPEN = '{"type": "object", "properties": {}}'
 CLOSED = '{"type": "object", "properties": {}, "additionalProperties": false}'
 PATTERN = CLOSED.replace("{}", '{"a": {"type": "string", "pattern": "a"}}, "required": ["a"]')
 

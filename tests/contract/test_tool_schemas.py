@@ -46,20 +46,20 @@ def object_with(**members: Any) -> str:
 
 
 TAKEN = {
-    "no more than the type": '{"type":"object"}',
+    "the least": '{"type":"object","properties":{}}',
     "keys in an order of their own": '{"type": "object", "z": 1, "a": 2, "properties": {"b": {}, "a": {}}}',
     "type last": '{"properties": {}, "type": "object"}',
-    "spaces and line ends": ' \r\n\t{ "type" :\n"object" } \n',
-    "a whole number with a fraction": '{"type": "object", "maxProperties": 1.0}',
-    "a number in another spelling": '{"type": "object", "default": [1.50, 1E2, -0, -0.0, 1e-7]}',
-    "a number beyond floats": '{"type": "object", "maximum": 1e400, "minimum": -1e400}',
-    "a number beyond 64 bits": '{"type": "object", "maximum": 10000000000000000000}',
-    "a number of 5,000 digits": f'{{"type": "object", "maximum": {"9" * 5000}}}',
-    "escapes": r'{"type": "object", "title": "\u00e9 \/ \" \\ \n \ud83d\ude00"}',
-    "an escaped character zero": r'{"type": "object", "title": "a\u0000b"}',
-    "text that is no ASCII": '{"type": "object", "title": "é \N{ROCKET} \u05e9\u05dc\u05d5\u05dd \u2028"}',
+    "spaces and line ends": ' \r\n\t{ "type" :\n"object", "properties":{} } \n',
+    "a whole number with a fraction": '{"type": "object", "properties": {}, "maxProperties": 1.0}',
+    "a number in another spelling": '{"type": "object", "properties": {}, "default": [1.50, 1E2, -0, -0.0, 1e-7]}',
+    "a number beyond floats": '{"type": "object", "properties": {}, "maximum": 1e400, "minimum": -1e400}',
+    "a number beyond 64 bits": '{"type": "object", "properties": {}, "maximum": 10000000000000000000}',
+    "a number of 5,000 digits": f'{{"type": "object", "properties": {{}}, "maximum": {"9" * 5000}}}',
+    "escapes": r'{"type": "object", "properties": {}, "title": "\u00e9 \/ \" \\ \n \ud83d\ude00"}',
+    "an escaped character zero": r'{"type": "object", "properties": {}, "title": "a\u0000b"}',
+    "text that is no ASCII": '{"type": "object", "properties": {}, "title": "é \N{ROCKET} \u05e9\u05dc\u05d5 \u2028"}',
     "an empty key": '{"type": "object", "properties": {"": {}}}',
-    "a member that no draft has": '{"type": "object", "strict": true, "x-more": [1, 2]}',
+    "a member that no draft has": '{"type": "object", "properties": {}, "strict": true, "x-more": [1, 2]}',
     "a pattern that never ends": object_with(properties={"a": {"pattern": CATASTROPHIC, "default": ENDLESS_FOR}}),
     "a pattern of keys that never ends": object_with(
         patternProperties={CATASTROPHIC: {"type": "string"}}, properties={ENDLESS_FOR: {"default": ENDLESS_FOR}}
@@ -68,10 +68,10 @@ TAKEN = {
     "a reference to its root": object_with(properties={"child": {"$ref": "#"}}),
     "an anchor": object_with(properties={"a": {"$anchor": "here"}, "b": {"$ref": "#here"}}),
     "a property that is called $ref": object_with(properties={"$ref": {"type": "string"}}),
-    "an id that nobody fetches": object_with(**{"$id": "http://127.0.0.1:1/schema"}),
+    "an id that nobody fetches": object_with(properties={}, **{"$id": "http://127.0.0.1:1/schema"}),
     "32 levels": nested(32),
     "ten objects in each other": objects(10),
-    "what is there behind two backslashes": r'{"type": "object", "title": "\\ud800"}',
+    "what is there behind two backslashes": r'{"type": "object", "properties": {}, "title": "\\ud800"}',
     **{
         f"the draft {draft}": object_with(**{"$schema": draft, "properties": {"a": {"minLength": 1}}})
         for draft in (
@@ -131,6 +131,8 @@ REFUSED = {
     "a reference to what is not there": object_with(properties={"a": {"$ref": "#/$defs/none"}}),
     "an array without items": object_with(properties={"a": {"type": "array"}}),
     **{f"{keyword} at the root": object_with(**{keyword: [{}]}) for keyword in ("anyOf", "oneOf", "allOf", "enum")},
+    "no more than the type": '{"type": "object"}',
+    "no properties at the root": object_with(additionalProperties={"type": "string"}),
     "not at the root": object_with(**{"not": {}}),
     "half of a pair for a wrong key": r'{"type": "object", "properties": {"\udc00": {"type": "text"}}}',
     "a wrong key of a control character": r'{"type": "object", "properties": {"\u0000": {"type": "text"}}}',
@@ -168,8 +170,8 @@ def test_an_update_refuses_the_same(api: Api, schema: str) -> None:
 
 
 def test_a_schema_in_another_spelling_is_a_change(api: Api) -> None:
-    tool = function(api, '{"type": "object", "maxProperties": 1}')
-    other = '{"maxProperties": 1.0, "type": "object"}'
+    tool = function(api, '{"type": "object", "properties": {}, "maxProperties": 1}')
+    other = '{"maxProperties": 1.0, "type": "object", "properties": {}}'
     request = UpdateTemplateToolRequest(template_tool=TemplateTool(id=tool.id, schema=other))
     after = api.types.UpdateTemplateTool(request)
     assert after.schema == other
@@ -178,7 +180,7 @@ def test_a_schema_in_another_spelling_is_a_change(api: Api) -> None:
 
 @pytest.mark.parametrize("character", [" ", "é", "\N{ROCKET}"])
 def test_a_schema_has_65536_bytes_at_most(api: Api, character: str) -> None:
-    start, end = '{"type": "object", "title": "', '"}'
+    start, end = '{"type": "object", "properties": {}, "title": "', '"}'
     room = 65536 - len(start + end)
     size = len(character.encode())
     full = start + "x" * (room % size) + character * (room // size) + end

@@ -139,7 +139,7 @@ def known(api: Api) -> Known:
                     template_type=type_.name,
                     name=f"tool_{number}",
                     type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION,
-                    schema='{"type": "object"}',
+                    schema='{"type": "object", "properties": {}}',
                 )
             )
         )
@@ -338,10 +338,10 @@ def test_no_moment_and_no_duration_breaks_the_service(api: Api, seconds: int, na
         r'{"type": "object", "\ud800": 1}',
         r'{"type": "object", "properties": {"\udfff": {"type": "string"}}}',
         r'{"type": "object", "properties": {"\ud800": {"type": 5}}}',
-        '{"type": "object", "maximum": 1e999, "minimum": -' + "9" * 5000 + "}",
+        '{"type": "object", "properties": {}, "maximum": 1e999, "minimum": -' + "9" * 5000 + "}",
         '{"a":' * 10_000,
         "[" * 60_000,
-        '{"type": "object", "pattern": "((((", "$id": "\x7f"}',
+        '{"type": "object", "properties": {}, "pattern": "((((", "$id": "\x7f"}',
     ],
     ids=itertools.count(),
 )

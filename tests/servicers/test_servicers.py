@@ -176,10 +176,10 @@ def test_template_types_and_their_tools(call: Call) -> None:
         template_type="data-export",
         name="write",
         type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION,
-        schema='{"type":  "object"}',
+        schema='{"type":  "object", "properties": {}}',
     )
     tool = call(CreateTemplateToolRequest(template_tool=body))
-    assert tool.schema == '{"type":  "object"}'
+    assert tool.schema == '{"type":  "object", "properties": {}}'
     found = call(GetTemplateTypeRequest(name="data-export"))
     assert list(found.tools) == [tool]
     assert found.etag != created.etag

@@ -13,7 +13,7 @@ def nested(levels: int) -> dict[str, Any]:
     default: list[Any] = []
     for _ in range(levels - 2):
         default = [default]
-    return {"type": "object", "default": default}
+    return {"type": "object", "properties": {}, "default": default}
 
 
 def objects(count: int) -> dict[str, Any]:
@@ -25,26 +25,26 @@ def objects(count: int) -> dict[str, Any]:
 
 
 ACCEPTED: dict[str, Any] = {
-    "the least": {"type": "object"},
+    "the least": {"type": "object", "properties": {}},
     "properties": {"type": "object", "properties": {"a": {"type": ["string", "null"]}}, "required": ["a"]},
     "a reference to itself": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {}}},
     "a property called $ref": {"type": "object", "properties": {"$ref": {"type": "string"}}},
-    "a keyword that nobody knows": {"type": "object", "x-order": 3},
+    "a keyword that nobody knows": {"type": "object", "properties": {}, "x-order": 3},
     "draft 4": {
         "$schema": "http://json-schema.org/draft-04/schema#",
         "type": "object",
         "properties": {"a": {"maximum": 3, "exclusiveMaximum": True}},
     },
-    "draft 6": {"$schema": "http://json-schema.org/draft-06/schema#", "type": "object"},
-    "draft 7": {"$schema": "http://json-schema.org/draft-07/schema", "type": "object"},
-    "draft 2019-09": {"$schema": "https://json-schema.org/draft/2019-09/schema", "type": "object"},
-    "draft 2020-12": {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
+    "draft 6": {"$schema": "http://json-schema.org/draft-06/schema#", "type": "object", "properties": {}},
+    "draft 7": {"$schema": "http://json-schema.org/draft-07/schema", "type": "object", "properties": {}},
+    "draft 2019-09": {"$schema": "https://json-schema.org/draft/2019-09/schema", "type": "object", "properties": {}},
+    "draft 2020-12": {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}},
     "as deep as may be": nested(MAX_LEVELS),
     "ten objects in each other": objects(10),
-    "a whole surrogate pair": r'{"type": "object", "title": "\ud83d\ude00"}',
+    "a whole surrogate pair": r'{"type": "object", "properties": {}, "title": "\ud83d\ude00"}',
     "a pattern that takes for ever": {"type": "object", "properties": {"a": {"pattern": "^(a+)+$"}}},
-    "space around": ' \n{"type": "object"}\t',
-    "a number that no float holds": '{"type": "object", "maxProperties": 1e999, "x": 123456789012345678901234567890}',
+    "space around": ' \n{"type": "object", "properties": {}}\t',
+    "too large numbers": '{"type":"object","properties":{},"maxProperties":1e999,"x":123456789012345678901234567890}',
 }
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -83,15 +83,21 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "must be valid against its meta-schema, which /properties/a/type is not",
     ),
     "a negative length": ({"type": "object", "properties": {"a": {"minLength": -1}}}, "/properties/a/minLength is not"),
-    "a reference that is no text": ({"type": "object", "$ref": 3}, "/$ref is not"),
+    "a reference that is no text": ({"type": "object", "properties": {}, "$ref": 3}, "/$ref is not"),
     "an array without items": (
         {"type": "object", "properties": {"a": {"type": "array"}}},
         "must be a schema that OpenAI takes: /properties/a is an array without items",
     ),
+    "no properties": ({"type": "object"}, "OpenAI takes: / has no properties at its root"),
     "anyOf at the root": ({"type": "object", "anyOf": [{}]}, "OpenAI takes: / has anyOf at its root"),
     "half of a surrogate pair": (r'{"type": "object", "title": "\ud800"}', "/title has half of a surrogate pair"),
     "a keyword of another draft": (
-        {"$schema": "http://json-schema.org/draft-04/schema", "type": "object", "exclusiveMaximum": 3},
+        {
+            "$schema": "http://json-schema.org/draft-04/schema",
+            "type": "object",
+            "properties": {},
+            "exclusiveMaximum": 3,
+        },
         "must be valid against its meta-schema",
     ),
 }

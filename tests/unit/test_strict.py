@@ -93,7 +93,10 @@ NOT_STRICT: dict[str, tuple[Any, str]] = {
     "other properties": (of(STRING, additionalProperties=True), "/ must have additionalProperties false"),
     "other properties by a schema": (of(STRING, additionalProperties={}), "additionalProperties"),
     "nothing said of others": ({"type": "object", "properties": {}}, "additionalProperties"),
-    "no properties at all": ({"type": "object", "additionalProperties": False}, "/ must have properties"),
+    "an object without properties": (
+        of({"type": "object", "additionalProperties": False}),
+        "/properties/a must have properties",
+    ),
     "an open object further in": (of({"type": "object"}), "/properties/a"),
     "$schema further in": (of(STRING | {"$schema": DRAFT_7}), "/properties/a has $schema"),
     "a format that OpenAI does not know": (of(STRING | {"format": "uri"}), "/properties/a has format uri"),
@@ -176,6 +179,8 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         for keyword in ("anyOf", "oneOf", "allOf", "enum", "const")
     },
     "not at the root": (of(STRING, **{"not": {}}), "", "has not at its root"),
+    "no more than the type": ({"type": "object"}, "", "has no properties at its root"),
+    "other properties alone": ({"type": "object", "additionalProperties": STRING}, "", "has no properties at its root"),
     "a $ref to nothing": (of({"$ref": "#/$defs/b"}), "/properties/a", "refers to #/$defs/b, which is not there"),
     "a $ref to nothing in what is there": (of({"$ref": "#/properties/a/items"}), "/properties/a", "is not there"),
     "a $ref behind the end of a list": (
@@ -191,6 +196,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
 }
 
 TAKEN: dict[str, Any] = {
+    "an object of anything further in": of({"type": "object"}),
     "items of any kind": of({"type": "array", "items": {}}),
     "prefixItems": of({"type": "array", "prefixItems": [STRING]}),
     "anyOf further in": of({"anyOf": [STRING], "oneOf": [STRING], "allOf": [STRING], "not": {}}),
