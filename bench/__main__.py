@@ -1,4 +1,4 @@
-"""The command line: compare, growth."""
+"""The command line: compare, growth, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, growth, report
+from bench import compare, growth, report, tools
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -21,12 +21,15 @@ def main() -> int:
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     # A smoke run leaves the results of a real one alone.
-    folder = RESULTS / "quick" if options.quick else RESULTS
+    folder = RESULTS / "quick" if getattr(options, "quick", False) else RESULTS
     try:
-        if options.command == "compare":
-            files = report.write(compare.run(_options(options)), folder)
-        else:
-            files = growth.write(growth.run(_growth_options(options)), folder)
+        match options.command:
+            case "compare":
+                files = report.write(compare.run(_options(options)), folder)
+            case "growth":
+                files = growth.write(growth.run(_growth_options(options)), folder)
+            case _:
+                files = tools.write(tools.run(), folder)
     except (ProgramError, LoadError, EmbeddedError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--users", type=_within(1_000, 1_000_000), help="100000 by default")
     command.add_argument("--calls", type=_within(10, 10_000), help="of each kind, 300 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 1000 and 10000 templates, no conclusions")
+    commands.add_parser("tools", help="with the tools of public MCP servers")
     return parser
 
 

@@ -1,11 +1,15 @@
 """What the benchmark makes of its measurements, and what it reads of the machine."""
 
+import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from bench import figures, machine
+from bench import figures, machine, tools
 from bench.figures import Bound, Measure, Series, Shape, Spread, Verdict
+from bench.programs import ProgramError
 from bench.targets import BOUNDS, targets
 
 SHAPE = Shape(8, 1)
@@ -128,3 +132,60 @@ def test_the_processor_time_and_the_memory_of_a_process_are_read() -> None:
     assert machine.processor_seconds(os.getpid()) > 0
     [this, *_] = machine.memory(os.getpid())
     assert this.rss_mb >= this.pss_mb > 1
+
+
+SCHEMAS = ['{"z":1.0,  "a":{}}', r'{"properties":{"inputSchema":{"title":"\u00e9 \"inputSchema\": {}"}}}', "true"]
+SPEAKS = """#!{python}
+import json, sys
+schemas = json.loads({schemas!r})
+for line in sys.stdin:
+    request = json.loads(line)
+    if "id" not in request:
+        continue
+    print(json.dumps({{"jsonrpc": "2.0", "method": "notifications/message"}}))
+    at = int(request["params"].get("cursor", 0))
+    result = '{{"tools": [{{"name": "t%d", "inputSchema": %s}}]' % (at, schemas[at])
+    result += ', "nextCursor": "%d"}}' % (at + 1) if at + 1 < len(schemas) else "}}"
+    print('{{"jsonrpc": "2.0", "id": %d, "result": %s}}' % (request["id"], result), flush=True)
+"""
+"""An MCP server with a page for each tool."""
+
+
+def server(folder: Path, text: str) -> tools.Server:
+    program = folder / "node_modules" / ".bin" / "server"
+    program.parent.mkdir(parents=True)
+    program.write_text(text)
+    program.chmod(0o755)
+    return tools.Server("a", "a-server@1.0.0", "server")
+
+
+def test_schemas_are_found_with_their_bytes() -> None:
+    line = ", ".join(f'{{"description": "\\"inputSchema\\": 1", "inputSchema": {schema}}}' for schema in SCHEMAS)
+    assert tools.schemas_in(f"[{line}]\n") == SCHEMAS
+    assert tools.schemas_in("[]") == []
+
+
+def test_a_server_is_asked_for_every_page_of_its_tools(tmp_path: Path) -> None:
+    of = server(tmp_path, SPEAKS.format(python=sys.executable, schemas=json.dumps(SCHEMAS)))
+    assert tools.tools_of(of, tmp_path) == [
+        tools.Listed(f"t{number}", "", schema) for number, schema in enumerate(SCHEMAS)
+    ]
+
+
+@pytest.mark.parametrize("text", ["exit 1", "echo no JSON", """echo '{"id": 1, "error": {}}'"""])
+def test_a_server_that_lists_nothing_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ProgramError, match=r"a-server@1\.0\.0 did not list its tools"):
+        tools.tools_of(server(tmp_path, f"#!/bin/sh\nread request; {text}\n"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("/ must require a_name", "has an optional property"),
+        ("/properties/a must have additionalProperties false", "must have additionalProperties false"),
+        ("/properties/a has oneOf, which strict mode does not take there", "has oneOf"),
+        ("/ is no object", "is no object"),
+    ],
+)
+def test_reasons_are_counted_by_what_they_are_about(reason: str, kind: str) -> None:
+    assert tools.kind_of(reason) == kind
