@@ -101,9 +101,10 @@ def test_no_caller_writes_a_line_of_the_log(running: Running) -> None:
                 api.users.ProvisionUser(request)
         fails(api.users.GetUser, GetUserRequest(id=FORGED))
         eventually(lambda: len(running.log.read_bytes().splitlines()) >= lines + 3, within=5)
-        time.sleep(0.2)
+        time.sleep(0.5)
         text = running.log.read_bytes()
-    added = text.splitlines()[lines:]
+    # Health may have found the database meanwhile.
+    added = [line for line in text.splitlines()[lines:] if b"is_reachable" not in line]
     assert len(added) == 3
     assert not [line for line in added if b"\x1b[2J" in line or b"\x1b[31mred" in line or b"forged caller" in line[:40]]
     # Terminals take these for a new line, or for the begin of a command, too.
