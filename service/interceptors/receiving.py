@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -17,6 +19,7 @@ from service import actor, errors
 from service.interceptors import logging
 from service.interceptors.errors import malformed
 from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, taking_a_stream
+from service.interceptors.outbox import Outbox
 
 CHECK_SECONDS = 0.25
 SMALL_BYTES = 4 * 1024
@@ -71,16 +74,20 @@ class _Wait:
 class Receiving(Interceptor):
     """Bounds how long calls wait for their messages and for their readers, how many wait, and how much they hold."""
 
-    def __init__(self, limits: Mapping[str, int], *, seconds: float, most: int) -> None:
+    def __init__(self, limits: Mapping[str, int], *, seconds: float, most: int, senders: Executor) -> None:
         self._limits = limits
         """The most bytes of a request, by method."""
         self._seconds = seconds
         self._most = most
-        """How many calls may wait for a message at once."""
+        """How many calls may wait for a message at once, and how many callback streams for their readers."""
         self._waiting: dict[Context, _Wait] = {}
         """The calls that wait for a message, the oldest first."""
         self._unread: dict[Context, _Wait] = {}
         """The calls with a response that is not sent yet, likewise."""
+        self._sending: dict[Context, _Wait] = {}
+        """The callback streams with a message that is being sent, likewise."""
+        self._senders = senders
+        """Sends the messages of callback streams. It ends with this, and has a thread more than `most`."""
         self._taken, self._sent = _Held(), _Held()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiving", daemon=True)
@@ -90,6 +97,7 @@ class Receiving(Interceptor):
 
     def stop(self) -> None:
         self._stopped.set()
+        self._senders.shutdown()
 
     def wraps(self, method: str) -> bool:
         return method in self._limits
@@ -118,7 +126,12 @@ class Receiving(Interceptor):
                     self._unread.pop(context, None)
 
         def callback(requests: Iterator[bytes], context: Context, send_response_callback: Send) -> None:
-            behaviour(take(requests, context, limit), context, send_response_callback)
+            def drop() -> None:
+                context.cancel()
+
+            outbox = Outbox(self._senders, send_response_callback, lambda: self._holding(context), drop)
+            context.add_callback(outbox.close)
+            behaviour(take(requests, context, limit), context, outbox.put)
 
         taken = callback if is_callback(handler) else stream if handler.response_streaming else answer
         return taking_a_stream(handler, taken)
@@ -160,6 +173,17 @@ class Receiving(Interceptor):
         finally:
             self._waiting.pop(context, None)
 
+    @contextmanager
+    def _holding(self, context: Context) -> Iterator[None]:
+        """Bound for how long a stream's message may wait for its reader, and how many do."""
+        self._sending[context] = _Wait(context)
+        if len(self._sending) > self._most:
+            self._make_room(self._sending, Counter(wait.who for wait in list(self._sending.values())))
+        try:
+            yield
+        finally:
+            self._sending.pop(context, None)
+
     def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
         """End the oldest of these calls of the caller that weighs most."""
         # There is none when their calls have just ended.
@@ -176,7 +200,7 @@ class Receiving(Interceptor):
     def _run(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):
             since = time.monotonic() - self._seconds
-            for calls in (self._waiting, self._unread):
+            for calls in (self._waiting, self._unread, self._sending):
                 for context, wait in list(calls.items()):
                     if wait.began > since:
                         break

@@ -218,7 +218,8 @@ def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS,
 def _receiving(services: Iterable[str], settings: Settings, most: int) -> Receiving:
     pool = descriptor_pool.Default()
     found = [pool.FindServiceByName(name) for name in services]
-    return Receiving(limits.of_services(found), seconds=settings.receive_seconds, most=most)
+    senders = Pool(1, most + 1, "send")
+    return Receiving(limits.of_services(found), seconds=settings.receive_seconds, most=most, senders=senders)
 
 
 def _identities(settings: Settings, fetched: Keys | None, trust_seconds: float) -> Identities:

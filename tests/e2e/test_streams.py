@@ -21,6 +21,7 @@ from service.interceptors.logging import Logging
 from service.interceptors.messages import Messages
 from service.interceptors.receiving import Receiving
 from service.interceptors.streams import CHECK_SECONDS, Streams
+from service.server.pool import Pool
 from tests.conftest import Failure
 from tests.e2e.serving import eventually
 
@@ -73,7 +74,9 @@ class Running:
     def __init__(self, seconds: float, receive_seconds: float, identities: Identities | None) -> None:
         self.servicer, self.streams, self._log = Servicer(), Streams(seconds), Kept()
         paths = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
-        self.receiving = Receiving(dict.fromkeys(paths, 1000), seconds=receive_seconds, most=8)
+        self.receiving = Receiving(
+            dict.fromkeys(paths, 1000), seconds=receive_seconds, most=8, senders=Pool(1, 9, "send")
+        )
         self.server = grpc.server(
             ThreadPoolExecutor(1),
             interceptors=[

@@ -1,0 +1,51 @@
+"""Health is open to strangers, who read nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.e2e.serving import Service, eventually, serving
+from tests.hostile.raw import connections
+
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+@pytest.fixture
+def service(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Service]:
+    with serving(new_database(), tmp_path / "log", receive_seconds=2) as service:
+        yield service
+
+
+@pytest.fixture
+def health(service: Service) -> Iterator[HealthStub]:
+    """Health, once it says SERVING."""
+    with grpc.insecure_channel(service.address) as channel:
+        health = HealthStub(channel)
+        request = HealthCheckRequest()
+        eventually(lambda: health.Check(request, timeout=5).status == HealthCheckResponse.SERVING, within=10)
+        yield health
+
+
+@pytest.mark.parametrize("watches", [1, 50])
+def test_watchers_that_do_not_read_hold_up_nobody(service: Service, health: HealthStub, watches: int) -> None:
+    with connections(service.address, 4, window=0) as strangers:
+        for stranger in strangers:
+            for _ in range(watches):
+                stranger.send(stranger.open(WATCH), b"")
+        for _ in range(20):
+            assert health.Check(HealthCheckRequest(), timeout=5).status == HealthCheckResponse.SERVING
+        watch = health.Watch(HealthCheckRequest(), timeout=5)
+        assert next(watch).status == HealthCheckResponse.SERVING
+        watch.cancel()
+
+
+def test_a_watcher_that_does_not_read_is_ended(service: Service, health: HealthStub) -> None:
+    del health
+    with connections(service.address, 1, window=0) as (stranger,):
+        stream = stranger.open(WATCH)
+        stranger.send(stream, b"")
+        assert stranger.wait_until_ended(stream, 10)
