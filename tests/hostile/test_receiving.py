@@ -304,32 +304,3 @@ def p99_beside(world: World, attack: AbstractContextManager[None]) -> float:
     with others(world) as noticed, attack:
         time.sleep(5)
     return noticed.p99()
-
-
-def test_a_call_without_a_message_is_ended_and_logged(world: World) -> None:
-    since = world.service.position()
-    raw = Raw(world.address)
-    stream = raw.open(GET, world.auth(world.reader))
-    start = time.monotonic()
-    assert raw.wait_until_ended(stream, RECEIVE_SECONDS + 3)
-    assert time.monotonic() - start > RECEIVE_SECONDS - 0.5
-    raw.close()
-    (line,) = eventually(lambda: world.service.calls(since), within=5)
-    assert (line["code"], line["reason"]) == ("CANCELLED", "MESSAGE_LATE")
-
-
-def test_a_stranger_is_rejected_before_the_message_is_asked_for(world: World) -> None:
-    raw = Raw(world.address)
-    stream = raw.open(UPDATE)
-    assert raw.wait_until_ended(stream, RECEIVE_SECONDS / 2)
-    raw.close()
-
-
-def test_a_request_that_is_too_large_for_its_method_is_an_error_with_the_limit(world: World) -> None:
-    with grpc.insecure_channel(world.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        TemplateServiceStub(channel).GetTemplate(
-            GetTemplateRequest(id="x" * 100_000), metadata=(world.auth(world.reader),)
-        )
-    failure = Failure(caught.value)
-    assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
-    assert 10_000 < int(failure.metadata["limit"]) < 100_000

@@ -10,10 +10,12 @@ import grpc
 import pytest
 
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service.database.slots import Slots
 from service.errors import InvalidArgument
 from service.interceptors.interceptor import OPEN_SERVICES, Interceptor, is_stream, taking_a_stream
 from service.interceptors.messages import Messages
 from service.interceptors.streams import Streams
+from service.interceptors.working import Working
 
 
 class Recorder(Interceptor):
@@ -208,3 +210,43 @@ def test_bytes_that_are_no_message_are_an_error_of_the_caller() -> None:
     with pytest.raises(InvalidArgument) as caught:
         read(b"\xff", CONTEXT)
     assert caught.value.reason == "REQUEST_MALFORMED"
+
+
+@pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
+def test_a_stream_has_a_connection_only_while_it_makes_a_message(kind: str) -> None:
+    make, behaviour, request, expected = KINDS[kind]
+    handler = intercepted(Working(), make(behaviour))
+    slots = Slots(1)
+
+    def free() -> bool:
+        return not slots._free.empty()
+
+    def run() -> list[tuple[Any, bool]]:
+        slots.assign()
+        given = iter(request) if handler.request_streaming else request
+        seen = [(message, free()) for message in getattr(handler, kind)(given, CONTEXT)]
+        return [*seen, (None, free())]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result(5) == [*((message, True) for message in expected), (None, True)]
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_a_method_has_a_connection_while_it_works(kind: str) -> None:
+    slots, make = Slots(1), KINDS[kind][0]
+
+    def unary(request: Any, context: Any) -> Any:
+        del request, context
+        return slots._free.empty()
+
+    def stream(request: Any, context: Any) -> Iterator[Any]:
+        yield unary(request, context)
+
+    handler = intercepted(Working(), make(unary if kind == "unary_unary" else stream))
+
+    def run() -> list[Any]:
+        slots.assign()
+        return call(handler, kind, "a")
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result(5) == [True]
