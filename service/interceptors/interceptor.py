@@ -7,7 +7,13 @@ from typing import Any
 
 import grpc
 
-OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+OPEN_SERVICES = frozenset(
+    {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+)
 """grpcio's own services, which are open to everybody and not wrapped. Every other method is."""
 
 Send = Callable[[Any], None]

@@ -9,7 +9,6 @@ import structlog
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from omniflo.templates.v1 import (
     api_key_service_pb2,
@@ -49,7 +48,7 @@ from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations import quotas
-from service.server import tls
+from service.server import reflection, tls
 from service.server.health import Health, Probe
 from service.server.listening import Listening
 from service.server.parts import Parts
@@ -146,10 +145,8 @@ class Server:
         self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=APART_THREADS)
         if settings.serves_reflection:
             # A stream of it holds its thread for as long as it is open.
-            names = [*SERVICES, SERVICE_NAME, reflection.SERVICE_NAME]
-            reflected = reflection.ReflectionServicer(names)
-            register = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-            self._main.add_apart(register, reflected, threads=APART_THREADS)
+            reflected = reflection.servicer([*SERVICES, SERVICE_NAME])
+            self._main.add_apart(reflection.register, reflected, threads=APART_THREADS)
         # For probes that cannot do TLS, with a thread that the main server's probes cannot take.
         self._plain = Listening(
             [ThreadPoolExecutor(APART_THREADS, "probes")], interceptors=[Errors(), plain_receiving, Messages()]

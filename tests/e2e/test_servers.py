@@ -44,7 +44,7 @@ class Running:
             held.wait(60)
 
         call = ServerReflectionStub(self.main).ServerReflectionInfo(requests(), timeout=SECONDS)
-        assert len(next(call).list_services_response.service) == len(wiring.SERVICES) + 2
+        assert len(next(call).list_services_response.service) == len(wiring.SERVICES) + 3
         return call
 
     def end(self) -> None:
