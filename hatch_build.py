@@ -31,7 +31,7 @@ def compile_protos(root: Path = ROOT) -> None:
         made = Path(folder) / "new"
         made.mkdir()
         _protoc(*includes, f"--python_out={made}", f"--mypy_out=quiet:{made}", *map(str, [*ours, validate]))
-        _protoc(*includes, f"--grpc_python_out={made}", f"--mypy_grpc_out=quiet,only_sync:{made}", *map(str, services))
+        _protoc(*includes, f"--grpc_python_out={made}", f"--mypy_grpc_out=quiet:{made}", *map(str, services))
         for package in {path.parent for path in made.rglob("*.py")}:
             (package / "py.typed").touch()
         if gen.exists():
