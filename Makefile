@@ -101,7 +101,7 @@ endif
 		$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/installed: .venv/locked hatch_build.py $(PROTOS)
+.venv/installed: .venv/locked hatch_build.py docs/service_config.json $(PROTOS)
 	@$(BIN)/python hatch_build.py
 	@touch $@
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent
 def compile_protos(root: Path = ROOT) -> None:
     """Write the modules of protos/ and of buf/validate, with their type stubs, anew into gen/.
 
-    When that fails, gen/ stays as it was.
+    Beside the modules is the service config, so that callers who have installed the wheel have it. When something
+    fails, gen/ stays as it was.
     """
     ours = sorted((root / "protos").rglob("*.proto"))
     services = [path for path in ours if path.name.endswith("_service.proto")]
@@ -32,6 +33,7 @@ def compile_protos(root: Path = ROOT) -> None:
         made.mkdir()
         _protoc(*includes, f"--python_out={made}", f"--mypy_out=quiet:{made}", *map(str, [*ours, validate]))
         _protoc(*includes, f"--grpc_python_out={made}", f"--mypy_grpc_out=quiet:{made}", *map(str, services))
+        shutil.copy(root / "docs" / "service_config.json", made / "omniflo" / "templates" / "v1")
         for package in {path.parent for path in made.rglob("*.py")}:
             (package / "py.typed").touch()
         if gen.exists():

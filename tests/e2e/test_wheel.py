@@ -16,7 +16,10 @@ from tests.conftest import ROOT
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving_by
 
-SOURCES = ("hatch_build.py", "pyproject.toml", "LICENSE", "README.md", "migrations", "protos", "service", "third_party")
+SOURCES = (
+    *("hatch_build.py", "pyproject.toml", "LICENSE", "README.md"),
+    *("docs", "migrations", "protos", "service", "third_party"),
+)
 UV = Path(sys.executable).parent / "uv"
 
 
@@ -66,6 +69,12 @@ def test_the_wheel_has_only_its_own_packages(wheel: Path, tmp_path: Path) -> Non
     assert packages == {"buf", "omniflo", "service"}
     names = {path.name for path in (ROOT / "migrations").iterdir()}
     assert {path.name for path in (tmp_path / "service" / "migrations").iterdir()} == names
+
+
+def test_the_wheel_has_the_service_config_for_its_callers(python: Path, tmp_path: Path) -> None:
+    file = "files('omniflo.templates.v1').joinpath('service_config.json')"
+    read = f"from importlib.resources import files; print({file}.read_text(), end='')"
+    assert run(python, "-c", read, cwd=tmp_path) == (ROOT / "docs" / "service_config.json").read_text()
 
 
 def test_the_wheel_alone_migrates_seeds_and_serves(

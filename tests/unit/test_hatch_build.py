@@ -12,9 +12,9 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the protos in a folder with a space in its path."""
+    """A copy of what is compiled in a folder with a space in its path."""
     root = tmp_path / "a folder"
-    for name in ("protos", "third_party"):
+    for name in ("docs", "protos", "third_party"):
         copytree(ROOT / name, root / name)
     return root
 
@@ -26,7 +26,7 @@ def test_all_protos_are_compiled_with_their_types(root: Path) -> None:
         proto = path.relative_to(root / "protos").with_suffix("")
         kinds = ("pb2", "pb2_grpc") if proto.name.endswith("_service") else ("pb2",)
         expected |= {f"{proto.as_posix()}_{kind}.{suffix}" for kind in kinds for suffix in ("py", "pyi")}
-        expected.add((proto.parent / "py.typed").as_posix())
+        expected |= {(proto.parent / name).as_posix() for name in ("py.typed", "service_config.json")}
     assert len(expected) > 20
     made = (path for path in (root / "gen").rglob("*") if path.is_file())
     assert {path.relative_to(root / "gen").as_posix() for path in made} == expected
@@ -50,7 +50,7 @@ def test_a_proto_that_does_not_compile_is_an_error_and_leaves_what_was_there(
         hatch_build.compile_protos(root)
     assert "broken.proto" in capfd.readouterr().err
     assert [path.name for path in (root / "gen").iterdir()] == ["old_pb2.py"]
-    assert {path.name for path in root.iterdir()} == {"gen", "protos", "third_party"}
+    assert {path.name for path in root.iterdir()} == {"docs", "gen", "protos", "third_party"}
 
 
 def test_the_plugins_may_be_on_the_path_alone(
