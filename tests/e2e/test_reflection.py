@@ -11,12 +11,14 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
+from tests.conftest import ROOT
 from tests.e2e.serving import serving
 
 SECONDS = 30.0
 PACKAGE = "omniflo.templates.v1"
 FOLDER = "omniflo/templates/v1"
 GRPCURL = shutil.which("grpcurl")
+needs_grpcurl = pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 
 both_versions = pytest.mark.parametrize("version", ["v1", "v1alpha"])
 
@@ -112,8 +114,18 @@ def test_buf_lists_methods(address: str, version: str) -> None:
     assert f"{PACKAGE}.TemplateService/RenderTemplate" in listed
 
 
-@pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
+@needs_grpcurl
 def test_grpcurl_describes_all_services_and_a_method(address: str) -> None:
     assert f"{PACKAGE}.TemplateService is a service" in run(GRPCURL, "-plaintext", address, "describe")
     method = f"{PACKAGE}.TemplateService.RenderTemplate"
     assert f"{method} is a method" in run(GRPCURL, "-plaintext", address, "describe", method)
+
+
+@needs_grpcurl
+def test_grpcurl_reads_the_details_of_errors_from_third_party(address: str) -> None:
+    includes = ("-import-path", ROOT / "protos", "-import-path", ROOT / "third_party")
+    sources = ("-proto", f"{FOLDER}/user_service.proto", "-proto", "google/rpc/error_details.proto")
+    command = [GRPCURL, "-plaintext", *includes, *sources, address, f"{PACKAGE}.UserService/GetUser"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert '"reason": "FIELD_INVALID"' in done.stderr
+    assert '"field": "key"' in done.stderr

@@ -1,10 +1,13 @@
 """The compilation of the protos, as wheels and editable installs do it."""
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 from shutil import copytree
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_tools import protoc
 
 import hatch_build
 from tests.conftest import ROOT
@@ -65,3 +68,11 @@ def test_the_plugins_may_be_on_the_path_alone(
     hatch_build.compile_protos(root)
     # Where other tests of this process have servers, gRPC says which forks it does not handle.
     assert [line for line in capfd.readouterr().err.splitlines() if "fork_posix" not in line] == []
+
+
+def test_third_party_has_the_details_of_errors_and_all_that_they_import(tmp_path: Path) -> None:
+    includes = [f"-I{ROOT / 'third_party'}", f"-I{files('grpc_tools') / '_proto'}"]
+    out = tmp_path / "descriptors"
+    assert protoc.main(["protoc", *includes, f"--descriptor_set_out={out}", "google/rpc/error_details.proto"]) == 0
+    (file,) = FileDescriptorSet.FromString(out.read_bytes()).file
+    assert {"BadRequest", "ErrorInfo", "RetryInfo"} <= {message.name for message in file.message_type}
