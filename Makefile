@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes test-postgresql soak check proto migrate fmt bench bench-growth bench-tools lock release clean
+.PHONY: help run test test-modes test-postgresql clients soak check proto migrate fmt bench bench-growth bench-tools lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ soak: .venv/dev ## look for what goes wrong rarely, for long: the tests that tes
 
 test-postgresql: .venv/dev ## the migrations, the contract and the rights on another PostgreSQL, whose programs are in POSTGRESQL=/usr/lib/postgresql/15/bin
 	TEST_POSTGRESQL=$(POSTGRESQL) $(BIN)/python -m pytest -q -p tests.other_postgresql tests/migrations tests/contract tests/rights $(ARGS)
+
+clients: .venv/installed ## build and run the callers in examples/, in each language whose tools are installed
+	$(BIN)/python examples/run.py
 
 check: .venv/dev ## format, lint, types, imports, and breaking changes against the last release
 	$(BIN)/ruff format --check
@@ -77,6 +80,7 @@ release: check ## make the contract the one that later changes are compared with
 
 clean: ## remove everything that was built or installed; the data in .data stays
 	rm -rf .venv gen dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(foreach made,.venv stubs node_modules dist target,examples/*/$(made))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Everything below installs itself: what running needs, with this project, whose protos are compiled; and for development

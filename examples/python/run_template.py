@@ -2,13 +2,15 @@
 
     python run_template.py USER_ID TEMPLATE_TYPE 'What the document says'
 
-Needs the stubs of omniflo.templates.v1, grpcio, grpcio-status and openai. The registry is at OMNIFLO_ADDRESS
-(127.0.0.1:50051 unless set); OPENAI_API_KEY and OPENAI_BASE_URL are the SDK's own.
+Needs the wheel of the registry, and openai. The registry is at TEMPLATES_ADDRESS (127.0.0.1:50051 unless set).
+TEMPLATES_KEY is an API key, with which an empty USER_ID means the owner of the key. OPENAI_API_KEY and OPENAI_BASE_URL
+are the SDK's own.
 """
 
 import json
 import os
 import sys
+from importlib.resources import files
 
 import grpc
 import openai
@@ -19,22 +21,31 @@ from omniflo.templates.v1.template_service_pb2 import RenderTemplateRequest, Ren
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 
 
-def render(user_id: str, template_type: str) -> RenderTemplateResponse:
+def open_channel() -> grpc.Channel:
+    """Open a channel that retries what may be retried. A program keeps it for all of its calls."""
+    service_config = files("omniflo.templates.v1").joinpath("service_config.json").read_text()
+    address = os.environ.get("TEMPLATES_ADDRESS", "127.0.0.1:50051")
+    return grpc.insecure_channel(address, [("grpc.service_config", service_config)])
+
+
+def render(templates: TemplateServiceStub, user_id: str, template_type: str) -> RenderTemplateResponse:
     """Ask what to send, or say why there is nothing."""
-    key = ResolutionKey(user_id=user_id, template_type=template_type)
-    with grpc.insecure_channel(os.environ.get("OMNIFLO_ADDRESS", "127.0.0.1:50051")) as channel:
-        try:
-            return TemplateServiceStub(channel).RenderTemplate(RenderTemplateRequest(resolve=key), timeout=5)
-        except grpc.RpcError as error:
-            # Nothing, when it is not the registry that answered.
-            info = error_details_pb2.ErrorInfo()
-            status = rpc_status.from_call(error)
-            reasons = [info.reason for detail in status.details if detail.Unpack(info)] if status else []
-            sys.exit(f"{error.code().name} {' '.join(reasons)}: {error.details()}")
+    key = os.environ.get("TEMPLATES_KEY")
+    metadata = (("authorization", f"Bearer {key}"),) if key else ()
+    request = RenderTemplateRequest(resolve=ResolutionKey(user_id=user_id, template_type=template_type))
+    try:
+        return templates.RenderTemplate(request, timeout=5, metadata=metadata)
+    except grpc.RpcError as error:
+        # Nothing, when it is not the registry that answered.
+        info = error_details_pb2.ErrorInfo()
+        status = rpc_status.from_call(error)
+        reasons = [info.reason for detail in status.details if detail.Unpack(info)] if status else []
+        sys.exit(f"{error.code().name} {' '.join(reasons)}: {error.details()}")
 
 
 def main(user_id: str, template_type: str, text: str) -> None:
-    rendered = render(user_id, template_type)
+    with open_channel() as channel:
+        rendered = render(TemplateServiceStub(channel), user_id, template_type)
     for adjustment in rendered.adjustments:
         print(f"left out: {adjustment.field}: {adjustment.reason}", file=sys.stderr)
     for warning in rendered.warnings:

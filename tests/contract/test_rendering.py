@@ -273,12 +273,31 @@ def test_many_templates_are_moved_while_callers_resolve_and_render(api: Api, dat
 
 
 @pytest.mark.once
+def test_the_first_calls_of_the_example_render_update_and_explain(api: Api, address: str) -> None:
+    user, template = api.user(), api.template(is_default=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/python/first_calls.py", template.template_type, user.id],
+        env={"TEMPLATES_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert '"instructions": "Do it."' in done.stdout
+    assert "description: Used from Python" in done.stdout
+    assert "INVALID_ARGUMENT FIELD_INVALID: " in done.stdout
+    assert "template.temperature: must be " in done.stdout
+    changed = api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+    assert (changed.description, changed.title) == ("Used from Python", template.title)
+
+
+@pytest.mark.once
 def test_the_example_prints_what_the_model_says(api: Api, address: str, stand_in: StandIn) -> None:
     api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
     user, template = api.user(), api.template(is_default=True, model="gpt-5.5", temperature=0.5)
     done = subprocess.run(
         [sys.executable, ROOT / "examples/python/run_template.py", user.id, template.template_type, "A document."],
-        env={"OMNIFLO_ADDRESS": address, "OPENAI_BASE_URL": stand_in.url, "OPENAI_API_KEY": KEY},
+        env={"TEMPLATES_ADDRESS": address, "OPENAI_BASE_URL": stand_in.url, "OPENAI_API_KEY": KEY},
         capture_output=True,
         text=True,
         timeout=60,

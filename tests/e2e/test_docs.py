@@ -1,27 +1,33 @@
-"""The blocks of the documentation, pasted one after the other into one shell, on a running service."""
+"""The blocks of the documentation: those for a shell are pasted one after the other into one, on a running service."""
 
+import itertools
 import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from tests.conftest import ROOT
-from tests.e2e.serving import serving
+from omniflo.templates.v1.template_service_pb2 import RenderTemplateRequest
+from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
+from tests.conftest import ROOT, fails
+from tests.e2e.serving import eventually, serving
 from tests.openai_stand_in import KEY, PORT, StandIn
 
 
-def blocks(page: str, *sections: str) -> list[str]:
-    """Return the blocks for a shell in these sections of a page."""
+def blocks(page: str, *sections: str, language: str = "sh") -> list[str]:
+    """Return the blocks for a shell, or in another language, in these sections of a page."""
     text = (ROOT / page).read_text()
     found = []
     for section in sections:
         body = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         assert body, f"{page} has no section {section}"
-        found += re.findall(r"```sh\n(.*?)```", body, re.DOTALL)
+        found += re.findall(rf"```{language}\n(.*?)```", body, re.DOTALL)
     return found
 
 
@@ -41,7 +47,7 @@ def test_the_blocks_for_callers_can_be_pasted(
         done = subprocess.run(
             ["/bin/bash", "-c", script.replace(f"http://127.0.0.1:{PORT}/v1", stand_in.url)],
             cwd=ROOT,
-            env=os.environ | {"OMNIFLO_ADDRESS": service.address},
+            env=os.environ | {"TEMPLATES_ADDRESS": service.address},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -57,3 +63,22 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert '"reasoningEffort": "REASONING_EFFORT_LOW"' in done.stdout
     assert ('"REASONING_EFFORT_HIGH"' in done.stdout) is (shutil.which("grpcurl") is not None)
     assert "gpt-4o-mini" in done.stdout
+
+
+def test_the_channels_of_a_busy_caller_are_connections(new_database: Callable[[], str], tmp_path: Path) -> None:
+    with serving(new_database(), tmp_path / "log") as service:
+        names: dict[str, Any] = {
+            "grpc": grpc,
+            "itertools": itertools,
+            "TemplateServiceStub": TemplateServiceStub,
+            "address": service.address,
+        }
+        for block in blocks("docs/callers.md", "From a program", language="python"):
+            exec(block, names)  # noqa: S102 - what the page says is what is tried
+        for _ in range(8):
+            call = next(names["stubs"]).RenderTemplate
+            assert fails(call, RenderTemplateRequest(id="nobody"), timeout=10).reason == "TEMPLATE_NOT_FOUND"
+        eventually(lambda: len(service.calls()) == 8, within=10)
+        assert Counter(Counter(call["peer"] for call in service.calls()).values()) == {2: 4}
+        for channel in [names["channel"], *names["channels"]]:
+            channel.close()
