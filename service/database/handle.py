@@ -34,7 +34,7 @@ class Lent:
 
 
 class Lender(Protocol):
-    def take(self) -> Lent: ...
+    def take(self, last: Lent | None) -> Lent: ...
 
     def give(self, lent: Lent) -> None: ...
 
@@ -48,6 +48,8 @@ class Thread(threading.local):
     """Who lends the thread its connection; None where it has one of its own."""
     has_lent = False
     """Whether it has a connection of the lender's now."""
+    lent: Lent | None = None
+    """The one that it has, or had last."""
 
     def __init__(self) -> None:
         self.prepared: dict[str, str] = {}
@@ -167,15 +169,18 @@ class Database(pw.PostgresqlDatabase):
 
     def use(self, lent: Lent) -> None:
         """Give the thread a connection that is lent to it; without one yet, the next query opens it."""
+        # The thread has been left as it was when it gave this one back.
+        if lent.prepared is thread.prepared and lent.connection is self._state.conn:
+            return
         thread.prepared = lent.prepared
-        if lent.connection is not None:
+        if lent.connection is None:
+            self._state.reset()
+        else:
             self._state.set_connection(lent.connection)
 
-    def give_back(self, lent: Lent) -> None:
-        """Take from the thread the connection that it has by now, if any."""
+    def keep(self, lent: Lent) -> None:
+        """Note the connection that the thread has by now, if any: others may borrow it."""
         lent.connection, lent.prepared = self._state.conn, thread.prepared
-        thread.prepared = {}
-        self._state.reset()
 
     def is_lost(self) -> bool:
         """Whether the thread's connection is gone or useless."""

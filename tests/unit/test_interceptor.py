@@ -219,7 +219,7 @@ def test_a_stream_has_a_connection_only_while_it_makes_a_message(kind: str) -> N
     slots = Slots(1)
 
     def free() -> bool:
-        return not slots._free.empty()
+        return bool(slots._free)
 
     def run() -> list[tuple[Any, bool]]:
         slots.assign()
@@ -237,7 +237,7 @@ def test_a_method_has_a_connection_while_it_works(kind: str) -> None:
 
     def unary(request: Any, context: Any) -> Any:
         del request, context
-        return slots._free.empty()
+        return not slots._free
 
     def stream(request: Any, context: Any) -> Iterator[Any]:
         yield unary(request, context)
