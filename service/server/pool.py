@@ -1,4 +1,4 @@
-"""The threads on which calls run: few, and one more for each call that takes long."""
+"""The threads on which calls run: few, and more while calls take long."""
 
 import threading
 import time
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 CHECK_SECONDS = 0.02
 """How often it looks for calls that take long."""
-LONG_SECONDS = 0.02
-"""From when on a call does: it waits for its message, for the database or for somebody else. Others must not."""
+LONG_SECONDS = 0.1
+"""From when on a call does: it waits for its message, for the database or for somebody else. Others must not. Calls that
+only compete with each other for the processor take less."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class _Task(NamedTuple):
 
 
 class Pool(Executor):
-    """Runs calls on so many threads, and on one more for each that takes long; on `most` at the same time.
+    """Runs calls on so many threads, and on two more for each call that takes long; on `most` at the same time.
 
     More threads that can all run take Python's lock from each other: with 32 of them instead of 16, a quarter of the
     calls a second are lost. The executors of the standard library have a number that is fixed, or that only grows.
@@ -77,7 +78,7 @@ class Pool(Executor):
     def _watch(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):
             late = time.monotonic() - LONG_SECONDS
-            wanted = min(self._most, self._least + sum(began < late for began in list(self._began.values())))
+            wanted = min(self._most, self._least + 2 * sum(began < late for began in list(self._began.values())))
             queued = self.waiting()
             with self._lock:
                 if self._stopped.is_set():
