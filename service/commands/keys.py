@@ -14,10 +14,12 @@ MAX_DAYS = 36500
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("keys", help="make an API key", description=run.__doc__)
     command.add_argument("action", choices=["create"])
-    command.add_argument("--user", required=True, metavar="CLERK_ID", help="the owner, provisioned if there is none")
-    command.add_argument("--name", required=True, help="the name of the key, for people")
+    command.add_argument(
+        "--user", type=_text, required=True, metavar="CLERK_ID", help="the owner, provisioned if there is none"
+    )
+    command.add_argument("--name", type=_text, required=True, help="the name of the key, for people")
     command.add_argument("--scope", choices=["read", "write"], default="read", help="what it may do; read by default")
-    command.add_argument("--organization", metavar="ID", help="the only organization that it is good in")
+    command.add_argument("--organization", type=_text, metavar="ID", help="the only organization that it is good in")
     command.add_argument("--days", type=_days, help="after how many days it expires; never by default")
     command.set_defaults(run=run)
 
@@ -36,6 +38,14 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
             expire_time=options.days and datetime.now(UTC) + options.days,
         )
         print(made.secret)
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("must be UTF-8") from None
+    return text
 
 
 def _days(text: str) -> timedelta:

@@ -171,7 +171,10 @@ def test_a_key_that_the_command_makes_works_at_once(processes: Served, connect: 
     assert answers[1][1].startswith("FIELD_INVALID: ")
 
 
-@pytest.mark.parametrize("arguments", [["--days", "0"], ["--days", "1e3"], ["--scope", "admin"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--days", "0"], ["--days", "1e3"], ["--scope", "admin"], ["--user", "\udcff"], ["--organization", "\udced"], []],
+)
 def test_the_command_for_keys_explains_itself(arguments: list[str]) -> None:
     done = run("keys", "create", "--name", "x", *(["--user", "x", *arguments] if arguments else []))
     assert done.returncode == 2
