@@ -216,6 +216,18 @@ class Hostile:
         return data + start * depth + end * self._random.choice([depth, depth - 1, 0])
 
 
+def halves(message: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, bytes]]:
+    """Answer the path of each text in a message, and the message with half of a surrogate pair there."""
+    for field in message.fields:
+        name = (*path, field.name)
+        found: list[tuple[str, bytes]] = []
+        if field.type == FieldDescriptor.TYPE_STRING:
+            found = [(".".join(name), b"a\xed\xa0\xbd")]
+        elif field.message_type is not None and field.name not in path:
+            found = list(halves(field.message_type, name))
+        yield from ((where, varint(field.number << 3 | 2) + varint(len(data)) + data) for where, data in found)
+
+
 def varint(number: int) -> bytes:
     octets = bytearray()
     while number > 0x7F:

@@ -40,7 +40,7 @@ from service.server.listening import MAX_MESSAGE_BYTES
 from service.servicers import pages
 from tests.conftest import TABLES, Api, Database, Failure, fails
 from tests.e2e.clients import at_once, connected, say
-from tests.e2e.hostile import Call, Hostile, Known, methods, varint
+from tests.e2e.hostile import Call, Hostile, Known, halves, methods, varint
 from tests.e2e.serving import Service, serving
 from tests.scale import HOSTILE_CALLS
 
@@ -329,6 +329,18 @@ def test_no_moment_and_no_duration_breaks_the_service(api: Api, seconds: int, na
     ):
         outcome = send(api, Call(f"/omniflo.templates.v1.{path}", request.SerializeToString()))
         assert outcome.code in REFUSALS | {StatusCode.OK}
+
+
+def test_half_of_a_surrogate_pair_is_refused_in_every_text(api: Api) -> None:
+    taken, texts = [], 0
+    for method in methods():
+        for where, data in halves(method.request.DESCRIPTOR):
+            texts += 1
+            outcome = send(api, Call(method.path, data))
+            if (outcome.code, outcome.reason) != (StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED"):
+                taken.append(f"{method.path} {where}: {outcome}")
+    assert taken == []
+    assert texts > len(list(methods()))
 
 
 @pytest.mark.parametrize(
