@@ -1,6 +1,6 @@
 """Templates by the words of their titles and descriptions, at a bounded price."""
 
-import string
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,7 @@ MAX_RUNNING = 4
 MAX_RUNNING_OF_ONE = 2
 """How many searches a process runs at the same time, and how many of them for one caller."""
 
-_PUNCTUATION = str.maketrans(string.punctuation, " " * len(string.punctuation))
-_FIRST_WHOLE_WORD = 0x2E80
-"""From this character on, where the scripts of China, Japan and Korea begin, a single one may be a whole word."""
-
-
-_HAS_WORDS = "t.words @@ to_tsquery('simple', %s)"
+_HAS_WORDS = "t.words @@ %s::tsquery"
 
 
 class Way(Enum):
@@ -45,8 +40,8 @@ class Way(Enum):
     @property
     def condition(self) -> str:
         """The condition on the template `t` that it has the words."""
-        # No index has the other form.
-        return f"({_HAS_WORDS}) is true" if self is Way.LOOK_AT_EACH else _HAS_WORDS
+        # No index has the other form, and PostgreSQL expects it of every second template, however rare the words are.
+        return _HAS_WORDS if self is Way.FIND_AND_SORT else f"case when {_HAS_WORDS} then true end"
 
 
 _running: Counter[str] = Counter()
@@ -71,14 +66,17 @@ def bounded(actor: Actor) -> Iterator[None]:
 
 
 def words_of(query: str) -> str:
-    """Return the tsquery that wants every word, as a prefix. A single letter is one only where it is the last word.
+    """Return the tsquery that wants every word as a prefix, and every run of what is written without spaces.
 
-    Punctuation separates words, as in the database's template_words. FIELD_INVALID for too many words.
+    The database makes them, as it does of templates. A single letter is a prefix only where it is the last word.
+    FIELD_INVALID for too many words.
     """
-    words = list(dict.fromkeys(query.translate(_PUNCTUATION).split()))
-    if len(words) > MAX_WORDS:
+    ((words, runs),) = database.execute_sql("select words, runs from template_terms(%s)", [query]).fetchall()
+    words, runs = list(dict.fromkeys(words)), list(dict.fromkeys(runs))
+    if len(words) + len(runs) > MAX_WORDS:
         raise errors.field_invalid(("query", f"must have at most {MAX_WORDS} different words"))
-    return " & ".join(f"'{word}'" + ("" if _is_letter(word) and word != words[-1] else ":*") for word in words)
+    wanted = [f"'{word}'" + ("" if len(word) == 1 and word != words[-1] else ":*") for word in words]
+    return " & ".join([*wanted, *map(_phrase, runs)])
 
 
 def way(words: str, scopes: str, parameters: Sequence[object]) -> Way:
@@ -99,5 +97,7 @@ def _count(sql: str, parameters: Sequence[object]) -> int:
     return int(found)
 
 
-def _is_letter(word: str) -> bool:
-    return len(word) == 1 and ord(word) < _FIRST_WHOLE_WORD
+def _phrase(run: str) -> str:
+    """Return the tsquery that wants a run: all pairs of its characters, each after the one before."""
+    pairs = [f"'{this}{next}'" for this, next in itertools.pairwise(run)]
+    return f"({' <-> '.join(pairs)})" if pairs else f"'{run}':*"

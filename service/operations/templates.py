@@ -153,8 +153,7 @@ def page(
     if not query.strip():
         return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
     with template_search.bounded(actor):
-        words = template_search.words_of(query)
-        return _found_page(actor, organization_id, filters, words, view=view, after=after, size=size)
+        return _found_page(actor, organization_id, filters, query, view=view, after=after, size=size)
 
 
 @read
@@ -162,7 +161,7 @@ def _page(
     actor: Actor,
     organization_id: str | None,
     filters: Sequence[tuple[str, object]],
-    words: str,
+    query: str,
     *,
     view: View,
     after: Key | None,
@@ -174,7 +173,8 @@ def _page(
         parts, part_parameters = "select %s", [organization_id]
     conditions = list(filters)
     order = "t.create_time"
-    if words:
+    if query:
+        words = template_search.words_of(query)
         way = template_search.way(words, parts, part_parameters)
         conditions.append((way.condition, words))
         if way is template_search.Way.FIND_AND_SORT:

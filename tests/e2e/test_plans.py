@@ -13,13 +13,13 @@ from tests.conftest import Database
 
 FILL = """
 insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time)
-select 't' || n, 'Invoice ' || n || case when n = 1 then ' needle' else '' end, 'Do it.', %s,
+select 't' || n, 'Invoice ' || n || '号の請求書' || case when n = 1 then ' needle 針金線' else '' end, 'Do it.', %s,
   (select min(id) from template_types), (select min(id) from openai_models), now() + n * interval '1 second'
 from generate_series(1, 50000) n
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     """A database with 50,000 templates, which this thread's operations work on."""
     database = Database(new_database())
@@ -39,8 +39,14 @@ def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     ("word", "few", "index"),
     [
         ("needle", 5_000, "templates_by_words"),
+        ("針金線", 5_000, "templates_by_words"),
+        ("線", 5_000, "templates_by_words"),
         ("invoice", 5_000, "templates_by_scope"),
+        ("請求書", 5_000, "templates_by_scope"),
+        ("求", 5_000, "templates_by_scope"),
+        ("invoice 号の請求書", 5_000, "templates_by_scope"),
         ("needle", 100_000, "templates_by_scope"),
+        ("針金線", 100_000, "templates_by_scope"),
     ],
 )
 def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_common(

@@ -11,11 +11,15 @@ from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill, schema
 MIGRATIONS = migrate.load()
 
 
+FILLS = {"words_filled"}
+"""Migrations that change rows alone."""
+
+
 def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
-    """Answer all rows of all tables, the runner's own aside."""
+    """Answer all rows of all tables, the runner's own aside, without the words that are made of other columns."""
     tables = database.query("select relname from pg_stat_user_tables where relname <> 'schema_migrations'")
     return {
-        table: [row for (row,) in database.query(f"select to_jsonb(t) from {table} t order by t::text")]
+        table: [row for (row,) in database.query(f"select to_jsonb(t) - 'words' from {table} t order by t::text")]
         for (table,) in tables
     }
 
@@ -56,7 +60,7 @@ def test_a_step_back_and_forth_spares_the_rows_of_other_tables(empty: Database, 
     schema_before, before = schema(empty), rows(empty)
 
     assert migrate.down(MIGRATIONS, to=migration.version - 1) == [migration.name]
-    assert schema(empty) != schema_before
+    assert (schema(empty) == schema_before) == (migration.name[5:] in FILLS)
     without = rows(empty)
     assert without == {table: same_columns(before[table], kept) for table, kept in without.items()}
 

@@ -1,0 +1,2 @@
+-- The words stay: taking back the trigger makes them anew.
+select;
