@@ -50,8 +50,8 @@ insert into templates
    create_time, update_time)
 select
   bench_id('template', n),
-  'Invoices of customer ' || n || case when n %% 10 = 0 then ' common' else '' end
-    || case when n %% (%(templates)s / {RARE}) = 0 then ' needle' else '' end,
+  'Invoices of customer ' || n || case when n %% 10 = 0 then ' common' || %(common)s else '' end
+    || case when n %% (%(templates)s / {RARE}) = 0 then ' needle' || %(rare)s else '' end,
   'Reads the invoices of one customer, and answers the total, the currency and the day of each of them, in a table.',
   left('These are invoices of customer ' || n || '. '
     || repeat('Extract the total of each invoice, and the currency in which it is to be paid. ', 14), 1024),
@@ -168,15 +168,16 @@ def id_of(kind: str, number: int) -> str:
     return md5(f"{kind}{number}".encode(), usedforsecurity=False).hexdigest()[:24]
 
 
-def fill(database: Database, *, templates: int, users: int) -> None:
-    """Fill the service's migrated tables."""
+def fill(database: Database, *, templates: int, users: int, rare: str = "", common: str = "") -> None:
+    """Fill the service's migrated tables; `rare` and `common` stand in the titles that have a rare or a common word."""
     if templates < TYPES * RARE:
         raise ValueError(f"at least {TYPES * RARE} templates are needed")
     database.query(
         "create function pg_temp.bench_id(kind text, n integer) returns text language sql immutable"
         " return substr(md5(kind || n), 1, 24)"
     )
-    database.query(_FILL.replace("bench_id(", "pg_temp.bench_id("), {"templates": templates, "users": users})
+    values = {"templates": templates, "users": users, "rare": rare, "common": common}
+    database.query(_FILL.replace("bench_id(", "pg_temp.bench_id("), values)
     database.settle()
 
 
