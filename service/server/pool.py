@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 CHECK_SECONDS = 0.02
 """How often it looks for calls that take long."""
 LONG_SECONDS = 0.1
-"""From when on a call does: it waits for its message, for the database or for somebody else. Others must not. Calls that
-only compete with each other for the processor take less."""
+"""From when on a call does: it waits for its message, the database or somebody else, and others must not wait for it.
+Calls that only compete for the processor take less."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
