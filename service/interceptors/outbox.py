@@ -55,5 +55,9 @@ class Outbox:
                     return
                 message = self._queue.popleft()
                 self._bytes -= len(message or b"")
-            with self._sending():
-                self._send(message)
+            try:
+                with self._sending():
+                    self._send(message)
+            except Exception:
+                self._drop()
+                raise

@@ -5,6 +5,7 @@ call: the caller is known before its message is asked for, and the wait can be e
 """
 
 import functools
+import math
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is
 from service.interceptors.outbox import Outbox
 
 CHECK_SECONDS = 0.25
+MOMENT_SECONDS = 0.05
+"""For how long any call may wait: a message comes a moment after its call, and calls that come together all wait."""
 SMALL_BYTES = 4 * 1024
 """Up to this size a response is not watched: it holds less than its stream does, of which a connection has few."""
 LARGE_BYTES = 64 * 1024
@@ -30,6 +33,8 @@ MAX_HELD_BYTES = 128 * 1024 * 1024
 """The most bytes of large requests that a process holds, and of large responses."""
 MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
 """The most of them that it holds for one caller."""
+MAX_OPEN = 1_000
+"""The most callback streams of a process, which hold no thread: the next one ends another."""
 
 Context = Any
 
@@ -84,6 +89,8 @@ class Receiving(Interceptor):
         """The calls that wait for a message, the oldest first."""
         self._unread: dict[Context, _Wait] = {}
         """The calls with a response that is not sent yet, likewise."""
+        self._open: dict[Context, _Wait] = {}
+        """The callback streams, likewise."""
         self._sending: dict[Context, _Wait] = {}
         """The callback streams with a message that is being sent, likewise."""
         self._senders = senders
@@ -126,11 +133,7 @@ class Receiving(Interceptor):
                     self._unread.pop(context, None)
 
         def callback(requests: Iterator[bytes], context: Context, send_response_callback: Send) -> None:
-            def drop() -> None:
-                context.cancel()
-
-            outbox = Outbox(self._senders, send_response_callback, lambda: self._holding(context), drop)
-            context.add_callback(outbox.close)
+            outbox = self._opened(context, send_response_callback)
             behaviour(take(requests, context, limit), context, outbox.put)
 
         taken = callback if is_callback(handler) else stream if handler.response_streaming else answer
@@ -161,8 +164,7 @@ class Receiving(Interceptor):
 
     def _wait(self, requests: Iterator[bytes], context: Context) -> bytes | None:
         self._waiting[context] = _Wait(context)
-        if len(self._waiting) > self._most:
-            self._make_room(self._waiting, Counter(wait.who for wait in list(self._waiting.values())))
+        self._bound(self._waiting, self._most)
         try:
             return next(requests, None)
         except grpc.RpcError:
@@ -173,24 +175,42 @@ class Receiving(Interceptor):
         finally:
             self._waiting.pop(context, None)
 
+    def _opened(self, context: Context, send: Send) -> Outbox:
+        outbox = Outbox(self._senders, send, lambda: self._holding(context), context.cancel)
+        self._open[context] = _Wait(context)
+
+        def close() -> None:
+            outbox.close()
+            self._open.pop(context, None)
+
+        if not context.add_callback(close):
+            close()
+        self._bound(self._open, MAX_OPEN)
+        return outbox
+
+    def _bound(self, calls: dict[Context, _Wait], most: int) -> None:
+        if len(calls) > most:
+            weights = Counter(wait.who for wait in list(calls.values()))
+            self._make_room(calls, weights, before=time.monotonic() - MOMENT_SECONDS)
+
     @contextmanager
     def _holding(self, context: Context) -> Iterator[None]:
         """Bound for how long a stream's message may wait for its reader, and how many do."""
         self._sending[context] = _Wait(context)
-        if len(self._sending) > self._most:
-            self._make_room(self._sending, Counter(wait.who for wait in list(self._sending.values())))
+        self._bound(self._sending, self._most)
         try:
             yield
         finally:
             self._sending.pop(context, None)
 
-    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
-        """End the oldest of these calls of the caller that weighs most."""
+    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str], *, before: float = math.inf) -> None:
+        """End the oldest of these calls of the caller that weighs most, if it began before then."""
         # There is none when their calls have just ended.
         worst = next((who for who, _ in weights.most_common(1)), None)
         for context, wait in list(calls.items()):
             if wait.who == worst:
-                self._cancel(calls, context)
+                if wait.began < before:
+                    self._cancel(calls, context)
                 return
 
     def _cancel(self, calls: dict[Context, _Wait], context: Context) -> None:

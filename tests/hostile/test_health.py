@@ -49,3 +49,23 @@ def test_a_watcher_that_does_not_read_is_ended(service: Service, health: HealthS
         stream = stranger.open(WATCH)
         stranger.send(stream, b"")
         assert stranger.wait_until_ended(stream, 10)
+
+
+def test_the_callers_of_most_watches_lose_the_oldest(service: Service, health: HealthStub) -> None:
+    watch = health.Watch(HealthCheckRequest(), timeout=60)
+    assert next(watch).status == HealthCheckResponse.SERVING
+    with connections(service.address, 11) as strangers:
+        for stranger in strangers:
+            for _ in range(100):
+                stranger.send(stranger.open(WATCH), b"")
+
+        def have_lost() -> bool:
+            for stranger in strangers:
+                stranger.read()
+            return any(stranger.ended for stranger in strangers)
+
+        assert eventually(have_lost, within=10)
+        second = health.Watch(HealthCheckRequest(), timeout=5)
+        assert next(second).status == HealthCheckResponse.SERVING
+        assert watch.is_active()
+    watch.cancel()
