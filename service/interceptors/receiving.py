@@ -5,7 +5,6 @@ call: the caller is known before its message is asked for, and the wait can be e
 """
 
 import functools
-import math
 import threading
 import time
 from collections import Counter
@@ -23,8 +22,6 @@ from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is
 from service.interceptors.outbox import Outbox
 
 CHECK_SECONDS = 0.25
-MOMENT_SECONDS = 0.05
-"""For how long any call may wait: a message comes a moment after its call, and calls that come together all wait."""
 SMALL_BYTES = 4 * 1024
 """Up to this size a response is not watched: it holds less than its stream does, of which a connection has few."""
 LARGE_BYTES = 64 * 1024
@@ -190,8 +187,7 @@ class Receiving(Interceptor):
 
     def _bound(self, calls: dict[Context, _Wait], most: int) -> None:
         if len(calls) > most:
-            weights = Counter(wait.who for wait in list(calls.values()))
-            self._make_room(calls, weights, before=time.monotonic() - MOMENT_SECONDS)
+            self._make_room(calls, Counter(wait.who for wait in list(calls.values())))
 
     @contextmanager
     def _holding(self, context: Context) -> Iterator[None]:
@@ -203,14 +199,13 @@ class Receiving(Interceptor):
         finally:
             self._sending.pop(context, None)
 
-    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str], *, before: float = math.inf) -> None:
-        """End the oldest of these calls of the caller that weighs most, if it began before then."""
+    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
+        """End the oldest of these calls of the caller that weighs most."""
         # There is none when their calls have just ended.
         worst = next((who for who, _ in weights.most_common(1)), None)
         for context, wait in list(calls.items()):
             if wait.who == worst:
-                if wait.began < before:
-                    self._cancel(calls, context)
+                self._cancel(calls, context)
                 return
 
     def _cancel(self, calls: dict[Context, _Wait], context: Context) -> None:
