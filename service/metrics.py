@@ -108,6 +108,13 @@ class Metrics:
         )
         self.cache_bytes = _gauge(registry, "omniflo_cache_bytes", "Memory that the cache takes.")
         self.cache_entries = _gauge(registry, "omniflo_cache_entries", "Responses in the cache.")
+        odd = Counter(
+            "omniflo_openai_odd_models",
+            "Models that OpenAI listed with an id or a shutdown_date that cannot be.",
+            ["field"],
+            registry=registry,
+        )
+        self.odd_models = {field: Total(odd.labels(field)) for field in ("id", "shutdown_date")}
         self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")

@@ -83,7 +83,9 @@ class StandIn:
         """How often each path was asked for."""
         self.requests: list[dict[str, Any]] = []
         """The bodies that were sent to `/v1/responses`."""
-        self.models = dict(MODELS)
+        self.models: dict[str, Any] = dict(MODELS)
+        self.odd: list[Any] = []
+        """What it lists before its models."""
         self.fault: Fault | None = None
         self.redirect_to = ""
 
@@ -114,9 +116,10 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                 return
             name = self.path.removeprefix("/v1/models").removeprefix("/")
             if self.path == "/v1/models":
-                self._answer({"object": "list", "data": [_model(*item) for item in stand_in.models.items()]})
+                models = [listed(*item) for item in stand_in.models.items()]
+                self._answer({"object": "list", "data": [*stand_in.odd, *models]})
             elif self.path.startswith("/v1/models/") and name in stand_in.models:
-                self._answer(_model(name, stand_in.models[name]))
+                self._answer(listed(name, stand_in.models[name]))
             else:
                 self._fail(HTTPStatus.NOT_FOUND, "model_not_found")
 
@@ -228,7 +231,8 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _model(name: str, shutdown_date: str | None) -> dict[str, Any]:
+def listed(name: Any, shutdown_date: Any = None) -> dict[str, Any]:
+    """Return a model as the list spells it."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "openai", "shutdown_date": shutdown_date}
 
 

@@ -5,6 +5,7 @@ import threading
 from service.cache import Cache
 from service.database import connections, migrate
 from service.metrics import Metrics
+from service.openai_gateway import Gateway
 from service.server.upkeep import Job
 
 SAMPLE_SECONDS = 0.25
@@ -14,11 +15,12 @@ SCHEMA_SECONDS = 60.0
 
 
 class Sampling:
-    """A thread that counts what calls have noted, and reads off what the cache and the database's handle hold."""
+    """A thread that counts what calls have noted, and reads off what the cache and the like hold."""
 
-    def __init__(self, metrics: Metrics, cache: Cache | None) -> None:
+    def __init__(self, metrics: Metrics, cache: Cache | None, gateway: Gateway) -> None:
         self._metrics = metrics
         self._cache = cache
+        self._gateway = gateway
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
 
@@ -39,6 +41,8 @@ class Sampling:
         metrics = self._metrics
         metrics.calls.count()
         metrics.connections.set(connections.open_now())
+        for field, total in metrics.odd_models.items():
+            total.reach(self._gateway.odd[field])
         if self._cache is not None:
             figures = self._cache.figures()
             metrics.cache_hits.reach(figures.hits)

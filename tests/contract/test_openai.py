@@ -2,6 +2,7 @@
 
 import time
 from datetime import date
+from typing import Any
 
 import grpc
 import pytest
@@ -23,7 +24,7 @@ from omniflo.templates.v1.template_service_pb2 import ListTemplatesRequest
 from service.config import Settings
 from service.server import wiring
 from tests.conftest import Api, Database, fails
-from tests.openai_stand_in import MODELS, Fault, StandIn
+from tests.openai_stand_in import MODELS, Fault, StandIn, listed
 
 
 def day(text: str) -> Date:
@@ -112,10 +113,12 @@ def test_no_transaction_is_open_while_openai_is_asked(api: Api, stand_in: StandI
     assert [row for row in busy if "pg_stat_activity" not in row[1]] == []
 
 
-def test_reads_of_openai_are_tried_again(api: Api, stand_in: StandIn) -> None:
-    with stand_in.failing(Fault.SERVER_ERROR):
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault not in {Fault.SILENT, Fault.DRIPPING}])
+def test_only_what_may_be_answered_otherwise_is_asked_again(fault: Fault, api: Api, stand_in: StandIn) -> None:
+    with stand_in.failing(fault):
         fails(api.models.ImportModel, ImportModelRequest(openai_id="o3"))
-    assert stand_in.calls["/v1/models/o3"] == 3
+    # A rate limit is the caller's to wait for.
+    assert stand_in.calls["/v1/models/o3"] == (3 if fault in {Fault.SERVER_ERROR, Fault.CUT} else 1)
 
 
 def test_without_a_key_the_missing_variable_is_named(url: str) -> None:
@@ -159,6 +162,105 @@ def test_refresh_answers_what_changed_and_what_openai_does_not_list(api: Api, st
     assert refreshed.changed_models[0].shutdown_date == day("2027-06-01")
     assert list(refreshed.unlisted_openai_ids) == ["claude-5", "o3"]
     assert api.models.RefreshModels(RefreshModelsRequest(request_id="monthly")) == refreshed
+
+
+NO_MODELS: dict[str, Any] = {
+    "an id with a space": listed("my model"),
+    "an id that is not ASCII": listed("modèle"),
+    "an empty id": listed(""),
+    "an id of 140 characters": listed("m" * 140),
+    "an id with a line break": listed("gpt-5\n"),
+    "half of a character as the id": listed("\ud83d"),
+    "a number as the id": listed(5),
+    "null as the id": listed(None),
+    "no id": {"object": "model"},
+    "null": None,
+    "a word": "gpt-5",
+    "a list": [],
+}
+"""What a list may hold that is no model which a template could name."""
+
+NO_DAYS: dict[str, Any] = {
+    "an epoch": 1_796_947_200,
+    "an epoch as a word": "1796947200",
+    "American": "12/11/2026",
+    "no day of the calendar": "2026-02-30",
+    "without its dashes": "20261211",
+    "followed by more": "2026-12-11, perhaps",
+    "a word": "soon",
+    "empty": "",
+    "an object": {"year": 2026},
+    "true": True,
+}
+"""What stands where the day is on which a model ends, and is none."""
+
+
+@pytest.mark.parametrize("odd", NO_MODELS)
+def test_an_entry_that_is_no_model_is_left_out(odd: str, api: Api, stand_in: StandIn) -> None:
+    stand_in.odd = [NO_MODELS[odd]]
+    api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
+    stand_in.models["gpt-5.5"] = "2027-06-01"
+    found = api.models.ListAvailableModels(ListAvailableModelsRequest()).available_models
+    assert [model.openai_id for model in found] == sorted(MODELS)
+    refreshed = api.models.RefreshModels(RefreshModelsRequest())
+    assert [model.openai_id for model in refreshed.changed_models] == ["gpt-5.5"]
+    assert not refreshed.unlisted_openai_ids
+    assert stand_in.calls["/v1/models"] == 2
+
+
+@pytest.mark.parametrize("odd", NO_DAYS)
+def test_a_day_that_is_none_leaves_its_model_without_one(odd: str, api: Api, stand_in: StandIn) -> None:
+    model = api.models.ImportModel(ImportModelRequest(openai_id="o3"))
+    stand_in.models["o3"] = NO_DAYS[odd]
+    found = {
+        model.openai_id: model
+        for model in api.models.ListAvailableModels(ListAvailableModelsRequest()).available_models
+    }
+    assert found.keys() == MODELS.keys()
+    assert not found["o3"].HasField("shutdown_date")
+    # OpenAI lists it, and what is known of its end stays.
+    refreshed = api.models.RefreshModels(RefreshModelsRequest())
+    assert not refreshed.changed_models
+    assert not refreshed.unlisted_openai_ids
+    assert api.models.ImportModel(ImportModelRequest(openai_id="o3")) == model
+    assert stand_in.calls == {"/v1/models": 2, "/v1/models/o3": 2}
+
+
+def test_a_model_that_is_listed_twice_or_whose_owner_is_no_text_is_one_model(api: Api, stand_in: StandIn) -> None:
+    twice = [listed("gpt-5", "2027-01-01"), listed("gpt-5")]
+    owners = [{**listed(f"owned-{number}"), "owned_by": owner} for number, owner in enumerate(["\ud83d", None, 5])]
+    stand_in.odd = [*twice, *owners]
+    found = api.models.ListAvailableModels(ListAvailableModelsRequest()).available_models
+    assert [model.openai_id for model in found] == sorted([*MODELS, "owned-0", "owned-1", "owned-2"])
+    assert [model.owned_by for model in found if model.openai_id.startswith("owned")] == ["?", "", ""]
+
+
+@pytest.mark.parametrize("openai_id", [".", "..", "../files", "models/../../files", "a//b", "/a", "a/", "a/."])
+def test_an_id_that_would_ask_for_something_else_is_no_model_of_openai(
+    openai_id: str, api: Api, stand_in: StandIn
+) -> None:
+    failure = fails(api.models.ImportModel, ImportModelRequest(openai_id=openai_id))
+    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "OPENAI_MODEL_NOT_FOUND")
+    assert failure.metadata == {"openai_id": openai_id}
+    assert not stand_in.calls
+
+
+@pytest.mark.parametrize(
+    ("openai_id", "path"),
+    [
+        ("a/b", "a%2Fb"),
+        ("?x", "%3Fx"),
+        ("a#b", "a%23b"),
+        ("%2e%2e", "%252e%252e"),
+        ("...", "..."),
+        ("a\\..\\b", "a%5C..%5Cb"),
+        ("ft:gpt-5:acme::1", "ft:gpt-5:acme::1"),
+    ],
+)
+def test_an_id_is_asked_for_as_one_part_of_the_path(openai_id: str, path: str, api: Api, stand_in: StandIn) -> None:
+    failure = fails(api.models.ImportModel, ImportModelRequest(openai_id=openai_id))
+    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "OPENAI_MODEL_NOT_FOUND")
+    assert stand_in.calls == {f"/v1/models/{path}": 1}
 
 
 def test_lists_find_what_ends_before_a_day(api: Api) -> None:

@@ -20,13 +20,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, whatever its library calls it
 
+from omniflo.templates.v1.model_service_pb2 import ListAvailableModelsRequest
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.database import migrate
 from tests.conftest import ROOT, Api, Database, fails
+from tests.e2e.clients import connected
 from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import command_of, descendants, is_alive, run, said
+from tests.openai_stand_in import KEY, StandIn, listed
 
 SECONDS = 20.0
 PREFIX = "omniflo.templates.v1"
@@ -194,6 +197,26 @@ def test_connections_and_the_schema_are_as_the_database_sees_them(measured: Meas
     eventually(is_right, within=SECONDS)
     assert measured.value("omniflo_schema_version") == len(migrate.load())
     database.close()
+
+
+def test_odd_models_of_openai_are_counted(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, log = new_database(), tmp_path / "log"
+    openai = StandIn()
+    monkeypatch.setenv("OPENAI_BASE_URL", openai.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    openai.odd = [listed("a b"), listed("c d")]
+    openai.models["o3"] = "12/11/2026"
+    with serving(url, log, metrics_listen="127.0.0.1:0") as service, connected(service.address) as api:
+        measured = Measured(service, log, url)
+        for _ in range(2):
+            api.models.ListAvailableModels(ListAvailableModelsRequest())
+        measured.settled()
+        assert measured.value("omniflo_openai_odd_models_total", field="id") == 4
+        assert measured.value("omniflo_openai_odd_models_total", field="shutdown_date") == 2
+        assert len(service.events("odd models of OpenAI")) == 2
+    openai.close()
 
 
 def test_only_metrics_are_served_there(measured: Measured) -> None:

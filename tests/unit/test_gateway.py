@@ -1,11 +1,14 @@
-"""The gateway's pure parts: how long a Retry-After says to wait."""
+"""The gateway by itself: how long a Retry-After says to wait, and what is said of a list that is not quite right."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
-from service.openai_gateway import _retry_after
+from service.openai_gateway import Gateway, _retry_after
+from tests.openai_stand_in import KEY, MODELS, StandIn, listed
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,28 @@ def test_a_retry_after_may_be_a_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=100)
     assert 90 < _retry_after(format_datetime(soon, usegmt=True)) <= 100
     assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+def test_what_is_left_out_of_a_list_is_counted_and_logged_in_one_short_line() -> None:
+    stand_in = StandIn()
+    gateway = Gateway(SecretStr(KEY), stand_in.url)
+    stand_in.odd = [listed(f"odd {'x' * 1000}{number}") for number in range(100)]
+    stand_in.models["o3"] = 1_796_947_200
+    with capture_logs() as lines:
+        models = gateway.models()
+        gateway.model("o3")
+        stand_in.odd.clear()
+        del stand_in.models["o3"]
+        gateway.models()
+    gateway.stop()
+    stand_in.close()
+    assert [model.openai_id for model in models] == sorted(MODELS)
+    assert gateway.odd == {"id": 100, "shutdown_date": 2}
+    assert [(line["event"], line["log_level"], line["count"]) for line in lines] == [
+        ("odd models of OpenAI", "warning", {"id": 100, "shutdown_date": 1}),
+        ("odd models of OpenAI", "warning", {"shutdown_date": 1}),
+    ]
+    examples = [line["examples"] for line in lines]
+    assert examples[1] == ["1796947200"]
+    assert len(examples[0]) == 3
+    assert max(map(len, examples[0])) <= 64
