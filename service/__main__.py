@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from service import errors, logs
-from service.commands import config, keys, migrate, seed, serve
+from service.commands import config, database, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings, log_format
 from service.database.accounts import EmbeddedError
 from service.database.migrate import MigrationError
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.load()
         logs.configure(settings.log_format, settings.log_level)
+        database.check_urls(settings)
         run(settings, options)
     except (ConfigurationError, EmbeddedError, MigrationError, CrashLoopError) as error:
         logs.fail(str(error), format)

@@ -5,14 +5,27 @@ from contextlib import contextmanager
 
 import structlog
 
-from service.config import Settings
-from service.database import embedded, handle, migrate
+from service.config import ConfigurationError, Settings, variable
+from service.database import embedded, handle, migrate, urls
 from service.errors import Unavailable
 
 _SPARE_CONNECTIONS = 20
 """Of the embedded PostgreSQL, for psql and other tools."""
 
 _log = structlog.get_logger()
+
+
+def check_urls(settings: Settings) -> None:
+    """Raise when PostgreSQL's library would refuse a URL, whatever is there."""
+    given = {name: getattr(settings, name) for name in ("database_url", "database_direct_url")}
+    complaints = [
+        f"{variable(name)}: {complaint}"
+        for name, url in given.items()
+        if url is not None
+        for complaint in urls.complaints(url.get_secret_value())
+    ]
+    if complaints:
+        raise ConfigurationError("\n".join(complaints))
 
 
 @contextmanager

@@ -678,6 +678,38 @@ def test_a_wrong_setting_is_named_and_ends_the_command(name: str, value: str) ->
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["serve"], ["migrate", "up"], ["keys", "create", "--user", "user_1", "--name", "laptop"], ["config"]],
+)
+def test_the_url_of_another_driver_is_refused_by_every_command_in_the_same_words(command: list[str]) -> None:
+    url = "postgresql://user:hunter2@127.0.0.1:1/database?schema=public&connection_limit=5&hunter3=4"
+    done = run(*command, database_url=url, database_direct_url=url)
+    assert done.returncode == 1
+    assert (said(done) if command == ["serve"] else done.stderr.rstrip("\n")).splitlines() == [
+        f"{name}: PostgreSQL has no parameter {complaint}"
+        for name in ("OMNIFLO_DATABASE_URL", "OMNIFLO_DATABASE_DIRECT_URL")
+        for complaint in (
+            "'connection_limit'; set OMNIFLO_WORKERS and OMNIFLO_THREADS instead",
+            "'hunter3'; leave it out",
+            "'schema'; leave it out for public, or write options=-csearch_path%3DNAME for another schema",
+        )
+    ]
+    assert done.stdout == ""
+
+
+def test_a_schema_other_than_public_is_served(new_database: Callable[[], str], serve: Serve) -> None:
+    url = new_database()
+    database = Database(url)
+    database.query("create schema elsewhere")
+    serving = serve("--migrate", database_url=f"{url}&options=-csearch_path%3Delsewhere").until_ready()
+    with serving.api() as api:
+        eventually(lambda: health(api.channel) == SERVING, "SERVING")
+        assert api.template().id
+    assert database.query("select distinct schemaname from pg_tables where tablename = 'users'") == [("elsewhere",)]
+    database.close()
+
+
 @pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["config"]])
 def test_every_command_explains_itself(command: list[str]) -> None:
     done = run(*command, "--help")
