@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, FilePath, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service import logs
-from service.actor import Role
+from service.variables import (
+    Address,
+    Issuer,
+    Names,
+    OptionalAddress,
+    Origins,
+    PostgresqlUrl,
+    Roles,
+    RsaPublicKey,
+    Url,
+    is_loopback,
+)
 
 PREFIX = "OMNIFLO_"
 
@@ -24,93 +33,6 @@ class ConfigurationError(Exception):
     """A setting is wrong; the message names the variable and what it may be."""
 
 
-def _postgresql_url(value: SecretStr) -> SecretStr:
-    if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-        raise ValueError("must be a URL such as postgresql://user:password@host:5432/database")
-    return value
-
-
-def _https_url(value: str) -> str:
-    parts = urlsplit(value)
-    is_local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
-    if not parts.hostname or not (is_local or parts.scheme == "https"):
-        raise ValueError("must be an https URL such as https://example.com/path, or http on this machine")
-    return value
-
-
-def _rsa_public_key(value: str) -> str:
-    # Slow to import, and not often needed.
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
-    # In one line, line breaks are spelled out.
-    pem = value.replace("\\n", "\n")
-    try:
-        is_key = isinstance(load_pem_public_key(pem.encode()), RSAPublicKey)
-    except ValueError:
-        is_key = False
-    if not is_key:
-        raise ValueError("must be an RSA public key, from -----BEGIN PUBLIC KEY----- to the end")
-    return pem
-
-
-def _address(value: str) -> str:
-    host, port = split_address(value)
-    if not host or not 0 <= port <= 65535:  # noqa: PLR2004 - the highest port
-        raise ValueError
-    return value
-
-
-def _listen(value: str) -> str:
-    try:
-        return _address(value)
-    except ValueError:
-        raise ValueError("must be host:port, such as 127.0.0.1:50051, 0.0.0.0:50051 or [::]:50051") from None
-
-
-def _is_loopback(address: str) -> bool:
-    host, _ = split_address(address)
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _names(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(name for name in map(str.strip, value.split(",")) if name)
-
-
-def _roles(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    roles = {}
-    for entry in map(str.strip, value.split(",")):
-        name, _, role = entry.rpartition("=")
-        if entry and (not name or role not in get_args(Role) or name in roles):
-            raise ValueError(f"must be unique names, each with a role of {', '.join(get_args(Role))}")
-        if entry:
-            roles[name] = role
-    return roles
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-"""Joined by commas in the environment."""
-
-Url = Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))]
-Address = Annotated[str, AfterValidator(_listen)]
-OptionalAddress = Annotated[str | None, AfterValidator(lambda address: address and _listen(address))]
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host stands in brackets on the wire and without them in the answer."""
-    host, _, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = str(IPv6Address(host[1:-1]))
-    return host, int(port)
-
-
 def _quota(default: int, description: str) -> Any:
     return Field(default=default, ge=1, le=10_000_000, description=f"{description}, 1 to 10000000")
 
@@ -118,10 +40,10 @@ def _quota(default: int, description: str) -> Any:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
-    database_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
+    database_url: PostgresqlUrl = Field(
         default=None, description="the PostgreSQL to use, 15 or later; unset starts an embedded one in OMNIFLO_DATA_DIR"
     )
-    database_direct_url: Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))] = Field(
+    database_direct_url: PostgresqlUrl = Field(
         default=None,
         description="the same database past a pooler, for migrations and for hearing of changes; unset is"
         " OMNIFLO_DATABASE_URL",
@@ -133,17 +55,17 @@ class Settings(BaseSettings):
         description="required: every call needs a session, an API key or a service's certificate; none: anybody may do"
         " anything, which listens on loopback only",
     )
-    clerk_issuer: Url = Field(default=None, description="the issuer of Clerk's sessions; unset takes no sessions")
+    clerk_issuer: Issuer = Field(default=None, description="the issuer of Clerk's sessions; unset takes no sessions")
     clerk_jwks_url: Url = Field(default=None, description="where Clerk's public keys are, read again as they change")
-    clerk_jwt_key: Annotated[str | None, AfterValidator(lambda pem: pem and _rsa_public_key(pem))] = Field(
+    clerk_jwt_key: RsaPublicKey = Field(
         default=None, description="Clerk's public key in PEM, instead of OMNIFLO_CLERK_JWKS_URL"
     )
-    clerk_authorized_parties: Names = Field(
+    clerk_authorized_parties: Origins = Field(
         default=(), description="the origins that sessions may be for (azp), joined by commas"
     )
     clerk_allow_no_azp: bool = Field(default=False, description="whether a session may be without azp")
     admins: Names = Field(default=(), description="the Clerk ids of the platform's administrators, joined by commas")
-    services: Annotated[Mapping[str, Role], NoDecode, BeforeValidator(_roles)] = Field(
+    services: Roles = Field(
         default={},
         description="services by the SPIFFE URI or DNS name of their certificate, as name=role joined by commas; a role"
         " is reader, writer or admin",
@@ -271,7 +193,7 @@ class Settings(BaseSettings):
     def conflicts(self) -> Iterator[str]:
         """Yield what settings demand of each other and do not get."""
         for name, address in self.addresses().items():
-            if self.auth == "none" and not _is_loopback(address):
+            if self.auth == "none" and not is_loopback(address):
                 yield (
                     f"{variable(name)}={address}: with OMNIFLO_AUTH=none anybody may do anything, so only a loopback"
                     " address such as 127.0.0.1 is listened on; set OMNIFLO_AUTH=required"
@@ -285,16 +207,23 @@ class Settings(BaseSettings):
             yield "OMNIFLO_CLERK_ISSUER goes with one of OMNIFLO_CLERK_JWKS_URL and OMNIFLO_CLERK_JWT_KEY"
         if self.clerk_issuer is not None and not (self.clerk_authorized_parties or self.clerk_allow_no_azp):
             yield "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES, or OMNIFLO_CLERK_ALLOW_NO_AZP=true"
+        is_trusting = self.trust_xfcc == "on"
+        if self.services and self.listen_mtls is None and not is_trusting:
+            yield "OMNIFLO_SERVICES needs OMNIFLO_LISTEN_MTLS, or OMNIFLO_TRUST_XFCC=on: otherwise no call names one"
+        if self.proxies and (self.listen_mtls is None or not is_trusting):
+            yield "OMNIFLO_PROXIES needs OMNIFLO_LISTEN_MTLS and OMNIFLO_TRUST_XFCC=on: nobody else is a proxy"
+        for name in sorted(self.services.keys() & set(self.proxies)):
+            yield f"OMNIFLO_SERVICES and OMNIFLO_PROXIES both have {name}: a proxy is never taken for a service"
 
     @property
     def is_open(self) -> bool:
         """Whether credentials come over the network in plain text."""
-        return self.tls_cert is None and not _is_loopback(self.listen)
+        return self.tls_cert is None and not is_loopback(self.listen)
 
     @property
     def shows_metrics(self) -> bool:
         """Whether metrics are there for others than this machine."""
-        return self.metrics_listen is not None and not _is_loopback(self.metrics_listen)
+        return self.metrics_listen is not None and not is_loopback(self.metrics_listen)
 
     @property
     def serves_reflection(self) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 import structlog
 
 from service import logs, metrics
-from service.config import Settings, split_address
+from service.config import Settings
 from service.server.processes import Life
+from service.variables import split_address
 
 PATH = "/metrics"
 MAX_CONNECTIONS = 16

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import structlog
 
-from service.config import ConfigurationError, split_address, variable
+from service.config import ConfigurationError, variable
+from service.variables import split_address
 
 RUN = Path("/run")
 

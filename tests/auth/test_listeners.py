@@ -192,6 +192,9 @@ def test_config_prints_who_may_call_as_it_is_spelled(mesh: Mesh) -> None:
         "clerk_authorized_parties": "https://a.example.com,https://b.example.com",
         "tls_cert": mesh.server.cert,
         "tls_key": mesh.server.key,
+        "tls_client_ca": mesh.server.cert,
+        "listen_mtls": "127.0.0.1:50052",
+        "trust_xfcc": "on",
     }
     done = run("config", **settings)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.config import ConfigurationError, Settings, describe, split_address, variable
+from service.config import ConfigurationError, Settings, describe, variable
+from service.variables import split_address
 from tests.clerk_stand_in import SigningKey
 
 
@@ -46,6 +47,25 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AUTH", "maybe", "every call needs a session"),
         ("CLERK_ISSUER", "clerk.example.com", "must be an https URL"),
         ("CLERK_ISSUER", "http://clerk.example.com", "must be an https URL"),
+        ("CLERK_ISSUER", "https://clerk.example.com/", "can never match: must be the iss of Clerk's sessions"),
+        ("CLERK_ISSUER", "https://example.com/__clerk/", "without a slash at the end"),
+        ("CLERK_ISSUER", "https://Clerk.example.com", "in lower case"),
+        ("CLERK_ISSUER", "https://clerk.example.com:443", "default port"),
+        ("CLERK_ISSUER", "https://*.example.com", "can never match"),
+        ("CLERK_ISSUER", "https://clerk.example.com?a=b", "can never match"),
+        ("CLERK_ISSUER", "https://user:hunter2@clerk.example.com", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com/", "'https://app.example.com/' can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://a.example.com,https://b.example.com/app", "b.example.com/app' can never"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://*.example.com", "must be an origin such as https://app.example.com"),
+        ("CLERK_AUTHORIZED_PARTIES", "*", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "null", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "app.example.com", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://App.example.com", "in lower case"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://äpp.example.com", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com:443", "default port"),
+        ("CLERK_AUTHORIZED_PARTIES", "http://localhost:80", "default port"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com?a=b", "can never match"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com https://b.example.com", "can never match"),
         ("CLERK_JWKS_URL", "http://clerk.example.com/jwks.json", "must be an https URL"),
         ("CLERK_JWKS_URL", "file:///etc/passwd", "must be an https URL"),
         ("CLERK_JWKS_URL", "http://localhost.example.com/jwks.json", "must be an https URL"),
@@ -108,9 +128,17 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
         ("listen", "localhost:65535", "localhost:65535"),
         ("auth", "none", "none"),
         ("admins", " user_1 ,user_2,, ", ("user_1", "user_2")),
-        ("proxies", "spiffe://mesh/proxy", ("spiffe://mesh/proxy",)),
-        ("services", "spiffe://mesh/a=reader, b.internal=admin,", {"spiffe://mesh/a": "reader", "b.internal": "admin"}),
-        ("services", "spiffe://mesh/a?b=c=writer", {"spiffe://mesh/a?b=c": "writer"}),
+        (
+            "clerk_authorized_parties",
+            "https://app.example.com, http://localhost:3000,https://[::1]:8443,chrome-extension://abc,tauri://localhost",
+            (
+                "https://app.example.com",
+                "http://localhost:3000",
+                "https://[::1]:8443",
+                "chrome-extension://abc",
+                "tauri://localhost",
+            ),
+        ),
         ("trust_xfcc", "on", "on"),
         ("health_listen", "0.0.0.0:50053", "0.0.0.0:50053"),
         ("metrics_listen", "127.0.0.1:9464", "127.0.0.1:9464"),
@@ -121,6 +149,19 @@ def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: st
     assert getattr(Settings.load(), name) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("spiffe://mesh/a=reader, b.internal=admin,", {"spiffe://mesh/a": "reader", "b.internal": "admin"}),
+        ("spiffe://mesh/a?b=c=writer", {"spiffe://mesh/a?b=c": "writer"}),
+    ],
+)
+def test_services_are_names_with_roles(monkeypatch: pytest.MonkeyPatch, text: str, value: Any) -> None:
+    monkeypatch.setenv("OMNIFLO_TRUST_XFCC", "on")
+    monkeypatch.setenv("OMNIFLO_SERVICES", text)
+    assert Settings.load().services == value
+
+
 ISSUER = {"CLERK_ISSUER": "https://clerk.example.com"}
 URL = {"CLERK_JWKS_URL": "https://clerk.example.com/jwks.json"}
 KEY = SigningKey("ins_1").pem
@@ -129,6 +170,9 @@ PARTY = {"CLERK_AUTHORIZED_PARTIES": "https://app.example.com"}
 TLS = {"TLS_CERT": __file__, "TLS_KEY": __file__}
 CA = {"TLS_CLIENT_CA": __file__}
 MTLS = {"LISTEN_MTLS": "127.0.0.1:50052"}
+XFCC = {"TRUST_XFCC": "on"}
+SERVICES = {"SERVICES": "spiffe://mesh/a=reader"}
+PROXIES = {"PROXIES": "spiffe://mesh/envoy"}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +198,14 @@ MTLS = {"LISTEN_MTLS": "127.0.0.1:50052"}
         (URL, "OMNIFLO_CLERK_ISSUER goes with one of"),
         (PEM, "OMNIFLO_CLERK_ISSUER goes with one of"),
         ({**ISSUER, **URL}, "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES"),
+        (SERVICES, "OMNIFLO_SERVICES needs OMNIFLO_LISTEN_MTLS, or OMNIFLO_TRUST_XFCC=on"),
+        ({**SERVICES, **TLS, **CA}, "OMNIFLO_SERVICES needs OMNIFLO_LISTEN_MTLS, or OMNIFLO_TRUST_XFCC=on"),
+        ({**PROXIES, **XFCC}, "OMNIFLO_PROXIES needs OMNIFLO_LISTEN_MTLS and OMNIFLO_TRUST_XFCC=on"),
+        ({**PROXIES, **TLS, **CA, **MTLS}, "OMNIFLO_PROXIES needs OMNIFLO_LISTEN_MTLS and OMNIFLO_TRUST_XFCC=on"),
+        (
+            {**TLS, **CA, **MTLS, **XFCC, "SERVICES": "a=reader,b=writer", "PROXIES": "b,c"},
+            "OMNIFLO_SERVICES and OMNIFLO_PROXIES both have b",
+        ),
     ],
 )
 def test_what_settings_demand_of_each_other_is_said_in_one_line(
@@ -181,6 +233,11 @@ def test_what_settings_demand_of_each_other_is_said_in_one_line(
         {**ISSUER, **URL, "CLERK_ALLOW_NO_AZP": "true"},
         TLS,
         {**TLS, **CA, **MTLS},
+        {**SERVICES, **XFCC},
+        {**SERVICES, **TLS, **CA, **MTLS},
+        {**SERVICES, **PROXIES, **TLS, **CA, **MTLS, **XFCC},
+        {"CLERK_ISSUER": "https://app.example.com/__clerk", **URL, **PARTY},
+        {"CLERK_ISSUER": "http://localhost:8080", **URL, **PARTY},
     ],
 )
 def test_what_goes_together_is_taken(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
