@@ -59,6 +59,44 @@ Reason = Literal[
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
 
+Cause = Literal[
+    "no_credential",
+    "header_malformed",
+    "user_beside_token",
+    "user_of_reader",
+    "user_unknown",
+    "user_without_authentication",
+    "sessions_off",
+    "session_malformed",
+    "session_header",
+    "session_algorithm",
+    "session_key_unknown",
+    "session_signature",
+    "session_without_exp",
+    "session_without_iss",
+    "session_without_nbf",
+    "session_without_sid",
+    "session_without_sub",
+    "session_without_azp",
+    "session_expired",
+    "session_too_early",
+    "session_issuer",
+    "session_party",
+    "session_status",
+    "session_claim",
+    "key_malformed",
+    "key_unknown",
+    "key_secret",
+    "key_over",
+    "service_unknown",
+    "service_ambiguous",
+    "service_is_proxy",
+    "proxy_header_off",
+    "proxy_header_malformed",
+    "proxy_unknown",
+]
+"""Why a call is UNAUTHENTICATED: for the log alone. docs/operators.md explains each."""
+
 Entity = Literal[
     "USER",
     "TEMPLATE_TYPE",
@@ -108,7 +146,16 @@ class InvalidArgument(Error):
 
 
 class Unauthenticated(Error):
+    """The one error for every caller without credentials that count. It does not tell the caller which cause it has."""
+
     code = "UNAUTHENTICATED"
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(
+            "UNAUTHENTICATED",
+            "the call needs a session, an API key or the certificate of a service, and has none that counts",
+        )
+        self.cause = cause
 
 
 class PermissionDenied(Error):
@@ -164,14 +211,6 @@ def violated(constraint: str | None) -> Error | None:
     error = CONSTRAINTS.get(constraint or "")
     # A new one for each call that raises it: an exception carries its own traceback.
     return error and type(error)(error.reason, error.message, error.metadata, violations=error.violations)
-
-
-def unauthenticated() -> Unauthenticated:
-    """Return the one error for every caller without credentials that count."""
-    return Unauthenticated(
-        "UNAUTHENTICATED",
-        "the call needs a session, an API key or the certificate of a service, and has none that counts",
-    )
 
 
 def deadline_exceeded() -> DeadlineExceeded:

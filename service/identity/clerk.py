@@ -3,7 +3,7 @@
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jwt
@@ -28,6 +28,23 @@ MAX_ID = 255
 
 _HEADERS = {"alg", "cat", "kid", "typ"}
 """What the header of a token may hold. One that says where its own key is says nothing."""
+
+_WITHOUT: Mapping[str, errors.Cause] = {
+    "exp": "session_without_exp",
+    "nbf": "session_without_nbf",
+    "iss": "session_without_iss",
+    "sub": "session_without_sub",
+    "sid": "session_without_sid",
+}
+"""The claims that every session has, and the causes of tokens without them."""
+
+_CAUSES: Mapping[type[Exception], errors.Cause] = {
+    jwt.InvalidAlgorithmError: "session_algorithm",
+    jwt.InvalidSignatureError: "session_signature",
+    jwt.ExpiredSignatureError: "session_expired",
+    jwt.ImmatureSignatureError: "session_too_early",
+    jwt.InvalidIssuerError: "session_issuer",
+}
 
 _log = structlog.get_logger()
 
@@ -140,43 +157,54 @@ class Sessions:
         self._parties = frozenset(parties)
         self._allow_no_party = allow_no_party
 
-    def user(self, token: str) -> tuple[str, float] | None:
-        """Return the Clerk id of the session's user and the seconds until the session ends; None when it is none."""
+    def user(self, token: str) -> tuple[str, float]:
+        """Return the Clerk id of the session's user and for how many seconds it lasts, or raise Unauthenticated."""
         try:
             return self._user(token)
-        except (jwt.PyJWTError, ValueError, ArithmeticError):
-            return None
+        except jwt.MissingRequiredClaimError as missing:
+            raise errors.Unauthenticated(_WITHOUT[missing.claim]) from None
+        except (jwt.PyJWTError, ValueError, ArithmeticError) as fault:
+            causes = (cause for kind, cause in _CAUSES.items() if isinstance(fault, kind))
+            raise errors.Unauthenticated(next(causes, "session_claim")) from None
 
-    def _user(self, token: str) -> tuple[str, float] | None:
-        header = jwt.get_unverified_header(token)
-        if not header.keys() <= _HEADERS:
-            return None
+    def _user(self, token: str) -> tuple[str, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.DecodeError, ValueError):
+            raise errors.Unauthenticated("session_malformed") from None
+        except jwt.InvalidTokenError:
+            header = None
+        if header is None or not header.keys() <= _HEADERS:
+            raise errors.Unauthenticated("session_header")
         key: Any = self._keys
         if isinstance(key, Keys):
             id = header.get("kid")
             key = key.key(id) if isinstance(id, str) else None
         if key is None:
-            return None
+            raise errors.Unauthenticated("session_key_unknown")
         claims = jwt.decode(
             token,
             key,
             algorithms=["RS256"],
             issuer=self._issuer,
             leeway=SKEW_SECONDS,
-            options={"require": ["exp", "nbf", "iss", "sub", "sid"], "verify_aud": False},
+            options={"require": [*_WITHOUT], "verify_aud": False},
         )
         # Of PyJWT's checks, words that read as numbers pass, and numbers that are larger than any moment.
         ends, *_ = [_moment(claims[name]) for name in ("exp", "nbf", "iat") if name in claims]
-        if not self._is_of_party(claims.get("azp")) or claims.get("sts", "active") != "active":
-            return None
+        party = claims.get("azp")
+        if party is None and not self._allow_no_party:
+            raise errors.Unauthenticated("session_without_azp")
+        if party is not None and not (isinstance(party, str) and party in self._parties):
+            raise errors.Unauthenticated("session_party")
+        if claims.get("sts", "active") != "active":
+            raise errors.Unauthenticated("session_status")
         user, session = claims["sub"], claims["sid"]
-        if not (isinstance(session, str) and session and isinstance(user, str) and 0 < len(user) <= MAX_ID):
-            return None
         # A database can store neither U+0000 nor half of a surrogate pair.
-        return (user, ends + SKEW_SECONDS - time.time()) if user.isprintable() else None
-
-    def _is_of_party(self, party: object) -> bool:
-        return self._allow_no_party if party is None else isinstance(party, str) and party in self._parties
+        is_user = isinstance(user, str) and 0 < len(user) <= MAX_ID and user.isprintable()
+        if not (isinstance(session, str) and session and is_user):
+            raise errors.Unauthenticated("session_claim")
+        return user, ends + SKEW_SECONDS - time.time()
 
 
 def _moment(value: object) -> float:

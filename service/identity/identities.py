@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -87,14 +87,16 @@ class Identities:
     def of_certificate(self, names: Sequence[str], user: str | None, behind: float) -> Actor:
         """Return the service whose certificate has these names, acting for a user or for itself; `behind` as above."""
         of_services = [name for name in names if name in self._services]
-        if len(of_services) != 1 or not self._proxies.isdisjoint(names):
-            refuse()
+        if self.is_proxy(names):
+            raise errors.Unauthenticated("service_is_proxy")
+        if len(of_services) != 1:
+            raise errors.Unauthenticated("service_ambiguous" if of_services else "service_unknown")
         (name,) = of_services
         role = self._services[name]
         if user is None:
             return Actor(f"service:{name}", role=role, is_admin=role == "admin", is_reader=role == "reader")
         if role == "reader":
-            refuse()
+            raise errors.Unauthenticated("user_of_reader")
         person = self._remembered(USER, user, self._user, behind).actor
         return replace(
             person,
@@ -129,18 +131,15 @@ class Identities:
 
     def _session(self, token: str) -> _Known:
         asked = time.monotonic()
-        session = None if self._sessions is None else self._sessions.user(token)
-        if session is None:
-            refuse()
-        clerk_id, seconds = session
+        if self._sessions is None:
+            raise errors.Unauthenticated("sessions_off")
+        clerk_id, seconds = self._sessions.user(token)
         user = users.provision(SYSTEM, clerk_id)
         return _Known(self._actor(user.id, clerk_id), asked + seconds)
 
     def _key(self, text: str) -> _Known:
         asked = time.monotonic()
         owner = api_keys.owner(SYSTEM, text)
-        if owner is None:
-            refuse()
         person = self._actor(owner.user.id, owner.user.clerk_id)
         key = owner.key
         limited = replace(
@@ -157,13 +156,8 @@ class Identities:
         try:
             user = users.get(SYSTEM, **key)
         except errors.NotFound:
-            refuse()
+            raise errors.Unauthenticated("user_unknown") from None
         return _Known(self._actor(user.id, user.clerk_id), float("inf"))
 
     def _actor(self, user_id: str, clerk_id: str) -> Actor:
         return Actor(f"user:{user_id}", user_id=user_id, is_admin=clerk_id in self._admins)
-
-
-def refuse() -> NoReturn:
-    """Raise the one error for every caller without credentials that count."""
-    raise errors.unauthenticated()

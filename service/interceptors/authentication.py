@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 
+from service import errors
 from service.actor import ANONYMOUS, Actor, acting_as
 from service.cache import LIVE_SECONDS, STALE_SECONDS, Cache
 from service.identity import xfcc
 from service.identity.certificates import names_in
-from service.identity.identities import CREDENTIAL, USER, Identities, refuse
+from service.identity.identities import CREDENTIAL, USER, Identities
 from service.interceptors import consistency, logging
 from service.interceptors.interceptor import Interceptor, metadata_of
 
@@ -38,23 +39,27 @@ class Authentication(Interceptor):
         if identities is None:
             # The caller expects the user's rights to apply; without authentication they would not.
             if user is not None:
-                refuse()
+                raise errors.Unauthenticated("user_without_authentication")
             return ANONYMOUS
         behind = self._seconds_away(method, metadata)
         credential = _only(metadata.get(CREDENTIAL))
         if credential is not None:
             scheme, _, token = credential.partition(" ")
-            if scheme.lower() != "bearer" or user is not None:
-                refuse()
+            if scheme.lower() != "bearer":
+                raise errors.Unauthenticated("header_malformed")
+            if user is not None:
+                raise errors.Unauthenticated("user_beside_token")
             return identities.of_bearer(token, behind)
         names = _names_of(context)
         if xfcc.HEADER in metadata and self._trusts_xfcc:
             if not (identities.is_proxy(names) if names else _is_loopback(context.peer())):
-                refuse()
+                raise errors.Unauthenticated("proxy_unknown")
             try:
                 names = xfcc.names([str(value) for value in metadata[xfcc.HEADER]])
             except ValueError:
-                refuse()
+                raise errors.Unauthenticated("proxy_header_malformed") from None
+        elif not names:
+            raise errors.Unauthenticated("proxy_header_off" if xfcc.HEADER in metadata else "no_credential")
         return identities.of_certificate(names, user, behind)
 
     def _seconds_away(self, method: str, metadata: Mapping[str, list[str | bytes]]) -> float:
@@ -72,7 +77,7 @@ def _only(values: Sequence[str | bytes] | None) -> str | None:
     if values is None:
         return None
     if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
-        refuse()
+        raise errors.Unauthenticated("header_malformed")
     return values[0]
 
 

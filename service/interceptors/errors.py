@@ -41,6 +41,8 @@ class _Mapping:
             return
         failure = failure_of(self._method, fault)
         logging.add(reason=failure.reason)
+        if isinstance(failure, errors.Unauthenticated):
+            logging.add(cause=failure.cause)
         # Raises: that is how grpcio learns that the call is over.
         self._context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
 

@@ -161,24 +161,26 @@ def rotate(actor: Actor, id: str, *, grace: timedelta, etag: str) -> NewKey:
 
 
 @read
-def owner(actor: Actor, text: str) -> Owner | None:
-    """Return the owner of a key; None when it is malformed or unknown, or it or one above it was revoked or expired."""
+def owner(actor: Actor, text: str) -> Owner:
+    """Return the owner of a key, or raise Unauthenticated, as when it or one above it was revoked or has expired."""
     match = _FORM.fullmatch(text)
     if match is None or _checksum(match["id"], match["secret"]) != match["checksum"]:
-        return None
+        raise errors.Unauthenticated("key_malformed")
     found = database.execute_prepared(
         f"""
         select
+          line.is_over,
           extract(epoch from line.expire_time - clock_timestamp())::float8,
           extract(epoch from t.previous_expire_time - clock_timestamp())::float8,
           {ApiKey.columns("t")}, {User.columns("u")}
         from ({LINE}) line cross join api_keys t join users u on u.id = t.user_id
-        where t.id = %s and not line.is_over
+        where t.id = %s
         """,
         [match["id"], match["id"]],
     ).fetchone()
     if found is None:
-        return None
+        raise errors.Unauthenticated("key_unknown")
+    is_over, *found = found
     lives, rest = split(_Lives, found)
     columns = len(ApiKey.names())
     key, user = ApiKey.of(rest[:columns]), User.of(rest[columns:])
@@ -186,9 +188,11 @@ def owner(actor: Actor, text: str) -> Owner | None:
     seconds = lives.current
     if not hmac.compare_digest(digest, bytes(key.digest)):
         if key.previous_digest is None or not hmac.compare_digest(digest, bytes(key.previous_digest)):
-            return None
+            raise errors.Unauthenticated("key_secret")
         seconds = min((life for life in lives if life is not None), default=None)
-    return None if seconds is not None and seconds <= 0 else Owner(key, user, seconds)
+    if is_over or (seconds is not None and seconds <= 0):
+        raise errors.Unauthenticated("key_over")
+    return Owner(key, user, seconds)
 
 
 @transaction

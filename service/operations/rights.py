@@ -306,7 +306,7 @@ def _line_of(key_id: str) -> api_keys.Line:
     """Return the line of the key of a call. It may have ended since the caller was last looked up."""
     line = api_keys.line(key_id)
     if line.is_over:
-        raise errors.unauthenticated()
+        raise errors.Unauthenticated("key_over")
     return line
 
 

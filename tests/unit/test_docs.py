@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from service.config import Settings, variable
-from service.errors import Reason
+from service.errors import Cause, Reason
 from tests.conftest import ROOT
 from tests.contract.methods import METHODS
 
@@ -43,6 +43,11 @@ def test_every_method_is_in_the_table_of_services() -> None:
 def test_every_reason_is_in_the_table_of_errors() -> None:
     rows = table("docs/callers.md", "| code | reasons | what to do |")
     assert sorted(names([row[1] for row in rows])) == sorted(get_args(Reason))
+
+
+def test_every_cause_is_in_the_table_of_causes() -> None:
+    rows = table("docs/operators.md", "| cause | what is wrong |")
+    assert sorted(names([row[0] for row in rows])) == sorted(get_args(Cause))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

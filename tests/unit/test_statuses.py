@@ -15,7 +15,7 @@ M = TypeVar("M", bound=Message)
 
 ERRORS: dict[str, errors.Error] = {
     "INVALID_ARGUMENT": errors.field_invalid(("template.title", "is required")),
-    "UNAUTHENTICATED": errors.Unauthenticated("UNAUTHENTICATED", "nobody"),
+    "UNAUTHENTICATED": errors.Unauthenticated("no_credential"),
     "PERMISSION_DENIED": errors.PermissionDenied("PERMISSION_DENIED", "not allowed"),
     "NOT_FOUND": errors.not_found("TEMPLATE_TYPE", name="data-export"),
     "ALREADY_EXISTS": errors.CONSTRAINTS["openai_models_openai_id_is_unique"],
