@@ -4,10 +4,13 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import structlog
 
 from service import errors, logs
 from service.commands import config, database, keys, migrate, seed, serve
-from service.config import ConfigurationError, Settings, log_format
+from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.migrate import MigrationError
 from service.server.processes import CrashLoopError
@@ -23,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Of other commands than `serve`, whose log it is, people read the one message.
     format = log_format() if run is serve.run else "text"
     logs.configure(log_format(), "info")
+    # First: it may be why a setting is missing.
+    for name, nearest in unknown_variables():
+        structlog.get_logger().warning("unknown variable", variable=name, nearest=nearest)
     try:
         settings = Settings.load()
         logs.configure(settings.log_format, settings.log_level)
@@ -44,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service",
         description="The Omniflo template registry. Settings come from the environment: see `config`.",
     )
+    parser.add_argument("--version", action="version", version=version("omniflo-templates"))
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (serve, migrate, seed, keys, config):
         command.add(commands)

@@ -1,5 +1,6 @@
 """The settings of the service, read from the environment and checked; nothing else reads it."""
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from service.variables import (
 )
 
 PREFIX = "OMNIFLO_"
+
+OF_CALLERS = {"OMNIFLO_ADDRESS"}
+"""Variables that callers read, who may run in the same environment."""
 
 CONNECTIONS_BESIDE = 3
 """The connections of a worker beside those of its threads: one that asks for health, one that hears of changes, and one
@@ -239,6 +243,15 @@ def log_format() -> logs.Format:
 def variable(name: str) -> str:
     """Return the variable of a setting; those of OpenAI's have the names that OpenAI's own tools read."""
     return name.upper() if name.startswith("openai_") else PREFIX + name.upper()
+
+
+def unknown_variables() -> Iterator[tuple[str, str | None]]:
+    """Yield the variables that look like settings and are none, each with the setting that has the nearest name."""
+    known = {variable(name).removeprefix(PREFIX): variable(name) for name in Settings.model_fields}
+    for name in sorted(os.environ):  # noqa: TID251 - this is the file
+        text = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and {name, PREFIX + text}.isdisjoint({*OF_CALLERS, *known.values()}):
+            yield name, next((known[near] for near in difflib.get_close_matches(text, known, 1)), None)
 
 
 def describe(settings: Settings) -> str:

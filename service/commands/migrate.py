@@ -1,6 +1,7 @@
 """`migrate`: the schema, up, down, and whether it is up to date."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from service.commands import database
@@ -16,6 +17,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="up: apply what is pending; down: take back the newest; status: list all; verify: fail unless up to date",
     )
     command.add_argument("--to", type=_version, metavar="VERSION", help="stop up or down at this version; 0 is empty")
+    command.add_argument("--yes", action="store_true", help="take back without asking")
     command.set_defaults(run=run)
 
 
@@ -29,6 +31,8 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         elif options.action == "down":
             applied, _ = migrate.status(migrations)
             to = max(0, len(applied) - 1 if options.to is None else options.to)
+            if applied[to:] and not options.yes:
+                _ask(applied[to:][::-1])
             _print(migrate.down(migrations, to=to), "took back {}", "nothing to take back")
         else:
             applied, pending = migrate.status(migrations)
@@ -36,6 +40,16 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
             _print(pending, "pending {}")
             if pending and options.action == "verify":
                 raise migrate.MigrationError("the schema is not up to date: run `python -m service migrate up`")
+
+
+def _ask(names: Sequence[str]) -> None:
+    """Raise unless somebody who watches agrees."""
+    loss = f"taking back {', '.join(names)} in {migrate.place()} deletes what is in their tables and columns"
+    if not sys.stdin.isatty():
+        raise migrate.MigrationError(f"{loss}: add --yes if that is meant")
+    print(f"{loss}. Go on? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise migrate.MigrationError("nothing was taken back")
 
 
 def _version(text: str) -> int:

@@ -133,6 +133,12 @@ def version() -> int:
     return int(newest)
 
 
+def place() -> str:
+    """Return which database it is, for people."""
+    with session() as connection:
+        return f"the database {connection.info.dbname} at {connection.info.host or 'this machine'}"
+
+
 def _folder() -> Path:
     here = Path(__file__).parents[1]
     # Inside the package in a wheel, beside it in a checkout.

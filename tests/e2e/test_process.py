@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -623,10 +624,46 @@ def test_migrate_goes_up_and_down_and_tells_where_it_is(new_database: Callable[[
     assert migrate("up") == (0, applied[2:])
     assert migrate("up") == (0, ["nothing to apply"])
     assert migrate("verify") == (0, applied)
-    assert migrate("down") == (0, taken_back[:1])
-    assert migrate("down", "--to", "1") == (0, taken_back[1:-1])
-    assert migrate("down", "--to", "0") == (0, taken_back[-1:])
+    assert migrate("down", "--yes") == (0, taken_back[:1])
+    assert migrate("down", "--to", "1", "--yes") == (0, taken_back[1:-1])
+    assert migrate("down", "--to", "0", "--yes") == (0, taken_back[-1:])
     assert migrate("status") == (0, pending)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [(b"y\n", 0), (b"YES\n", 0), (b"n\n", 1), (b"\n", 1), (b"yes, but\n", 1), (b"\x04", 1), (None, 1)],
+)
+def test_migrate_takes_nothing_back_unless_somebody_agrees(
+    new_database: Callable[[], str], typed: bytes | None, code: int
+) -> None:
+    url = new_database()
+    assert run("migrate", "up", "--to", "2", database_url=url).returncode == 0
+    # Without a terminal, nobody is there to agree.
+    terminal, other_end = os.openpty() if typed is not None else (None, subprocess.DEVNULL)
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "migrate", "down", "--to", "0"],
+        cwd=ROOT,
+        env=environment({"database_url": url}),
+        stdin=other_end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if terminal is not None:
+            os.write(terminal, typed or b"")
+        stdout, stderr = process.communicate(timeout=SECONDS)
+    if terminal is not None:
+        os.close(terminal)
+        os.close(other_end)
+    name = url.rpartition("/")[2].partition("?")[0]
+    loss = f"taking back {MIGRATIONS[1]}, {MIGRATIONS[0]} in the database {name} at "
+    assert process.returncode == code
+    assert (stderr if typed is None else stdout).startswith(loss)
+    assert ("add --yes if that is meant" in stderr) is (typed is None)
+    database = Database(url)
+    assert database.query("select count(*) from schema_migrations") == [(0 if code == 0 else 2,)]
+    database.close()
 
 
 def test_migrate_refuses_versions_below_none(new_database: Callable[[], str]) -> None:
@@ -708,6 +745,21 @@ def test_a_schema_other_than_public_is_served(new_database: Callable[[], str], s
         assert api.template().id
     assert database.query("select distinct schemaname from pg_tables where tablename = 'users'") == [("elsewhere",)]
     database.close()
+
+
+def test_the_release_is_told() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{version('omniflo-templates')}\n", "")
+
+
+def test_a_misspelt_variable_is_warned_of_also_where_that_is_why_the_command_fails() -> None:
+    settings = {"clerk_isuer": "https://clerk.example.com", "clerk_jwks_url": "https://clerk.example.com/jwks"}
+    done = run("serve", **settings)
+    assert done.returncode == 1
+    warning, _ = map(json.loads, done.stderr.splitlines())
+    assert (warning["event"], warning["level"]) == ("unknown variable", "warning")
+    assert (warning["variable"], warning["nearest"]) == ("OMNIFLO_CLERK_ISUER", "OMNIFLO_CLERK_ISSUER")
+    assert said(done).startswith("OMNIFLO_CLERK_ISSUER goes with one of")
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["config"]])

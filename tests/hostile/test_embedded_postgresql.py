@@ -269,7 +269,7 @@ def test_a_data_folder_of_an_earlier_release_is_taken_over(tmp_path: Path) -> No
     assert not owners & {0, STRANGERS["nobody"]}
     # The schema goes on changing, which only owners of tables and types can do.
     environment = {**os.environ, "OMNIFLO_DATA_DIR": str(data_dir)}
-    for arguments in (["down", "--to", "0"], ["up"]):
+    for arguments in (["down", "--to", "0", "--yes"], ["up"]):
         command = [sys.executable, "-m", "service", "migrate", *arguments]
         subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
 

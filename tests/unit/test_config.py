@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.config import ConfigurationError, Settings, describe, variable
+from service.config import ConfigurationError, Settings, describe, unknown_variables, variable
 from service.variables import split_address
 from tests.clerk_stand_in import SigningKey
 
@@ -265,6 +265,35 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, n
     defaults = Settings.load()
     monkeypatch.setenv(variable(name), "")
     assert Settings.load() == defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("OMNIFLO_LISTN", "OMNIFLO_LISTEN"),
+        ("OMNIFLO_DB_URL", "OMNIFLO_DATABASE_URL"),
+        ("OMNIFLO_DATABASE", "OMNIFLO_DATABASE_URL"),
+        ("OMNIFLO_CLERK_AUTHORISED_PARTIES", "OMNIFLO_CLERK_AUTHORIZED_PARTIES"),
+        ("OMNIFLO_LOGLEVEL", "OMNIFLO_LOG_LEVEL"),
+        ("OMNIFLO_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ("omniflo_worker", "OMNIFLO_WORKERS"),
+        ("OMNIFLO_", None),
+        ("OMNIFLO_HOST", None),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str | None
+) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    assert list(unknown_variables()) == [(name, nearest)]
+
+
+@pytest.mark.parametrize(
+    "name", [*map(variable, Settings.model_fields), "omniflo_threads", "OMNIFLO_ADDRESS", "MNIFLO_X"]
+)
+def test_a_variable_that_is_a_setting_or_of_others_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    assert list(unknown_variables()) == []
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
