@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigurationError, EmbeddedError, MigrationError, CrashLoopError) as error:
         logs.fail(str(error), format)
     except errors.Error as error:
-        logs.fail(f"{error.reason}: {error.message}: {error.__cause__ or ''}".rstrip(": \n"), format)
+        logs.fail(database.told(error), format)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     else:

@@ -7,7 +7,8 @@ import structlog
 
 from service.config import ConfigurationError, Settings, variable
 from service.database import embedded, handle, migrate, urls
-from service.errors import Unavailable
+from service.database.transactions import GRANTS, is_denied
+from service.errors import Error, Unavailable
 
 _SPARE_CONNECTIONS = 20
 """Of the embedded PostgreSQL, for psql and other tools."""
@@ -43,16 +44,25 @@ def configured(settings: Settings) -> Iterator[str]:
 
 
 def require_schema() -> None:
-    """Raise when migrations are pending; a database that is away is no reason not to start."""
+    """Raise when this release cannot work with the schema; a database that is away is no reason not to start."""
     try:
-        _, pending = migrate.status(migrate.load(), allow_newer=True)
+        obstacle = migrate.obstacle(migrate.load())
     except Unavailable as error:
+        if is_denied(error):
+            raise
         _log.error("database", is_reachable=False, error=str(error.__cause__).strip())
         return
-    if pending:
-        raise migrate.MigrationError(
-            f"migrations are pending: run `python -m service migrate up` ({', '.join(pending)})"
-        )
+    if obstacle is not None:
+        raise migrate.MigrationError(obstacle)
+
+
+def told(error: Error) -> str:
+    """Return what a person is told of an error that ends a command."""
+    cause = str(error.__cause__ or "")
+    if is_denied(error):
+        # The lines below the first show a place in the statement.
+        cause = "; ".join([*cause.splitlines()[:1], GRANTS])
+    return f"{error.reason}: {error.message}: {cause}".rstrip(": \n")
 
 
 def use_direct_url(settings: Settings) -> None:

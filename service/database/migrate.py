@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +127,17 @@ def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[l
 
 
 @read
+def obstacle(migrations: Sequence[Migration]) -> str | None:
+    """Return why a release with these migrations cannot work with the schema, and what to do; None when it can."""
+    try:
+        pending = _pending(migrations, _known(migrations, _applied(database.connection())))
+    except MigrationError as error:
+        return str(error)
+    names = ", ".join(migration.name for migration in pending)
+    return f"migrations are pending: run `python -m service migrate up` ({names})" if names else None
+
+
+@read
 def version() -> int:
     """Return the version of the schema; 0 for none."""
     ((newest,),) = database.execute_sql("select coalesce(max(version), 0) from schema_migrations").fetchall()
@@ -162,17 +173,19 @@ def _locked() -> Iterator[Any]:
                     "another runner has been migrating this database for two minutes; see what it does"
                 )
             time.sleep(0.1)
-        cursor.execute(
-            "set statement_timeout = 0;"
-            f"set lock_timeout = '{FILE_LOCK_SECONDS}s';"
-            "create table if not exists schema_migrations ("
-            "  version bigint primary key,"
-            "  name text not null,"
-            "  checksum text not null,"
-            "  apply_time timestamptz not null default clock_timestamp(),"
-            "  compatible_from bigint"
-            ")"
-        )
+        cursor.execute(f"set statement_timeout = 0; set lock_timeout = '{FILE_LOCK_SECONDS}s'")
+        cursor.execute("select to_regclass('schema_migrations') is null")
+        # Asked first: who has nothing to apply need not be allowed to make tables.
+        if cursor.fetchone()[0]:
+            cursor.execute(
+                "create table schema_migrations ("
+                "  version bigint primary key,"
+                "  name text not null,"
+                "  checksum text not null,"
+                "  apply_time timestamptz not null default clock_timestamp(),"
+                "  compatible_from bigint"
+                ")"
+            )
         cursor.execute(
             "select from pg_attribute where attrelid = 'schema_migrations'::regclass and attname = 'compatible_from'"
         )
@@ -200,7 +213,7 @@ def _applied(connection: Any) -> Mapping[int, Applied]:
         return {version: Applied(*row) for version, *row in cursor.fetchall()}
 
 
-def _known(migrations: list[Migration], applied: Mapping[int, Applied]) -> Mapping[int, Applied]:
+def _known(migrations: Sequence[Migration], applied: Mapping[int, Applied]) -> Mapping[int, Applied]:
     """Return what is applied of these migrations; MigrationError when there is more that they cannot work with."""
     newest = len(migrations)
     for version, row in applied.items():
@@ -223,7 +236,7 @@ def _compatible_from(name: str, version: int, sql: str) -> int:
     return int(match[1])
 
 
-def _pending(migrations: list[Migration], applied: Mapping[int, Applied]) -> list[Migration]:
+def _pending(migrations: Sequence[Migration], applied: Mapping[int, Applied]) -> list[Migration]:
     known = {migration.version: migration for migration in migrations}
     for version, row in applied.items():
         migration = known.get(version)

@@ -31,6 +31,9 @@ _NOT_AS_IT_SHOULD_BE = {
 }
 """The role may not do what the service does, or the schema is another one than the service's."""
 
+GRANTS = "grant the role SELECT, INSERT, UPDATE and DELETE on all tables, and CREATE on the schema if it migrates"
+"""What to do about a right that is missing."""
+
 _log = structlog.get_logger()
 
 
@@ -68,7 +71,7 @@ def session() -> Iterator[Any]:
     database.drop()
     try:
         yield database.connection()
-    except (pw.PeeweeException, psycopg2.OperationalError) as error:
+    except (pw.PeeweeException, psycopg2.Error) as error:
         raise _translate(error)[0] or error from error
     finally:
         database.drop()
@@ -152,6 +155,11 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
 def sqlstate(error: Exception) -> str | None:
     """Return PostgreSQL's code of an error, where it is one of PostgreSQL's."""
     return getattr(getattr(error, "orig", error), "pgcode", None)
+
+
+def is_denied(error: errors.Error) -> bool:
+    """Whether an operation failed for a right that the database's role lacks."""
+    return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) == errorcodes.INSUFFICIENT_PRIVILEGE
 
 
 def is_lock_timeout(error: Exception) -> bool:

@@ -1,8 +1,13 @@
 """What the service does for itself: checks the database, and deletes what is over."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from service.actor import Actor
+from service.database import migrate
 from service.database.handle import database
-from service.database.transactions import read, transaction
+from service.database.migrate import Migration
+from service.database.transactions import GRANTS, read, transaction
 
 KEEP_HOURS = 24
 KEEP_KEY_DAYS = 30
@@ -32,21 +37,34 @@ TABLES = (
 
 
 @read
-def missing(actor: Actor) -> list[str]:
-    """Return what calls need and the database's role has not: tables it does not see, and rights on those it does."""
-    # A table in a schema without USAGE is not found, as if there were none.
+def obstacles(actor: Actor, migrations: Sequence[Migration]) -> dict[str, Any]:
+    """Return what keeps calls from working with the database, for the log: nothing when they can.
+
+    That is a schema with which a release with these migrations cannot work (`schema`), or what the database's role
+    lacks (`missing`): tables that it does not see, and rights on those that it does. `help` is what to do.
+    """
+    # A table in a schema without USAGE is not found, as if there were none. There is no current schema then.
     found = database.execute_sql(
         """
         select asked.name, wanted.privilege
         from unnest(%s::text[]) asked (name)
         cross join lateral (select to_regclass(asked.name) as oid) seen
         cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted (privilege)
-        where seen.oid is null or not has_table_privilege(seen.oid, wanted.privilege)
+        where (asked.name <> 'schema_migrations' or wanted.privilege = 'SELECT')
+          and case
+            when seen.oid is null then asked.name <> 'schema_migrations' or current_schema() is null
+            else not has_table_privilege(seen.oid, wanted.privilege)
+          end
         order by 1, 2
         """,
-        [list(TABLES)],
+        [[*TABLES, "schema_migrations"]],
     ).fetchall()
-    return [f"{privilege} on {name}" for name, privilege in found]
+    missing = [f"{privilege} on {name}" for name, privilege in found]
+    if "SELECT on schema_migrations" not in missing:
+        schema = migrate.obstacle(migrations)
+        if schema is not None:
+            return {"schema": schema}
+    return {"missing": missing, "help": GRANTS} if missing else {}
 
 
 @read

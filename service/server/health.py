@@ -1,8 +1,8 @@
 """Health: the servicer, and the thread that asks the database whether to say SERVING."""
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -10,12 +10,11 @@ from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
 
 from service import errors
 from service.actor import SYSTEM
+from service.database import migrate
 from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.operations import maintenance
-
-T = TypeVar("T")
 
 PROBE_SECONDS = 1.0
 
@@ -57,15 +56,16 @@ class Probe:
 
     def __init__(self, health: Health) -> None:
         self._health = health
+        self._migrations = migrate.load()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
-        self._is_reachable: bool | None = None
+        self._is_reachable = False
         self._connection: object = None
-        """The one on which nothing was missing."""
+        """The one on which nothing was in the way."""
 
     def is_reachable(self) -> bool:
         """Whether the database was there when it was last asked."""
-        return bool(self._is_reachable)
+        return self._is_reachable
 
     def start(self) -> None:
         self._thread.start()
@@ -74,55 +74,35 @@ class Probe:
         self._stopped.set()
         self._thread.join(2 * PROBE_SECONDS)
 
-    def _missing(self) -> Sequence[str] | None:
-        """Return what the database's role lacks; None when that cannot be asked. It is asked once a connection."""
-        if database.current() is self._connection and not database.is_doubted:
-            return ()
-        database.is_doubted, self._connection = False, None
-        found = _missing()
-        if found == ():
-            self._connection = database.current()
-        return found
+    def _ask(self) -> Mapping[str, Any]:
+        """Return what is logged of the database: whether it is reachable, and what else is in the way, if anything."""
+        try:
+            with time_limit(PROBE_SECONDS):
+                maintenance.ping(SYSTEM)
+                # That is asked once a connection.
+                if database.current() is not self._connection or database.is_doubted:
+                    database.is_doubted, self._connection = False, None
+                    if obstacles := maintenance.obstacles(SYSTEM, self._migrations):
+                        return {"is_reachable": True, **obstacles}
+                    self._connection = database.current()
+        except errors.Error as error:
+            return {"is_reachable": False, "error": str(error.__cause__ or error).strip()}
+        except Exception as fault:  # noqa: BLE001 - the thread that watches health must not end
+            _log.error("probe", error=type(fault).__name__, sqlstate=sqlstate(fault))
+            database.drop()
+            return {"is_reachable": False, "error": type(fault).__name__}
+        return {"is_reachable": True}
 
     def _run(self) -> None:
-        known: object = None
+        known: Mapping[str, Any] = {}
         while True:
-            is_reachable = _is_reachable()
-            missing = self._missing() if is_reachable else ()
-            if missing is None:
-                is_reachable, missing = False, ()
-            if (is_reachable, missing) != known:
-                is_ready = is_reachable and not missing
-                more = {"missing": missing} if missing else {}
-                _log.log(20 if is_ready else 40, "database", is_reachable=is_reachable, **more)
+            found = self._ask()
+            self._is_reachable = found["is_reachable"]
+            if found != known:
+                is_ready = found == {"is_reachable": True}
+                _log.log(20 if is_ready else 40, "database", **found)
                 self._health.say(is_serving=is_ready)
-                self._is_reachable = is_reachable
-                known = (is_reachable, missing)
+                known = found
             if self._stopped.wait(PROBE_SECONDS):
                 database.drop()
                 return
-
-
-def _is_reachable() -> bool:
-    def ask() -> bool:
-        maintenance.ping(SYSTEM)
-        return True
-
-    return _asked(ask) or False
-
-
-def _missing() -> Sequence[str] | None:
-    return _asked(lambda: tuple(maintenance.missing(SYSTEM)))
-
-
-def _asked(ask: Callable[[], T]) -> T | None:
-    """Return what the database answers, or None."""
-    try:
-        with time_limit(PROBE_SECONDS):
-            return ask()
-    except errors.Error:
-        return None
-    except Exception as fault:  # noqa: BLE001 - the thread that watches health must not end
-        _log.error("probe", error=type(fault).__name__, sqlstate=sqlstate(fault))
-        database.drop()
-        return None

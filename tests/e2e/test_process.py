@@ -557,22 +557,23 @@ def _code(api: Api) -> grpc.StatusCode | None:
 
 
 @pytest.fixture
-def later(postgres: embedded.Server, ready_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The URL of a database that cannot be reached, and what makes it appear."""
+def later(postgres: embedded.Server) -> Iterator[Callable[[str], tuple[str, Callable[[], None]]]]:
+    """Makes another URL of a database, which cannot be reached, and what makes it appear."""
     # The path of a socket may have 107 bytes at most.
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / "later"
-        name = ready_url.rpartition("/")[2].partition("?")[0]
-        yield (
-            f"postgresql://omniflo@/{name}?host={there}",
-            lambda: there.symlink_to(postgres.socket_dir),
-        )
+
+        def of(url: str) -> tuple[str, Callable[[], None]]:
+            name = url.rpartition("/")[2].partition("?")[0]
+            return f"postgresql://omniflo@/{name}?host={there}", lambda: there.symlink_to(postgres.socket_dir)
+
+        yield of
 
 
 def test_a_service_starts_without_its_database_and_serves_when_it_appears(
-    serve: Serve, later: tuple[str, Callable[[], None]]
+    serve: Serve, ready_url: str, later: Callable[[str], tuple[str, Callable[[], None]]]
 ) -> None:
-    url, appear = later
+    url, appear = later(ready_url)
     serving = serve(database_url=url).until_ready()
     with serving.api() as api:
         assert health(api.channel) == NOT_SERVING
@@ -582,8 +583,57 @@ def test_a_service_starts_without_its_database_and_serves_when_it_appears(
         appear()
         eventually(lambda: health(api.channel) == SERVING, "SERVING")
         assert api.models.GetModel(GetModelRequest(openai_id="gpt-5.5")).name == "GPT-5.5"
-    reachable = [line["is_reachable"] for line in serving.log if line["event"] == "database"]
-    assert (reachable[0], reachable[-1]) == (False, True)
+    found = [line for line in serving.log if line["event"] == "database"]
+    assert (found[0]["is_reachable"], found[-1]["is_reachable"]) == (False, True)
+    # Of each process.
+    assert all("No such file or directory" in line["error"] for line in found[:-1])
+
+
+MORE = f"{len(MIGRATIONS) + 1:04}_more"
+ADD_MORE = "insert into schema_migrations (version, name, checksum, compatible_from) values (%s, %s, '', %s)"
+BEHIND = [
+    # How far it is migrated before; what is then true of a migration that this release does not have; what is said.
+    (0, None, f"migrations are pending: run `python -m service migrate up` ({', '.join(MIGRATIONS)})"),
+    (len(MIGRATIONS) - 1, None, f"migrations are pending: run `python -m service migrate up` ({MIGRATIONS[-1]})"),
+    (len(MIGRATIONS), len(MIGRATIONS) + 1, f"{MORE} is applied, and this release, which ends at "),
+]
+
+
+@pytest.mark.parametrize(("to", "compatible_from", "said"), BEHIND, ids=["empty", "behind", "too new"])
+def test_a_schema_that_comes_later_and_is_another_is_not_served_until_it_is_right(
+    serve: Serve,
+    new_database: Callable[[], str],
+    later: Callable[[str], tuple[str, Callable[[], None]]],
+    to: int,
+    compatible_from: int | None,
+    said: str,
+) -> None:
+    url = new_database()
+    database = Database(url)
+    assert to == 0 or run("migrate", "up", "--to", str(to), database_url=url).returncode == 0
+    if compatible_from is not None:
+        database.query(ADD_MORE, (len(MIGRATIONS) + 1, MORE, compatible_from))
+    away, appear = later(url)
+    serving = serve(database_url=away).until_ready()
+    with serving.api() as api:
+        appear()
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in serving.log if line["event"] == "database" and line.get("is_reachable")]
+
+        eventually(found, "the database")
+        assert health(api.channel) == NOT_SERVING
+        if compatible_from is None:
+            assert run("migrate", "up", database_url=url).returncode == 0
+        else:
+            # The next release says that this one may go on.
+            database.query("update schema_migrations set compatible_from = 1 where name = %s", (MORE,))
+        eventually(lambda: health(api.channel) == SERVING, "SERVING")
+        assert api.user().id
+    first, last = found()
+    assert (first["level"], first["schema"].startswith(said)) == ("error", True)
+    assert (last["level"], set(last)) == ("info", {"event", "level", "timestamp", "is_reachable"})
+    database.close()
 
 
 @pytest.mark.parametrize(

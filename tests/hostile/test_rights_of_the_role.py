@@ -11,10 +11,13 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
+from service.database import embedded
+from service.database.transactions import GRANTS
 from service.operations.maintenance import TABLES
 from tests.conftest import Api, Database, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving
+from tests.e2e.test_process import run, said
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
@@ -57,7 +60,7 @@ def test_a_missing_right_is_named_and_makes_the_service_not_ready(running: Runni
     def list_() -> object:
         return running.api.users.ListUsers(ListUsersRequest())
 
-    assert running.health() == SERVING
+    eventually(lambda: running.health() == SERVING, within=5)
     for right, missing, call in (
         ("insert", ["INSERT on users"], provision),
         ("select", ["SELECT on users"], list_),
@@ -89,7 +92,8 @@ def test_a_schema_that_the_role_does_not_see_is_named_and_makes_the_service_not_
 
 def _all() -> list[str]:
     rights = ("SELECT", "INSERT", "UPDATE", "DELETE")
-    return [f"{right} on {table}" for table in sorted(TABLES) for right in sorted(rights)]
+    found = [f"{right} on {table}" for table in TABLES for right in rights] + ["SELECT on schema_migrations"]
+    return sorted(found, key=lambda right: right.split(" on ")[::-1])
 
 
 def test_a_service_that_starts_without_a_right_says_so(new_database: Callable[[], str], tmp_path: Path) -> None:
@@ -100,6 +104,53 @@ def test_a_service_that_starts_without_a_right_says_so(new_database: Callable[[]
     database.query("revoke delete on idempotency_keys from omniflo")
     with serving(url, log) as service, connected(service.address) as api:
         running = Running(api, database, log)
-        eventually(lambda: running.logged(missing=["DELETE on idempotency_keys"]), within=5)
+        eventually(lambda: running.logged(missing=["DELETE on idempotency_keys"], help=GRANTS), within=5)
         assert running.health() == NOT_SERVING
     database.close()
+
+
+@pytest.fixture
+def stranger(postgres: embedded.Server, new_database: Callable[[], str]) -> Iterator[tuple[str, str]]:
+    """The URL of a new database, and the URL of the same for a role that has no right on anything in it."""
+    url = new_database()
+    name = url.rpartition("/")[2].partition("?")[0]
+    admin = Database(postgres.admin_url.replace("/postgres?", f"/{name}?"))
+    admin.query(f"create role {name} login")
+    yield url, f"{admin.url}&options=-crole%3D{name}"
+    admin.query(f"drop owned by {name}; drop role {name}")
+    admin.close()
+
+
+COMMANDS = [
+    ["serve"],
+    ["serve", "--migrate"],
+    ["migrate", "up"],
+    ["migrate", "status"],
+    ["seed"],
+    ["keys", "create", "--user", "user_1", "--name", "laptop"],
+]
+
+
+def denied(command: list[str], url: str) -> str:
+    """Run a command that must end for want of a right, and return what it says."""
+    done = run(*command, database_url=url)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert '"trace"' not in done.stderr
+    return said(done) if command[0] == "serve" else done.stderr.splitlines()[-1]
+
+
+def test_a_role_without_rights_is_told_which_to_ask_for(stranger: tuple[str, str]) -> None:
+    url, without = stranger
+    prefix = "DATABASE_UNAVAILABLE: the database does not let the service do its work: permission denied for"
+    assert denied(["migrate", "up"], without) == f"{prefix} schema public; {GRANTS}"
+    assert run("migrate", "up", database_url=url).returncode == 0
+    for command in COMMANDS:
+        assert denied(command, without) == f"{prefix} table schema_migrations; {GRANTS}"
+    database = Database(url)
+    database.query(f"grant select on schema_migrations to {url.rpartition('/')[2].partition('?')[0]}")
+    database.close()
+    # There is nothing to apply, for which no other right is needed.
+    assert run("migrate", "up", database_url=without).stdout == "nothing to apply\n"
+    for command in COMMANDS[-2:]:
+        assert denied(command, without).startswith(f"{prefix} table ")

@@ -63,5 +63,5 @@ def test_a_probe_that_fails_in_any_way_is_a_database_that_is_not_there(
 
     monkeypatch.setattr(maintenance, "ping", ping)
     with capture_logs() as lines:
-        assert not health._is_reachable()
+        assert not health.Probe(health.Health([]))._ask()["is_reachable"]
     assert [line["error"] for line in lines] == (["LookupError"] if isinstance(fault, LookupError) else [])
