@@ -8,6 +8,8 @@ from service.commands import database
 from service.config import Settings
 from service.database import migrate
 
+_NEWER = "{} is of a newer release; this one can work with it"
+
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("migrate", help="change or check the schema", description=run.__doc__)
@@ -28,18 +30,21 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         database.use_direct_url(settings)
         if options.action == "up":
             _print(migrate.up(migrations, to=options.to), "applied {}", "nothing to apply")
-        elif options.action == "down":
-            applied, _ = migrate.status(migrations)
+            _print(migrate.status(migrations).newer, _NEWER)
+            return
+        applied, pending, newer = migrate.status(migrations)
+        if options.action == "down":
             to = max(0, len(applied) - 1 if options.to is None else options.to)
-            if applied[to:] and not options.yes:
+            # With newer ones, nothing is taken back anyway.
+            if applied[to:] and not newer and not options.yes:
                 _ask(applied[to:][::-1])
             _print(migrate.down(migrations, to=to), "took back {}", "nothing to take back")
-        else:
-            applied, pending = migrate.status(migrations)
-            _print(applied, "applied {}")
-            _print(pending, "pending {}")
-            if pending and options.action == "verify":
-                raise migrate.MigrationError("the schema is not up to date: run `python -m service migrate up`")
+            return
+        _print(applied, "applied {}")
+        _print(newer, _NEWER)
+        _print(pending, "pending {}")
+        if pending and options.action == "verify":
+            raise migrate.MigrationError("the schema is not up to date: run `python -m service migrate up`")
 
 
 def _ask(names: Sequence[str]) -> None:

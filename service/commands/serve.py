@@ -48,7 +48,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
         url = stack.enter_context(database.configured(settings))
         if options.migrate:
             database.use_direct_url(settings)
-            for name in migrate.up(migrate.load(), allow_newer=True):
+            for name in migrate.up(migrate.load()):
                 _log.info("migrated", name=name)
             handle.database.drop()
             handle.database.configure(url, prepares=settings.prepare == "on")

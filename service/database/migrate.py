@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 
@@ -53,6 +53,15 @@ class Applied:
     """None where an older release has applied it, which did not know of this."""
 
 
+class Status(NamedTuple):
+    """The names of migrations."""
+
+    applied: list[str]
+    pending: list[str]
+    newer: list[str]
+    """Those that are applied, and that only a newer release has."""
+
+
 def load(folder: Path | None = None) -> list[Migration]:
     """Read the migrations in order; each needs both directions, and versions run from 1 without a gap."""
     folder = folder or _folder()
@@ -75,12 +84,12 @@ def load(folder: Path | None = None) -> list[Migration]:
     return migrations
 
 
-def up(migrations: list[Migration], *, to: int | None = None, allow_newer: bool = False) -> list[str]:
-    """Apply what is not applied yet, up to version `to`, and return the names; `allow_newer` as in `status`."""
+def up(migrations: list[Migration], *, to: int | None = None) -> list[str]:
+    """Apply what is not applied yet, up to version `to`, and return the names; on a newer schema as `status`."""
     done = []
     with _locked() as connection:
         applied = _applied(connection)
-        for migration in _pending(migrations, _known(migrations, applied) if allow_newer else applied):
+        for migration in _pending(migrations, _known(migrations, applied)):
             if to is not None and migration.version > to:
                 break
             _run(
@@ -112,18 +121,17 @@ def down(migrations: list[Migration], *, to: int) -> list[str]:
     return done
 
 
-def status(migrations: list[Migration], *, allow_newer: bool = False) -> tuple[list[str], list[str]]:
-    """Return the names of the applied and of the pending migrations; an edited or missing file is an error.
+def status(migrations: list[Migration]) -> Status:
+    """Return how far a schema is; an edited or missing file is an error.
 
-    `allow_newer` is for a release that runs beside a newer one, whose migrations it does not have: those are left out
-    if they say that it may, and an error otherwise.
+    Migrations that only a newer release has are an error too, unless all of them say that this one may go on.
     """
     with session() as connection:
         applied = _applied(connection)
-    if allow_newer:
-        applied = _known(migrations, applied)
-    pending = _pending(migrations, applied)
-    return [row.name for row in applied.values()], [migration.name for migration in pending]
+    known = _known(migrations, applied)
+    pending = [migration.name for migration in _pending(migrations, known)]
+    newer = [row.name for version, row in applied.items() if version not in known]
+    return Status([row.name for row in known.values()], pending, newer)
 
 
 @read

@@ -101,17 +101,19 @@ def test_an_older_release_goes_on_when_all_that_it_lacks_says_so(
     assert migrate.up(migrate.load(files)) == names
     older = migrate.load()
     if blamed is None:
-        assert migrate.status(older, allow_newer=True) == ([migration.name for migration in older], [])
-        assert migrate.up(older, allow_newer=True) == []
+        assert migrate.status(older) == ([migration.name for migration in older], [], names)
+        assert migrate.obstacle(older) is None
+        assert migrate.up(older) == []
     else:
-        for act in (lambda: migrate.status(older, allow_newer=True), lambda: migrate.up(older, allow_newer=True)):
-            with pytest.raises(MigrationError, match=f"{names[blamed - 1]} is applied, and this release") as caught:
+        blame = f"{names[blamed - 1]} is applied, and this release"
+        for act in (lambda: migrate.status(older), lambda: migrate.up(older)):
+            with pytest.raises(MigrationError, match=blame) as caught:
                 act()
             assert f"migrate down --to {NEWEST}`" in str(caught.value)
-    # Whoever changes the schema by hand needs every file.
-    for act in (lambda: migrate.status(older), lambda: migrate.up(older), lambda: migrate.down(older, to=0)):
-        with pytest.raises(MigrationError, match=f"{names[0]} is applied, but its file is missing"):
-            act()
+        assert blame in str(migrate.obstacle(older))
+    # Whoever takes something back needs every file.
+    with pytest.raises(MigrationError, match=f"{names[0]} is applied, but its file is missing"):
+        migrate.down(older, to=0)
 
 
 def test_a_table_from_before_is_read_as_it_is_and_gets_the_column_when_it_is_written(
@@ -120,7 +122,7 @@ def test_a_table_from_before_is_read_as_it_is_and_gets_the_column_when_it_is_wri
     migrated.query("alter table schema_migrations drop column compatible_from")
     name = write(files, 1, compatible_from(NEWEST))
     newer = migrate.load(files)
-    assert migrate.status(newer)[1] == [name]
+    assert migrate.status(newer).pending == [name]
     assert migrate.version() == NEWEST
     assert migrate.up(newer) == [name]
     rows = migrated.query("select version, compatible_from from schema_migrations order by 1")
@@ -128,7 +130,32 @@ def test_a_table_from_before_is_read_as_it_is_and_gets_the_column_when_it_is_wri
     # One that was applied without saying anything is one that older releases cannot work with.
     migrated.query("update schema_migrations set compatible_from = null")
     with pytest.raises(MigrationError, match=f"{name} is applied, and this release"):
-        migrate.status(migrate.load(), allow_newer=True)
+        migrate.status(migrate.load())
+
+
+@pytest.mark.parametrize("command", [["up"], ["status"], ["verify"]])
+def test_migrate_of_an_older_release_goes_on_or_says_why_not(
+    migrated: Database, files: Path, command: list[str]
+) -> None:
+    name = write(files, 1, compatible_from(NEWEST))
+    migrate.up(migrate.load(files))
+    done = run("migrate", *command, database_url=migrated.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{name} is of a newer release; this one can work with it\n")
+    migrated.query("update schema_migrations set compatible_from = version where name = %s", (name,))
+    done = run("migrate", *command, database_url=migrated.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        f"{name} is applied, and this release, which ends at {NEWEST:04}, cannot work with it"
+    )
+
+
+def test_migrate_of_an_older_release_takes_nothing_back(migrated: Database, files: Path) -> None:
+    name = write(files, 1, compatible_from(NEWEST))
+    migrate.up(migrate.load(files))
+    done = run("migrate", "down", "--yes", database_url=migrated.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{name} is applied, but its file is missing")
 
 
 @pytest.mark.parametrize("flags", [[], ["--migrate"]], ids=["serve", "serve --migrate"])

@@ -36,9 +36,9 @@ def test_every_table_has_rows_in_these_tests(migrated: Database) -> None:
 
 def test_up_applies_all_in_order_and_nothing_twice(empty: Database) -> None:
     names = [migration.name for migration in MIGRATIONS]
-    assert migrate.status(MIGRATIONS) == ([], names)
+    assert migrate.status(MIGRATIONS) == ([], names, [])
     assert migrate.up(MIGRATIONS) == names
-    assert migrate.status(MIGRATIONS) == (names, [])
+    assert migrate.status(MIGRATIONS) == (names, [], [])
     assert migrate.up(MIGRATIONS) == []
     assert empty.query("select version, name from schema_migrations order by apply_time") == list(
         enumerate(names, start=1)
