@@ -64,7 +64,7 @@ bench-growth: .venv/installed ## measure the service with up to a million templa
 bench-tools: .venv/installed ## store the tools of public MCP servers, which npm fetches, and count which are strict, into bench/results
 	$(BIN)/python -m bench tools
 
-RESOLVE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra embedded
+RESOLVE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra server --extra embedded
 
 lock: .venv/dev ## resolve pyproject.toml anew, to the newest versions: requirements.lock to run, requirements-dev.lock for all else
 	$(BIN)/uv pip compile $(RESOLVE) --group run pyproject.toml --output-file requirements.lock

@@ -1,8 +1,14 @@
 """The command line: reads arguments and settings, and runs one of `service/commands/`."""
 
+# Callers have the stubs alone, and nothing of what is imported below.
+import sys
+from importlib.util import find_spec
+
+if find_spec("structlog") is None:
+    sys.exit("the packages of the service are not installed: install omniflo-templates[server]")
+
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 

@@ -25,8 +25,6 @@ from service.variables import (
 
 PREFIX = "OMNIFLO_"
 
-OF_CALLERS = {"OMNIFLO_ADDRESS"}
-"""Variables that callers read, who may run in the same environment."""
 
 CONNECTIONS_BESIDE = 3
 """The connections of a worker beside those of its threads: one that asks for health, one that hears of changes, and one
@@ -250,7 +248,7 @@ def unknown_variables() -> Iterator[tuple[str, str | None]]:
     known = {variable(name).removeprefix(PREFIX): variable(name) for name in Settings.model_fields}
     for name in sorted(os.environ):  # noqa: TID251 - this is the file
         text = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and {name, PREFIX + text}.isdisjoint({*OF_CALLERS, *known.values()}):
+        if name.upper().startswith(PREFIX) and PREFIX + text not in known.values():
             yield name, next((known[near] for near in difflib.get_close_matches(text, known, 1)), None)
 
 

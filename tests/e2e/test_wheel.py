@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from omniflo.templates.v1.template_type_service_pb2 import ListTemplateTypesRequest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Api
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving_by
 
@@ -48,19 +48,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the wheel and what it says it depends on, as locked, and nothing else."""
-    environment = tmp_path_factory.mktemp("environment") / "with a space"
+def installed(what: str, environment: Path) -> Path:
+    """Return the interpreter of a new environment with this and what it says it depends on, as locked; nothing else."""
     venv.create(environment)
     python = environment / "bin" / "python"
-    arguments = ("pip", "install", "--quiet", "--python", python, "--constraint", ROOT / "requirements.lock", wheel)
+    arguments = ("pip", "install", "--quiet", "--python", python, "--constraint", ROOT / "requirements.lock", what)
     try:
         # All of it is in uv's cache, unless that was emptied after `make` had installed this environment.
         run(UV, *arguments, "--offline", cwd=environment)
     except AssertionError:
         run(UV, *arguments, cwd=environment)
     return python
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the service."""
+    environment = tmp_path_factory.mktemp("environment") / "with a space"
+    return installed(f"omniflo-templates[server] @ {wheel.as_uri()}", environment)
 
 
 def test_the_wheel_has_only_its_own_packages(wheel: Path, tmp_path: Path) -> None:
@@ -88,3 +93,30 @@ def test_the_wheel_alone_migrates_seeds_and_serves(
         eventually(lambda: health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING, within=10)
         types = api.types.ListTemplateTypes(ListTemplateTypesRequest()).template_types
     assert {kind.name for kind in types} == {"data-export", "data-processing"}
+
+
+CALLER = """
+import sys
+from importlib.metadata import distributions
+
+import grpc
+
+from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
+
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    print(UserServiceStub(channel).GetUser(GetUserRequest(id=sys.argv[2])).clerk_id)
+print(*sorted(distribution.name for distribution in distributions()))
+"""
+
+
+def test_callers_install_the_stubs_without_the_service(wheel: Path, tmp_path: Path, api: Api, address: str) -> None:
+    python = installed(str(wheel), tmp_path / "environment")
+    user = api.user()
+    assert run(python, "-c", CALLER, address, user.id, cwd=tmp_path).splitlines() == [
+        user.clerk_id,
+        "googleapis-common-protos grpcio grpcio-status omniflo-templates protobuf typing_extensions",
+    ]
+    done = subprocess.run([python, "-m", "service", "serve"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "the packages of the service are not installed: install omniflo-templates[server]\n"

@@ -288,9 +288,7 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_name(
     assert list(unknown_variables()) == [(name, nearest)]
 
 
-@pytest.mark.parametrize(
-    "name", [*map(variable, Settings.model_fields), "omniflo_threads", "OMNIFLO_ADDRESS", "MNIFLO_X"]
-)
+@pytest.mark.parametrize("name", [*map(variable, Settings.model_fields), "omniflo_threads", "MNIFLO_X"])
 def test_a_variable_that_is_a_setting_or_of_others_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     assert list(unknown_variables()) == []
