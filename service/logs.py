@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ import structlog
 
 _MAX_LINE = 16 * 1024
 """Bytes; what is longer is several lines."""
+
+MOST_OF_LIBRARIES = 100
+"""How many lines of libraries are written in a second; a stranger can cause some of them."""
 
 Format = Literal["auto", "json", "text"]
 
@@ -73,6 +77,8 @@ def configure(format: Format, level: str) -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, _Handler) for handler in root.handlers):
         root.addHandler(_Handler())
+    # It makes a trace for each value of a call's metadata that is no UTF-8; all else that it logs is of grpc.aio.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     threading.excepthook = _log_of_thread
     if not as_text:
         sys.excepthook = _log_of_process
@@ -147,9 +153,23 @@ def _wrap(reader: int, out: TextIO) -> None:
 
 
 class _Handler(logging.Handler):
-    """Logs what libraries log with Python's own, as grpcio does of a fault in its threads."""
+    """Logs what libraries log with Python's own, as grpcio does of a fault in its threads, and so much in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second, self._count = 0, 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        second, dropped = int(time.monotonic()), self._count - MOST_OF_LIBRARIES
+        if second != self._second:
+            if dropped > 0:
+                structlog.get_logger().warning("library", dropped=dropped)
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= MOST_OF_LIBRARIES:
+            self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
         # Not its arguments, which may quote a request.
         fields = {"logger": record.name, "text": str(record.msg)}
         if record.exc_info and record.exc_info[1] is not None:

@@ -30,6 +30,8 @@ MAX_HELD_BYTES = 128 * 1024 * 1024
 """The most bytes of large requests that a process holds, and of large responses."""
 MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
 """The most of them that it holds for one caller."""
+MAX_UNREAD = 1_000
+"""The most responses that wait to be read, of those that are not small."""
 MAX_OPEN = 1_000
 """The most callback streams of a process, which hold no thread: the next one ends another."""
 
@@ -117,6 +119,7 @@ class Receiving(Interceptor):
             self._unread[context] = _Wait(context)
             if not context.add_callback(lambda: self._unread.pop(context, None)):
                 self._unread.pop(context, None)
+            self._bound(self._unread, MAX_UNREAD)
             if len(response) > LARGE_BYTES and not self._sent.add(context, _who(context), len(response)):
                 self._make_room(self._unread, self._sent.of)
             return response

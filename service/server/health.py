@@ -1,12 +1,13 @@
 """Health: the servicer, and the thread that asks the database whether to say SERVING."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import grpc
 import structlog
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH
 
 from service import errors
 from service.actor import SYSTEM
@@ -14,41 +15,74 @@ from service.database import migrate
 from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
+from service.interceptors.interceptor import Send
 from service.operations import maintenance
 
 PROBE_SECONDS = 1.0
+_STATUS = health_pb2.HealthCheckResponse.ServingStatus
 
 _log = structlog.get_logger()
 
 
-class Health(HealthServicer):  # type: ignore[misc]  # It comes without types.
-    """grpcio's own health, whose watches can be ended: a drain would wait for them as it does for calls."""
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It comes without types.
+    """One status for the whole server and for each service.
+
+    grpcio's own keeps every name that is watched for ever, and accepts watches while a drain waits for their end.
+    """
 
     def __init__(self, services: Sequence[str]) -> None:
-        super().__init__()
-        self._services = (OVERALL_HEALTH, *services)
-        self._watches: set[Callable[[Any], None]] = set()
-        self.say(is_serving=False)
+        self._services = {OVERALL_HEALTH, *services}
+        self._status = _STATUS.NOT_SERVING
+        self._watches: dict[Send, bool] = {}
+        """What sends to each watch, and whether it is of one of the services."""
+        self._is_over = False
+        self._lock = threading.Lock()
 
-    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802 - the proto's
-        self._watches.add(send_response_callback)
-        context.add_callback(lambda: self._watches.discard(send_response_callback))
-        return super().Watch(request, context, send_response_callback)
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's
+        if request.service not in self._services:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            return health_pb2.HealthCheckResponse()
+        return health_pb2.HealthCheckResponse(status=self._status)
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Send) -> None:  # noqa: N802 - the proto's
+        is_known = request.service in self._services
+        with self._lock:
+            # Nothing is waited for here: the message goes into a queue.
+            status = self._status if is_known else _STATUS.SERVICE_UNKNOWN
+            send_response_callback(health_pb2.HealthCheckResponse(status=status))
+            if self._is_over:
+                send_response_callback(None)
+                return
+            self._watches[send_response_callback] = is_known
+        if not context.add_callback(lambda: self._watches.pop(send_response_callback, None)):
+            self._watches.pop(send_response_callback, None)
+
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
     def say(self, *, is_serving: bool) -> None:
         """Tell it of the whole server and of each service, until `stop`."""
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        for service in self._services:
-            self.set(service, status.SERVING if is_serving else status.NOT_SERVING)
+        with self._lock:
+            if not self._is_over:
+                self._tell(_STATUS.SERVING if is_serving else _STATUS.NOT_SERVING)
 
     def start(self) -> None:
         """Do nothing: it is the listeners that answer."""
 
     def stop(self) -> None:
         """Say NOT_SERVING from now on, and end the watches."""
-        self.enter_graceful_shutdown()
-        for send_response in list(self._watches):
-            send_response(None)
+        with self._lock:
+            self._is_over = True
+            self._tell(_STATUS.NOT_SERVING)
+            for send in list(self._watches):
+                send(None)
+
+    def _tell(self, status: int) -> None:
+        if status == self._status:
+            return
+        self._status = status
+        for send, is_known in list(self._watches.items()):
+            if is_known:
+                send(health_pb2.HealthCheckResponse(status=status))
 
 
 class Probe:

@@ -43,6 +43,7 @@ from service.interceptors.interceptor import OPEN_SERVICES
 from service.interceptors.logging import Logging
 from service.interceptors.messages import Messages
 from service.interceptors.receiving import Receiving
+from service.interceptors.shares import Shares
 from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 from service.metrics import Metrics
@@ -134,7 +135,7 @@ class Server:
                 open_receiving,
                 # Its key is the request's bytes and the caller's rights. What it has needs no connection.
                 *([] if cache is None else [Caching(cache)]),
-                Working(),
+                Working(Shares(max(1, settings.threads // 2))),
                 Messages(),
             ],
             slots=slots,

@@ -10,8 +10,10 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.e2e.serving import Service, eventually, serving
 from tests.hostile.raw import connections
+from tests.hostile.test_receiving import memory
 
 WATCH = "/grpc.health.v1.Health/Watch"
+MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
@@ -69,3 +71,18 @@ def test_the_callers_of_most_watches_lose_the_oldest(service: Service, health: H
         assert next(second).status == HealthCheckResponse.SERVING
         assert watch.is_active()
     watch.cancel()
+
+
+def test_a_watch_of_an_unknown_service_is_told_so_and_its_name_is_not_kept(
+    service: Service, health: HealthStub
+) -> None:
+    before = 0
+    for turn in range(4):
+        for number in range(500):
+            name = f"{turn} {number} ".ljust(16_000, "x")
+            watch = health.Watch(HealthCheckRequest(service=name), timeout=5)
+            assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
+            watch.cancel()
+        # What the first turn takes is kept for the next ones.
+        before = before or memory(service)
+    assert memory(service) - before < 10 * MEGABYTE

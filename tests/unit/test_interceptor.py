@@ -14,6 +14,7 @@ from service.database.slots import Slots
 from service.errors import InvalidArgument
 from service.interceptors.interceptor import OPEN_SERVICES, Interceptor, is_stream, taking_a_stream
 from service.interceptors.messages import Messages
+from service.interceptors.shares import Shares
 from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 
@@ -215,7 +216,7 @@ def test_bytes_that_are_no_message_are_an_error_of_the_caller() -> None:
 @pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
 def test_a_stream_has_a_connection_only_while_it_makes_a_message(kind: str) -> None:
     make, behaviour, request, expected = KINDS[kind]
-    handler = intercepted(Working(), make(behaviour))
+    handler = intercepted(Working(Shares(1)), make(behaviour))
     slots = Slots(1)
 
     def free() -> bool:
@@ -242,7 +243,7 @@ def test_a_method_has_a_connection_while_it_works(kind: str) -> None:
     def stream(request: Any, context: Any) -> Iterator[Any]:
         yield unary(request, context)
 
-    handler = intercepted(Working(), make(unary if kind == "unary_unary" else stream))
+    handler = intercepted(Working(Shares(1)), make(unary if kind == "unary_unary" else stream))
 
     def run() -> list[Any]:
         slots.assign()
