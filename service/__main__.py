@@ -19,15 +19,16 @@ from service.commands import config, database, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.migrate import MigrationError
-from service.server.processes import CrashLoopError
+from service.server.processes import CrashLoopError, stop_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; what a person can mend is said in one message."""
     options = _parser().parse_args(arguments)
-    # Both end a command by closing what it opened, the embedded PostgreSQL too, also where a shell had SIGINT ignored.
+    # Each ends a command by closing what it opened, the embedded PostgreSQL too, also where a shell had SIGINT ignored.
+    for number in stop_signals():
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run: Callable[[Settings, argparse.Namespace], None] = options.run
     # Of other commands than `serve`, whose log it is, people read the one message.
     format = log_format() if run is serve.run else "text"

@@ -27,15 +27,21 @@ KILL_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return what asks a process to end: SIGHUP as well, when a terminal closes, unless `nohup` had it ignored."""
+    asks = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+    return asks if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*asks, signal.SIGHUP]
+
+
 @contextmanager
 def signals() -> Iterator[int]:
-    """Yield a file descriptor that becomes readable when SIGTERM or SIGINT asks the process to end."""
+    """Yield a file descriptor that becomes readable when one of `stop_signals` asks the process to end."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     # Written by the C handler, on whichever thread the signal lands; a Python handler would wait for the main thread,
     # which waits for the pipe.
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _STOP}
+    before = {number: signal.signal(number, lambda *_: None) for number in stop_signals()}
     try:
         yield reader
     finally:
@@ -240,6 +246,3 @@ def _end(children: Sequence[_Child], drain_seconds: float) -> None:
     give_up = time.monotonic() + drain_seconds + KILL_SECONDS
     for child in children:
         child.end(give_up - time.monotonic())
-
-
-_STOP = (signal.SIGTERM, signal.SIGINT)

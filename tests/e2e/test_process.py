@@ -512,6 +512,19 @@ def test_a_call_that_takes_longer_than_the_drain_is_cut(serve: Serve, database: 
     assert database.query("select title from templates where id = %s", (template.id,)) == [(template.title,)]
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_terminal_that_closes_or_quits_lets_running_calls_finish(
+    serve: Serve, database: Database, number: signal.Signals
+) -> None:
+    serving = serve(database_url=database.url).until_ready()
+    with _waiting_call(serving, database) as (call, holder, _):
+        serving.signal(number, group=True)
+        time.sleep(0.2)
+        holder.rollback()
+        assert call.result(SECONDS).title == "Changed"
+    assert serving.ended() == 0
+
+
 def test_an_idle_client_does_not_hold_up_the_end(serve: Serve, database: Database) -> None:
     serving = serve(database_url=database.url).until_ready()
     with serving.api() as api:

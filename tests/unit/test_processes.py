@@ -9,7 +9,10 @@ import pytest
 from service.server import processes
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+ENDS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_is_heard_whichever_thread_gets_it(number: signal.Signals) -> None:
     with processes.signals() as stop:
         # As the kernel may do with a process of many threads.
@@ -20,8 +23,17 @@ def test_a_signal_is_heard_whichever_thread_gets_it(number: signal.Signals) -> N
 
 
 def test_signals_are_as_before_afterwards() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(number) for number in ENDS]
     with processes.signals():
         assert signal.getsignal(signal.SIGTERM) != before[0]
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in ENDS] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_terminal_that_closes_does_not_end_what_nohup_started() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with processes.signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
