@@ -301,10 +301,11 @@ SHORT_TRUST_SECONDS = 0.3
 
 
 class Guarded(NamedTuple):
-    """A server that asks who calls: a channel to it, and what it remembers of its callers."""
+    """A server that asks who calls: a channel to it, what it remembers of its callers, and its address."""
 
     channel: grpc.Channel
     identities: Identities
+    address: str
 
 
 @pytest.fixture(scope="session")
@@ -327,9 +328,9 @@ def guarded(served: dict[str, Any], openai: StandIn, clerk: Clerk) -> Iterator[G
     url = served["database_url"].get_secret_value()
     running = wiring.build(settings, url, trust_seconds=SHORT_TRUST_SECONDS)
     assert running.identities is not None
-    port = running.start({"listen": "127.0.0.1:0"})["listen"]
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Guarded(channel, running.identities)
+    address = f"127.0.0.1:{running.start({'listen': '127.0.0.1:0'})['listen']}"
+    with grpc.insecure_channel(address) as channel:
+        yield Guarded(channel, running.identities, address)
     running.drain()
 
 

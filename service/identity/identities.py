@@ -152,6 +152,9 @@ class Identities:
         return _Known(limited, asked + (float("inf") if owner.seconds is None else owner.seconds))
 
     def _user(self, name: str) -> _Known:
+        # A database cannot store U+0000.
+        if not name.isprintable():
+            raise errors.Unauthenticated("user_unknown")
         key = {"clerk_id": name.removeprefix(CLERK)} if name.startswith(CLERK) else {"id": name}
         try:
             user = users.get(SYSTEM, **key)
