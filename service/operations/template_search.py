@@ -10,7 +10,7 @@ from enum import Enum
 from service import errors
 from service.actor import Actor
 from service.database.handle import database
-from service.deadline import time_limit
+from service.deadline import remaining, time_limit
 
 MAX_WORDS = 16
 """The most different words of a query."""
@@ -21,8 +21,12 @@ MAX_FEW = 5_000
 SEARCH_SECONDS = 2.0
 """The longest that a search may take."""
 MAX_RUNNING = 4
-MAX_RUNNING_OF_ONE = 2
-"""How many searches a process runs at the same time, and how many of them for one caller."""
+"""How many searches a process runs at the same time."""
+MAX_OF_ONE = 2
+"""How many of them, running or waiting, are one caller's."""
+MAX_WAITING = 8
+WAIT_SECONDS = 1.0
+"""How many others wait for a place, and how long: each holds a thread meanwhile."""
 
 _HAS_WORDS = "t.words @@ %s::tsquery"
 
@@ -44,25 +48,33 @@ class Way(Enum):
         return _HAS_WORDS if self is Way.FIND_AND_SORT else f"case when {_HAS_WORDS} then true end"
 
 
-_running: Counter[str] = Counter()
+_places = threading.Semaphore(MAX_RUNNING)
+_callers: Counter[str] = Counter()
 _lock = threading.Lock()
 
 
 @contextmanager
 def bounded(actor: Actor) -> Iterator[None]:
-    """Run a search in the block; RESOURCE_EXHAUSTED OVERLOADED when as many as may are running."""
+    """Run a search in the block, after a wait for a place; RESOURCE_EXHAUSTED OVERLOADED when none becomes free."""
+    overloaded = errors.ResourceExhausted("OVERLOADED", "too many searches are running", retry_seconds=1.0)
     with _lock:
-        if _running.total() >= MAX_RUNNING or _running[actor.name] >= MAX_RUNNING_OF_ONE:
-            raise errors.ResourceExhausted("OVERLOADED", "too many searches are running", retry_seconds=1.0)
-        _running[actor.name] += 1
+        # A caller that has its share never waits, so it cannot take the place that another waits for.
+        if _callers.total() >= MAX_RUNNING + MAX_WAITING or _callers[actor.name] >= MAX_OF_ONE:
+            raise overloaded
+        _callers[actor.name] += 1
     try:
-        with time_limit(SEARCH_SECONDS):
-            yield
+        if not _places.acquire(timeout=max(0.0, min(WAIT_SECONDS, remaining()))):
+            raise overloaded
+        try:
+            with time_limit(SEARCH_SECONDS):
+                yield
+        finally:
+            _places.release()
     finally:
         with _lock:
-            _running[actor.name] -= 1
-            if not _running[actor.name]:
-                del _running[actor.name]
+            _callers[actor.name] -= 1
+            if not _callers[actor.name]:
+                del _callers[actor.name]
 
 
 def words_of(query: str) -> str:
