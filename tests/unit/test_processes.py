@@ -8,7 +8,6 @@ import pytest
 
 from service.server import processes
 
-
 ENDS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
 
 
