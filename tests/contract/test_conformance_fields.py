@@ -183,6 +183,15 @@ def test_one_of_some_texts_is_accepted_and_no_other(api: Api, method: Method, fi
         assert_only_names(fails(method.on(api), request_with(api, method, field, text)), field)
 
 
+@each([(method, field) for method, field in FIELDS if field.last.is_repeated and field.last.name != "paths"])
+def test_a_list_that_a_caller_sends_has_a_most(method: Method, field: Field) -> None:
+    assert field.container.repeated.max_items or OUTPUT_ONLY in behaviour(field.last), "buf.validate max_items"
+    if field.last.type == field.last.TYPE_STRING and OUTPUT_ONLY not in behaviour(field.last):
+        rules = field.rules.string
+        assert rules.min_len or rules.pattern, "buf.validate items.string.min_len"
+    del method
+
+
 @each([(method, field) for method, field in FIELDS if field.container.repeated.max_items])
 def test_a_repeated_field_has_a_most(api: Api, method: Method, field: Field) -> None:
     most = field.container.repeated.max_items

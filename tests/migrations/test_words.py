@@ -133,14 +133,14 @@ def tool(name: str, *arguments: str) -> None:
     subprocess.run([program, *arguments], check=True, timeout=SECONDS, env=os.environ | {"LC_ALL": "C"})
 
 
-def test_a_database_that_has_not_every_character_is_refused(new_database: Callable[[], str], postgres: Any) -> None:
+def test_a_database_that_has_not_every_character_is_refused(url: str, postgres: Any) -> None:
     admin = Database(postgres.admin_url)
     admin.query(
         "create database no_unicode owner omniflo template template0"
         " encoding 'SQL_ASCII' locale_provider libc locale 'C'"
     )
-    url = postgres.url.replace("/postgres?", "/no_unicode?")
-    with working_on(url, afterwards=new_database()), pytest.raises(migrate.MigrationError, match="UTF8"):
+    other = postgres.url.replace("/postgres?", "/no_unicode?")
+    with working_on(other, afterwards=url), pytest.raises(migrate.MigrationError, match="UTF8"):
         migrate.up(MIGRATIONS)
     admin.query("drop database no_unicode")
     admin.close()
