@@ -5,6 +5,7 @@ Each process keeps its values in files of one folder, and one of them reads the 
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections import Counter as Tally
@@ -141,11 +142,17 @@ class Restarts:
 def shared_folder(address: str) -> Iterator[Path]:
     """Make the folder of the service that holds an address, empty it if it is there, and remove it afterwards."""
     # A service that was killed has left its folder, and the next one on that address uses the same.
-    folder = Path(tempfile.gettempdir(), f"omniflo-templates-{os.getuid()}-{address}.metrics")
-    if folder.exists():
-        shutil.rmtree(folder)
-    # Others may have put something there, or do so now: then it fails.
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.gettempdir(), f"omniflo-templates-{os.geteuid()}-{address}.metrics")
+    with suppress(FileNotFoundError):
+        found = folder.lstat()
+        # Whatever else is there is another user's, and to open it may take for ever.
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+            shutil.rmtree(folder)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        # Somebody else's, who must not keep us from starting: one whose name nobody can guess.
+        folder = Path(tempfile.mkdtemp(prefix=f"{folder.stem}-", suffix=folder.suffix))
     try:
         yield folder
     finally:

@@ -1,4 +1,4 @@
-"""That nobody else on the machine keeps a service from starting by what they put where it looks for its locks."""
+"""That nobody else on the machine keeps a service from starting by what they put where it keeps its locks and metrics."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service import metrics
 from service.config import ConfigurationError
 from service.server import ports
 
@@ -63,6 +64,19 @@ def test_what_others_plant_keeps_no_service_from_starting(
         assert address == f"127.0.0.1:{port}"
     assert path.lstat() == before
     assert not (path.parent / "nothing").exists()
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_what_others_plant_keeps_no_metrics_from_being_kept(tmp: Path, plant: Callable[[Path], None]) -> None:
+    with metrics.shared_folder("127.0.0.1:1") as folder:
+        name = folder.name
+    plant(tmp / name)
+    with metrics.shared_folder("127.0.0.1:1") as folder:
+        assert folder.lstat().st_uid == os.geteuid()
+        assert folder.lstat().st_mode & 0o777 == 0o700
+        assert list(folder.iterdir()) == []
+    assert not folder.exists()
+    assert not (tmp / "nothing").exists()
 
 
 def test_of_two_that_start_at_once_one_is_refused(tmp: Path, port: int) -> None:

@@ -142,6 +142,8 @@ def test_a_folder_that_somebody_put_there_is_not_used(tmp_path: Path, monkeypatc
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "file").touch()
     (tmp_path / name).symlink_to(tmp_path / "theirs")
-    with pytest.raises(OSError, match=r"."), shared_folder("127.0.0.1:1"):
-        pass
+    with shared_folder("127.0.0.1:1") as folder:
+        assert folder.name != name
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
     assert (tmp_path / "theirs" / "file").exists()
