@@ -5,6 +5,8 @@ Whatever is done to it, by many who connect or by one who says nothing, is done 
 
 import socket
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -20,9 +22,11 @@ from service.variables import split_address
 
 PATH = "/metrics"
 MAX_CONNECTIONS = 16
-"""At once; more are closed."""
-READ_SECONDS = 5.0
-"""How long a request may be on its way."""
+"""At once; where one more comes, the oldest is closed."""
+CONNECTION_SECONDS = 5.0
+"""How long a connection may last, whatever is sent on it and however slowly."""
+END_SECONDS = 1.0
+"""How long one that is closed may keep its place."""
 
 _log = structlog.get_logger()
 
@@ -50,26 +54,49 @@ class _Server(ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.folder = folder
         self._free = threading.Semaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._began: dict[socket.socket, float] = {}
+        """When each connection did, oldest first."""
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        with self._lock:
+            if len(self._began) >= MAX_CONNECTIONS:
+                _cut(next(iter(self._began)))
+        if not self._free.acquire(timeout=END_SECONDS):
             self.shutdown_request(request)
+            return
+        with self._lock:
+            self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
+    def service_actions(self) -> None:
+        """Cut connections that last too long; called twice a second."""
+        give_up = time.monotonic() - CONNECTION_SECONDS
+        with self._lock:
+            for connection, began in self._began.items():
+                if began < give_up:
+                    _cut(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        # Before it is closed: its number may be another's then.
+        with self._lock:
+            had_place = self._began.pop(request, None) is not None
+        super().shutdown_request(request)
+        if had_place:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a client that goes away is no fault, and faults of ours are logged where they happen."""
 
 
+def _cut(connection: socket.socket) -> None:
+    """End what its thread waits for."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
-    timeout = READ_SECONDS
     server: _Server
     server_version = "omniflo-templates"
     sys_version = ""

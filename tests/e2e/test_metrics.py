@@ -25,6 +25,7 @@ from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.database import migrate
+from service.server.endpoint import MAX_CONNECTIONS
 from tests.conftest import ROOT, Api, Database, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import Service, eventually, serving
@@ -248,6 +249,42 @@ def test_clients_that_say_nothing_harm_nobody_and_are_sent_away(measured: Measur
                 return False
 
         eventually(is_answered, within=SECONDS)
+
+
+@pytest.fixture
+def connect(measured: Measured) -> Iterator[Callable[[], socket.socket]]:
+    """Opens a connection with a request that does not end."""
+    host, _, port = measured.address.rpartition(":")
+    with ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            connection = stack.enter_context(socket.create_connection((host, int(port)), SECONDS))
+            connection.sendall(b"GET /metrics HTTP/1.0\r\nX: ")
+            return connection
+
+        yield connect
+
+
+def test_connections_that_are_kept_open_shut_nobody_out(
+    measured: Measured, connect: Callable[[], socket.socket]
+) -> None:
+    for _ in range(MAX_CONNECTIONS):
+        connect()
+    assert "# EOF" in measured.text()
+
+
+def test_a_request_that_is_sent_byte_by_byte_is_cut(connect: Callable[[], socket.socket]) -> None:
+    connection = connect()
+
+    def is_cut() -> bool:
+        time.sleep(0.1)
+        try:
+            connection.sendall(b"x")
+        except ConnectionError:
+            return True
+        return False
+
+    eventually(is_cut, within=SECONDS)
 
 
 def test_counters_go_on_when_a_worker_is_replaced(measured: Measured, template: Template) -> None:

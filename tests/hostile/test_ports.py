@@ -1,4 +1,4 @@
-"""That nobody else on the machine keeps a service from starting by what they put where it keeps its locks and metrics."""
+"""That nobody else on the machine keeps a service from starting by what they put where its locks and metrics go."""
 
 import os
 import shutil
