@@ -1,6 +1,5 @@
 """The blocks of the documentation: those for a shell are pasted one after the other into one, on a running service."""
 
-import itertools
 import os
 import re
 import shutil
@@ -10,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from omniflo.templates.v1.template_service_pb2 import RenderTemplateRequest
-from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from tests.conftest import ROOT, fails
 from tests.e2e.serving import eventually, serving
 from tests.openai_stand_in import KEY, PORT, StandIn
@@ -65,14 +62,12 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert "gpt-4o-mini" in done.stdout
 
 
-def test_the_channels_of_a_busy_caller_are_connections(new_database: Callable[[], str], tmp_path: Path) -> None:
+def test_the_channels_of_a_busy_caller_are_connections(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(new_database(), tmp_path / "log") as service:
-        names: dict[str, Any] = {
-            "grpc": grpc,
-            "itertools": itertools,
-            "TemplateServiceStub": TemplateServiceStub,
-            "address": service.address,
-        }
+        monkeypatch.setenv("TEMPLATES_ADDRESS", service.address)
+        names: dict[str, Any] = {}
         for block in blocks("docs/callers.md", "From a program", language="python"):
             exec(block, names)  # noqa: S102 - what the page says is what is tried
         for _ in range(8):
