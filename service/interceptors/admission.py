@@ -13,7 +13,7 @@ from service.interceptors.interceptor import OPEN_SERVICES, Interceptor
 class Admission(grpc.ServerInterceptor):
     """Ends calls with OVERLOADED on a thread of their own, inside of the interceptors that every call is to pass.
 
-    It stands before all others, on the thread that accepts calls.
+    It stands before all others, and decides on the thread that accepts calls.
     """
 
     def __init__(self, waiting: Callable[[], int], most: int, *, inside: Sequence[Interceptor], pool: Executor) -> None:

@@ -116,10 +116,7 @@ class Receiving(Interceptor):
             response: bytes = behaviour(take(requests, context, limit), context)
             if len(response) <= SMALL_BYTES:
                 return response
-            self._unread[context] = _Wait(context)
-            if not context.add_callback(lambda: self._unread.pop(context, None)):
-                self._unread.pop(context, None)
-            self._bound(self._unread, MAX_UNREAD)
+            self._keep(self._unread, context, MAX_UNREAD)
             if len(response) > LARGE_BYTES and not self._sent.add(context, _who(context), len(response)):
                 self._make_room(self._unread, self._sent.of)
             return response
@@ -177,16 +174,17 @@ class Receiving(Interceptor):
 
     def _opened(self, context: Context, send: Send) -> Outbox:
         outbox = Outbox(self._senders, send, lambda: self._holding(context), context.cancel)
-        self._open[context] = _Wait(context)
-
-        def close() -> None:
+        if not context.add_callback(outbox.close):
             outbox.close()
-            self._open.pop(context, None)
-
-        if not context.add_callback(close):
-            close()
-        self._bound(self._open, MAX_OPEN)
+        self._keep(self._open, context, MAX_OPEN)
         return outbox
+
+    def _keep(self, calls: dict[Context, _Wait], context: Context, most: int) -> None:
+        """Have the call among these until it is over, and no more of them than so many."""
+        calls[context] = _Wait(context)
+        if not context.add_callback(lambda: calls.pop(context, None)):
+            calls.pop(context, None)
+        self._bound(calls, most)
 
     def _bound(self, calls: dict[Context, _Wait], most: int) -> None:
         if len(calls) > most:

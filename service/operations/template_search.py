@@ -24,9 +24,10 @@ MAX_RUNNING = 4
 """How many searches a process runs at the same time."""
 MAX_OF_ONE = 2
 """How many of them, running or waiting, are one caller's."""
-MAX_WAITING = 8
+MAX_WAITING = 2
 WAIT_SECONDS = 1.0
-"""How many others wait for a place, and how long: each holds a thread meanwhile."""
+"""How many others wait for a place, and how long. They have connections, as those that run: together they leave some of
+the default `OMNIFLO_THREADS` to other calls."""
 
 _HAS_WORDS = "t.words @@ %s::tsquery"
 

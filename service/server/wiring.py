@@ -84,7 +84,7 @@ METHODS = tuple(f"/{service.full_name}/{method.name}" for service in _SERVICES f
 """The full paths of their methods."""
 
 MAX_WAITING = 64
-"""How many calls may wait for their message; the next one ends the one that has waited longest."""
+"""How many calls may wait for their message; the next one ends the oldest of the caller that has the most of them."""
 SPARE_THREADS = 8
 """For calls that need no connection: those that the cache has, and those that are rejected."""
 APART_THREADS = 16

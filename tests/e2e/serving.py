@@ -32,6 +32,10 @@ class Service:
     def pid(self) -> int:
         return self._process.pid
 
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, which must come in time."""
+        self._process.wait(seconds)
+
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """Answer the line of each call that has ended, from position `since` of the log on."""
         with self._log.open("rb") as log:
@@ -50,6 +54,12 @@ class Service:
 
     def workers(self) -> list[int]:
         return [line["process"] for line in self.events("serving")]
+
+    def memory(self) -> int:
+        """Return the resident bytes of the workers."""
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.workers()]
+        lines = [line for status in statuses for line in status.splitlines() if line.startswith("VmRSS")]
+        return sum(int(line.split()[1]) * 1024 for line in lines)
 
     def position(self) -> int:
         """Answer where the log ends now."""
@@ -102,6 +112,14 @@ def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **s
             process.kill()
             process.wait()
     assert process.returncode == 0, log.read_text()
+
+
+def key(url: str, user: str, scope: str) -> str:
+    """Return an API key that the command makes for that user, who is provisioned."""
+    command = [sys.executable, "-m", "service", "keys", "create", "--user", user, "--name", user, "--scope", scope]
+    environment = os.environ | {"OMNIFLO_DATABASE_URL": url}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def eventually(what: Callable[[], T], *, within: float) -> T:

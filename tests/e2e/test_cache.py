@@ -1,10 +1,7 @@
 """The cache of several processes: how soon each hears of a write, and what it answers when it hears nothing."""
 
-import os
 import random
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,10 +22,10 @@ from service.config import Settings
 from service.database import embedded
 from service.identity import identities
 from service.server import wiring
-from tests.conftest import ROOT, Api, Calling, Database, fails
+from tests.conftest import Api, Calling, Database, fails
 from tests.e2e.clients import connected, say
 from tests.e2e.proxy import Proxy
-from tests.e2e.serving import eventually, serving
+from tests.e2e.serving import eventually, key, serving
 from tests.e2e.test_faults import dead, hung
 from tests.scale import CACHED_WRITES, HISTORY_SECONDS
 
@@ -200,7 +197,7 @@ def test_while_the_database_is_away_only_callers_who_were_known_are_answered(
 ) -> None:
     settings = {"auth": "required", "admins": "user_1"}
     with serving(own_postgres.url, tmp_path / "log", **settings) as running, connected(running.address) as anybody:
-        known_key, other_key = (new_key(own_postgres.url) for _ in range(2))
+        known_key, other_key = (key(own_postgres.url, "user_1", "write") for _ in range(2))
         channel = grpc.intercept_channel(anybody.channel, Calling([("authorization", f"Bearer {known_key}")]))
         api = Api(channel)
         me = api.users.ListUsers(ListUsersRequest()).users[0]
@@ -219,13 +216,6 @@ def test_while_the_database_is_away_only_callers_who_were_known_are_answered(
             body = Template(id=template.id, title="1")
             write = UpdateTemplateRequest(template=body)
             assert fails(api.templates.UpdateTemplate, write, metadata=AVAILABLE).code in AWAY
-
-
-def new_key(url: str) -> str:
-    command = [sys.executable, "-m", "service", "keys", "create", "--user=user_1", "--name=test", "--scope=write"]
-    environment = os.environ | {"OMNIFLO_DATABASE_URL": url}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def _is_answered(api: Api, request: GetTemplateRequest) -> bool:

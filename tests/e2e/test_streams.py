@@ -14,6 +14,7 @@ from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.errors import NotFound
 from service.identity.identities import Identities
+from service.interceptors import receiving
 from service.interceptors.authentication import Authentication
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
@@ -24,6 +25,7 @@ from service.interceptors.streams import CHECK_SECONDS, Streams
 from service.server.pool import Pool
 from tests.conftest import Failure
 from tests.e2e.serving import eventually
+from tests.hostile.raw import connections
 
 SERVICE = "another.v1.StreamService"
 """Of no package of this project: what is not health or reflection passes through the interceptors all the same."""
@@ -107,7 +109,8 @@ class Running:
         self.server.start()
         self.streams.start()
         self.receiving.start()
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.address = f"127.0.0.1:{port}"
+        self._channel = grpc.insecure_channel(self.address)
         names = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
         serialize, make = GetUserRequest.SerializeToString, User.FromString
         self.watch = self._channel.unary_stream(next(names), serialize, make)
@@ -224,3 +227,38 @@ def test_methods_of_any_package_ask_who_calls(run: Callable[..., Running]) -> No
     with pytest.raises(grpc.RpcError) as caught:
         running.get(GetUserRequest(id="u"))
     assert Failure(caught.value).reason == "UNAUTHENTICATED"
+
+
+def test_no_more_than_so_many_responses_wait_to_be_read(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SMALL_BYTES", 0)
+    monkeypatch.setattr(receiving, "MAX_UNREAD", 3)
+    running = run()
+    with connections(running.address, 1, window=0) as (stranger,):
+        streams = [stranger.open(f"/{SERVICE}/Get") for _ in range(4)]
+        for stream in streams:
+            stranger.send(stream, GetUserRequest(id="u").SerializeToString())
+        assert stranger.wait_until_ended(streams[0], 10)
+        stranger.read(0.5)
+        assert stranger.ended == {streams[0]}
+
+
+def test_the_caller_of_most_callback_streams_loses_the_oldest(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MAX_OPEN", 4)
+    running = run()
+    watch = running.watch(GetUserRequest(id="other"))
+    assert next(watch).id == "other"
+    with connections(running.address, 1) as (stranger,):
+        streams = []
+        for count in range(2, 6):
+            streams.append(stranger.open(f"/{SERVICE}/Watch"))
+            stranger.send(streams[-1], GetUserRequest(id="u").SerializeToString())
+            eventually(lambda: len(running.servicer.sends) == count, within=5)  # noqa: B023 - it is over before the next
+        assert stranger.wait_until_ended(streams[0], 10)
+        stranger.read(0.5)
+        assert stranger.ended == {streams[0]}
+        assert watch.is_active()
+    watch.cancel()

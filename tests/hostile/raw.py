@@ -13,6 +13,11 @@ from h2.settings import SettingCodes
 
 TIMEOUT = 5.0
 
+GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
+UPDATE = "/omniflo.templates.v1.TemplateService/UpdateTemplate"
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+
 
 class Raw:
     """One connection, without encryption."""
@@ -31,7 +36,7 @@ class Raw:
         self.is_closed = False
         self._opened = 0
 
-    def open(self, path: str, *metadata: tuple[str, str]) -> int:
+    def open(self, path: str, *metadata: tuple[str, str | bytes]) -> int:
         """Send the headers of a call, and no message."""
         stream = self._h2.get_next_available_stream_id()
         headers = [

@@ -1,6 +1,11 @@
 """Health is open to strangers, who read nothing."""
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -9,10 +14,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.e2e.serving import Service, eventually, serving
-from tests.hostile.raw import connections
-from tests.hostile.test_receiving import memory
+from tests.hostile.raw import WATCH, connections
 
-WATCH = "/grpc.health.v1.Health/Watch"
 MEGABYTE = 1024 * 1024
 
 
@@ -53,26 +56,6 @@ def test_a_watcher_that_does_not_read_is_ended(service: Service, health: HealthS
         assert stranger.wait_until_ended(stream, 10)
 
 
-def test_the_callers_of_most_watches_lose_the_oldest(service: Service, health: HealthStub) -> None:
-    watch = health.Watch(HealthCheckRequest(), timeout=60)
-    assert next(watch).status == HealthCheckResponse.SERVING
-    with connections(service.address, 11) as strangers:
-        for stranger in strangers:
-            for _ in range(100):
-                stranger.send(stranger.open(WATCH), b"")
-
-        def have_lost() -> bool:
-            for stranger in strangers:
-                stranger.read()
-            return any(stranger.ended for stranger in strangers)
-
-        assert eventually(have_lost, within=10)
-        second = health.Watch(HealthCheckRequest(), timeout=5)
-        assert next(second).status == HealthCheckResponse.SERVING
-        assert watch.is_active()
-    watch.cancel()
-
-
 def test_a_watch_of_an_unknown_service_is_told_so_and_its_name_is_not_kept(
     service: Service, health: HealthStub
 ) -> None:
@@ -84,5 +67,27 @@ def test_a_watch_of_an_unknown_service_is_told_so_and_its_name_is_not_kept(
             assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
             watch.cancel()
         # What the first turn takes is kept for the next ones.
-        before = before or memory(service)
-    assert memory(service) - before < 10 * MEGABYTE
+        before = before or service.memory()
+    assert service.memory() - before < 10 * MEGABYTE
+
+
+def test_a_watch_that_begins_in_a_drain_does_not_hold_it_up(new_database: Callable[[], str], tmp_path: Path) -> None:
+    drains = threading.Event()
+
+    def late() -> Iterator[bytes]:
+        drains.wait(10)
+        yield b""
+
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(new_database(), tmp_path / "log", drain_seconds=20))
+        channel = stack.enter_context(grpc.insecure_channel(service.address))
+        watch: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(WATCH)
+        responses = watch(late(), timeout=30)
+        time.sleep(0.5)
+        os.kill(service.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        drains.set()
+        assert HealthCheckResponse.FromString(next(responses)).status == HealthCheckResponse.NOT_SERVING
+        assert list(responses) == []
+        # Nothing else is waited for: the drain may take 20 seconds.
+        service.wait(10)

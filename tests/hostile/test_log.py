@@ -1,19 +1,24 @@
 """That the JSON log is JSON, line by line, whoever writes to it and whatever is sent."""
 
 import json
+import logging
 import os
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
+from service import logs
 from tests.certificates import Authority
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving
 from tests.e2e.test_process import command_of, descendants, run
+from tests.hostile.raw import CHECK, connections
 
 FORGED = b'{"event":"call","level":"info","timestamp":"2026-11-26T00:00:00Z","caller":"somebody else"}'
 GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b'{"event": "call"}\n', b"\0" * 100]
@@ -70,3 +75,28 @@ def test_a_service_that_cannot_start_says_so_in_json() -> None:
         done = run("serve", "--seed", **{name: value})
         assert done.returncode == 1
         assert [json.loads(line)["event"] for line in done.stderr.splitlines()][-1] == "failed"
+
+
+def test_metadata_that_is_no_utf_8_writes_no_lines_of_its_own(new_database: Callable[[], str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(new_database(), log) as service:
+        with connections(service.address, 1) as (stranger,):
+            before = len(parsed(log))
+            streams = [stranger.open(CHECK, *[("a", b"\xff")] * 200) for _ in range(10)]
+            for stream in streams:
+                stranger.send(stream, b"")
+            assert all(stranger.wait_until_ended(stream, 10) for stream in streams)
+        assert len(parsed(log)) - before < len(streams)
+
+
+def test_libraries_write_so_many_lines_a_second_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([*[7.0] * (2 * logs.MOST_OF_LIBRARIES), 8.0])
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    handler = logs._Handler()
+    lines: list[str] = []
+    monkeypatch.setattr(handler, "_write", lambda record: lines.append(record.msg))
+    with structlog.testing.capture_logs() as noted:
+        for number in range(2 * logs.MOST_OF_LIBRARIES + 1):
+            handler.emit(logging.LogRecord("grpc", logging.ERROR, "", 0, str(number), (), None))
+    assert lines == [*map(str, range(logs.MOST_OF_LIBRARIES)), str(2 * logs.MOST_OF_LIBRARIES)]
+    assert [line["dropped"] for line in noted] == [logs.MOST_OF_LIBRARIES]

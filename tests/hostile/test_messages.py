@@ -11,11 +11,10 @@ from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from service.server.wiring import MAX_WAITING
 from tests.conftest import Database, Failure
-from tests.e2e.serving import Service, eventually, serving
-from tests.hostile.raw import Raw
-from tests.hostile.test_receiving import GET, RECEIVE_SECONDS, UPDATE, key
+from tests.e2e.serving import Service, eventually, key, serving
+from tests.hostile.raw import GET, UPDATE, Raw
 
-AUTHORIZATION = "authorization"
+RECEIVE_SECONDS = 2
 
 
 class World:
@@ -23,7 +22,7 @@ class World:
 
     def __init__(self, service: Service, key: str) -> None:
         self.service, self.address = service, service.address
-        self.auth = (AUTHORIZATION, f"Bearer {key}")
+        self.auth = ("authorization", f"Bearer {key}")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import os
 import resource
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +16,11 @@ import pytest
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, ListTemplatesRequest
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from tests import scale
-from tests.conftest import ROOT, Database, Failure
-from tests.e2e.serving import Service, eventually, serving
+from tests.conftest import Database, Failure
+from tests.e2e.serving import Service, eventually, key, serving
 from tests.hostile import bystander
 from tests.hostile.bystander import Noticed
-from tests.hostile.raw import Raw, connections
+from tests.hostile.raw import CHECK, GET, UPDATE, Raw, connections
 
 pytestmark = pytest.mark.timed
 
@@ -32,9 +30,6 @@ insert into templates (id, title, description, instructions, user_id, template_t
 select 't' || n, 'Words of ' || n, string_agg(md5(n::text || w), ' '), 'Do it.', min(u.id), 'kind', 'gpt', 'house'
 from generate_series(1, 10000) n, generate_series(1, 20) w, users u where u.clerk_id = 'user_owner' group by n
 """
-GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
-UPDATE = "/omniflo.templates.v1.TemplateService/UpdateTemplate"
-CHECK = "/grpc.health.v1.Health/Check"
 MEGABYTE = 1024 * 1024
 
 
@@ -55,13 +50,6 @@ class World(NamedTuple):
 
     def auth(self, key: str) -> tuple[str, str]:
         return ("authorization", f"Bearer {key}")
-
-
-def key(url: str, user: str, scope: str) -> str:
-    command = [sys.executable, "-m", "service", "keys", "create", "--user", user, "--name", user, "--scope", scope]
-    environment = os.environ | {"OMNIFLO_DATABASE_URL": url}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @contextmanager
@@ -113,15 +101,6 @@ def others(world: World) -> Iterator[Noticed]:
     finally:
         world.caller.send(None)
         noticed.seconds, noticed.failures, noticed.probes = world.caller.recv()
-
-
-def memory(service: Service) -> int:
-    """Return the resident bytes of the workers."""
-    total = 0
-    for pid in service.workers():
-        status = Path(f"/proc/{pid}/status").read_text()
-        total += int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
-    return total
 
 
 KINDS = ("task", "fd")
@@ -265,11 +244,11 @@ def test_others_notice_nothing_of_all_at_once(world: World) -> None:
 
 
 def attacked_without_a_trace(world: World, attack: Attack) -> None:
-    before = memory(world.service)
+    before = world.service.memory()
     threads, files = held(world.service)
     with others(world) as noticed, attack(world):
         time.sleep(scale.HOSTILE_SECONDS)
-        after = memory(world.service)
+        after = world.service.memory()
     assert noticed.failures == []
     assert len(noticed.seconds) > 10
     assert max(noticed.probes) < 1

@@ -18,8 +18,7 @@ from service import errors
 from service.deadline import time_limit
 from service.interceptors.shares import MAX_WAITING, Shares
 from tests.conftest import Failure
-from tests.e2e.serving import Service, eventually, serving
-from tests.hostile.test_receiving import key
+from tests.e2e.serving import Service, eventually, key, serving
 
 
 def test_a_caller_has_its_share_and_some_calls_that_wait() -> None:

@@ -35,18 +35,6 @@ class Running(NamedTuple):
     service: Service
     log: Path
 
-    def kilobytes(self) -> int:
-        """Answer the memory of its processes."""
-        pids = [self.service.pid, *self._below(self.service.pid)]
-        texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-        return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("VmRSS"))
-
-    @staticmethod
-    def _below(pid: int) -> list[int]:
-        return [
-            int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
-        ]
-
 
 @pytest.fixture(params=["json", "text"])
 def running(new_database: Callable[[], str], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
@@ -64,12 +52,12 @@ def test_a_message_that_grows_when_it_is_unpacked_is_refused(running: Running) -
         call = channel.unary_unary("/omniflo.templates.v1.UserService/GetUser")
         with pytest.raises(grpc.RpcError):
             call(b"\x0a\x01a", timeout=20)
-        before = running.kilobytes()
+        before = running.service.memory()
         for _ in range(8):
             with pytest.raises(grpc.RpcError) as caught:
                 call(bomb, timeout=20)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert running.kilobytes() - before < 100 * 1024
+    assert running.service.memory() - before < 100 * MEGABYTE
     with connected(running.service.address) as api:
         api.users.ListUsers(ListUsersRequest())
 
