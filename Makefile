@@ -16,12 +16,14 @@ run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless O
 	@OMNIFLO_AUTH=$${OMNIFLO_AUTH:-none} OMNIFLO_WORKERS=$${OMNIFLO_WORKERS:-2} exec $(BIN)/python $(if $(filter fake,$(OPENAI)),-m tests.openai_stand_in $(BIN)/python) -m service serve --migrate --seed
 
 test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
+	@$(COMPILE) gen service tests
 	$(BIN)/coverage erase
 	$(BIN)/python -m tests.lanes tests $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-modes: .venv/installed ## tests marked `modes` once more: without cache and prepared statements, and through PgBouncer where it is installed
+	@$(COMPILE) gen service tests
 	$(BIN)/python -m tests.lanes modes $(ARGS)
 
 soak: .venv/dev ## look for what goes wrong rarely, for long: the tests that tests/scale.py has numbers for
@@ -94,6 +96,8 @@ GET_UV = set -e; uv=$(BIN)/uv; if ! test -x $$uv; then \
 	awk '/^[a-z]/ { is_uv = /^uv==/ } is_uv' requirements-dev.lock | .venv/uv/bin/python -m pip install --quiet \
 		--disable-pip-version-check --no-compile --require-hashes --requirement /dev/stdin; fi
 INSTALL = $$uv pip install --quiet --python $(BIN)/python
+# The tests start hundreds of processes, each of which would compile what it imports where PYTHONDONTWRITEBYTECODE is set.
+COMPILE = $(BIN)/python -m compileall -q -j 0
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
@@ -110,5 +114,6 @@ endif
 	@touch $@
 
 .venv/dev: requirements-dev.lock .venv/locked | .venv/installed
-	@$(GET_UV); $(INSTALL) --compile-bytecode --require-hashes --requirement requirements-dev.lock
+	@$(GET_UV); $(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@$(COMPILE) .venv/lib
 	@touch $@

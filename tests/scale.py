@@ -25,7 +25,7 @@ EDITS = 40 if IS_SOAK else 5
 ROLES = 128 if IS_SOAK else 16
 """Changes of the role of another member, by each of 16 clients."""
 
-MOVED_TEMPLATES = 50_000 if IS_SOAK else 10_000
+MOVED_TEMPLATES = 50_000 if IS_SOAK else 2_000
 """Templates of one model that is replaced."""
 
 SECRETS = 1_000 if IS_SOAK else 200

@@ -100,16 +100,21 @@ def test_a_large_template_is_read_again_in_the_view_that_was_asked_for(
 
 def test_up_to_64_kib_the_response_is_kept(api: Api, database: Database) -> None:
     template = api.template()
-    sizes = {}
-    for delta in (0, 1):
+    sizes: dict[int, object] = {}
+    # A time takes a byte less in a quarter of each second.
+    for number in range(50):
+        if len(sizes) == 2:
+            break
+        delta = number % 2
         database.query("delete from idempotency_keys")
         body = Template(id=template.id, instructions="x")
         size = api.templates.UpdateTemplate(UpdateTemplateRequest(template=body)).ByteSize()
-        # A longer text needs two more bytes for its length; the etag and the times stay as long as they are.
+        # A longer text needs two more bytes for its length; the etag stays as long as it is.
         body.instructions = "x" * (64 * KIB - size - 1 + delta)
-        request = UpdateTemplateRequest(template=body, request_id=f"order-{delta}")
-        answer = api.templates.UpdateTemplate(request)
-        sizes[answer.ByteSize()] = kept(database)[:2]
+        request = UpdateTemplateRequest(template=body, request_id=f"order-{number}")
+        size = api.templates.UpdateTemplate(request).ByteSize()
+        if size - 64 * KIB in {0, 1}:
+            sizes[size] = kept(database)[:2]
     assert sizes == {64 * KIB: (64 * KIB, None), 64 * KIB + 1: (None, 32)}
 
 
