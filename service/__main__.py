@@ -15,6 +15,7 @@ from importlib.metadata import version
 import structlog
 
 from service import errors, logs
+from service.call import Call, running
 from service.commands import config, database, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings.load()
         logs.configure(settings.log_format, settings.log_level)
         database.check_urls(settings)
-        run(settings, options)
+        with running(Call(options.command)):
+            run(settings, options)
     except (ConfigurationError, EmbeddedError, MigrationError, CrashLoopError) as error:
         logs.fail(str(error), format)
     except errors.Error as error:
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The Omniflo template registry. Settings come from the environment: see `config`.",
     )
     parser.add_argument("--version", action="version", version=version("omniflo-templates"))
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
     for command in (serve, migrate, seed, keys, config):
         command.add(commands)
     return parser

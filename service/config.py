@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     max_members: int = _quota(10_000, "members that an organization may have")
     max_invitations: int = _quota(1_000, "invitations that an organization may have")
     max_request_ids: int = _quota(50_000, "request ids that are kept for a caller within 24 hours")
+    changes_days: int = Field(
+        default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
+    )
     deadline_seconds: float = Field(
         default=30,
         ge=0.1,

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import peewee as pw
 
-from service import deadline
+from service import call, deadline
+from service.actor import Actor
 from service.database.connections import OPTIONS, bound_waits, note
 
 LOCK_SECONDS = 5.0
@@ -134,14 +135,20 @@ class Database(pw.PostgresqlDatabase):
             execute = thread.prepared[sql] = f"execute {name} ({', '.join(['%s'] * len(params))})"
         return self.execute_sql(execute, params)
 
-    def begin(self, isolation_level: object = None) -> None:
-        """Begin, with server-side timeouts that end a statement just before the deadline ends the connection."""
-        del isolation_level
+    def begin(self, actor: Actor) -> None:  # type: ignore[override]
+        """Begin, with server-side timeouts that end a statement just before the deadline ends the connection.
+
+        The triggers of migrations/0024_change_log.up.sql record who it was that changed something, and by which call.
+        """
         left = max(0.001, min(deadline.remaining(), 300.0))
+        running = call.current()
         super().execute_sql(
             "begin isolation level read committed;"
             f"set local lock_timeout = {int(1000 * min(left, LOCK_SECONDS))};"
-            f"set local statement_timeout = {max(1, int(1000 * left))}"
+            f"set local statement_timeout = {max(1, int(1000 * left))};"
+            "set local omniflo.actor = %s; set local omniflo.api_key_id = %s;"
+            "set local omniflo.method = %s; set local omniflo.request_id = %s",
+            (actor.name, actor.api_key_id or "", running.method, running.request_id),
         )
 
     def commit(self) -> None:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import peewee as pw
 import psycopg2
@@ -11,6 +11,7 @@ import structlog
 from psycopg2 import errorcodes
 
 from service import deadline, errors
+from service.actor import Actor
 from service.database.handle import CommitUnknownError, database, thread
 from service.database.slots import working
 
@@ -37,18 +38,18 @@ GRANTS = "grant the role SELECT, INSERT, UPDATE and DELETE on all tables, and CR
 _log = structlog.get_logger()
 
 
-def transaction(operation: Callable[P, T]) -> Callable[P, T]:
-    """Run an operation in a transaction of its own, or as a part of the one that is open.
+def transaction(operation: Callable[Concatenate[Actor, P], T]) -> Callable[Concatenate[Actor, P], T]:
+    """Run an operation in a transaction of its own, in the name of its actor, or as a part of the one that is open.
 
     A deadlock or a serialization failure is tried again, and so is a connection that broke before COMMIT was sent:
     nothing was written then. What cannot be mended is raised as one of `errors`.
     """
 
     @functools.wraps(operation)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    def run(actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> T:
         if database.in_transaction():
-            return operation(*args, **kwargs)
-        return _attempt(lambda: _commit(lambda: operation(*args, **kwargs)))
+            return operation(actor, *args, **kwargs)
+        return _attempt(lambda: _commit(actor, lambda: operation(actor, *args, **kwargs)))
 
     return run
 
@@ -89,8 +90,8 @@ def refused_by(constraint: str, error: Callable[[], errors.Error]) -> Iterator[N
         raise error() from None
 
 
-def _commit(operation: Callable[[], T]) -> T:
-    with database.transaction():
+def _commit(actor: Actor, operation: Callable[[], T]) -> T:
+    with database.transaction(actor):
         return operation()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.actor import Actor
-from service.database import migrate
+from service.database import grants, migrate
 from service.database.handle import database
 from service.database.migrate import Migration
 from service.database.transactions import GRANTS, read, transaction
@@ -20,46 +20,35 @@ def ping(actor: Actor) -> None:
     database.execute_sql("select 1").fetchone()
 
 
-TABLES = (
-    "api_keys",
-    "idempotency_keys",
-    "openai_models",
-    "organization_invitations",
-    "organization_members",
-    "organizations",
-    "template_tools",
-    "template_types",
-    "templates",
-    "user_template_selections",
-    "users",
-)
-"""All that calls read and write."""
-
-
+@read
 @read
 def obstacles(actor: Actor, migrations: Sequence[Migration]) -> dict[str, Any]:
     """Return what keeps calls from working with the database, for the log: nothing when they can.
 
     That is a schema with which a release with these migrations cannot work (`schema`), or what the database's role
-    lacks (`missing`): tables that it does not see, and rights on those that it does. `help` is what to do.
+    lacks (`missing`): tables and functions that it does not see, and rights on those that it does. `help` is what to
+    do.
     """
     # A table in a schema without USAGE is not found, as if there were none. There is no current schema then.
     found = database.execute_sql(
         """
-        select asked.name, wanted.privilege
-        from unnest(%s::text[]) asked (name)
+        select wanted.privilege || ' on ' || asked.name
+        from unnest(%s::text[], %s::text[]) asked (name, privileges)
         cross join lateral (select to_regclass(asked.name) as oid) seen
-        cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted (privilege)
-        where (asked.name <> 'schema_migrations' or wanted.privilege = 'SELECT')
-          and case
-            when seen.oid is null then asked.name <> 'schema_migrations' or current_schema() is null
-            else not has_table_privilege(seen.oid, wanted.privilege)
-          end
-        order by 1, 2
+        cross join unnest(string_to_array(asked.privileges, ', ')) wanted (privilege)
+        where case
+          when seen.oid is null then asked.name <> 'schema_migrations' or current_schema() is null
+          else not has_table_privilege(seen.oid, wanted.privilege)
+        end
+        union all
+        select 'EXECUTE on ' || asked.name
+        from unnest(%s::text[]) asked (name)
+        cross join lateral (select to_regprocedure(asked.name) as oid) seen
+        where seen.oid is null or not has_function_privilege(seen.oid, 'EXECUTE')
         """,
-        [[*TABLES, "schema_migrations"]],
+        [list(grants.TABLES), [", ".join(rights) for rights in grants.TABLES.values()], list(grants.FUNCTIONS)],
     ).fetchall()
-    missing = [f"{privilege} on {name}" for name, privilege in found]
+    missing = sorted(right for (right,) in found)
     if "SELECT on schema_migrations" not in missing:
         schema = migrate.obstacle(migrations)
         if schema is not None:
@@ -128,3 +117,10 @@ def purge_batch(actor: Actor) -> int:
         (KEEP_HOURS, BATCH),
     )
     return int(deleted.rowcount)
+
+
+@transaction
+def purge_changes(actor: Actor, days: int) -> int:
+    """Delete up to 1,000 changes that are older than so many days, but none of the last day; return how many."""
+    ((deleted,),) = database.execute_sql("select purge_changes(%s, %s)", (days, BATCH)).fetchall()
+    return int(deleted)

@@ -78,14 +78,22 @@ def noting(identities: Identities) -> Job:
     return Job("API keys", NOTE_SECONDS, step)
 
 
-def purging() -> Job:
-    """Return the job that deletes old request ids, invitations that have expired, and API keys that ended long ago."""
+def purging(changes_days: int) -> Job:
+    """Return the job that deletes old request ids, invitations that have expired, and API keys that ended long ago.
+
+    It also deletes changes that are older than so many days.
+    """
     purged = 0
+    purges: tuple[Callable[[], int], ...] = (
+        lambda: maintenance.purge_batch(SYSTEM),
+        lambda: maintenance.purge_invitations(SYSTEM),
+        lambda: maintenance.purge_keys(SYSTEM),
+        lambda: maintenance.purge_changes(SYSTEM, changes_days),
+    )
 
     def step() -> bool:
         nonlocal purged
-        purges = (maintenance.purge_batch, maintenance.purge_invitations, maintenance.purge_keys)
-        deleted = sum(purge(SYSTEM) for purge in purges)
+        deleted = sum(purge() for purge in purges)
         purged += deleted
         if not deleted:
             _log.info("purge", purged=purged)

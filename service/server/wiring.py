@@ -37,6 +37,7 @@ from service.interceptors import limits
 from service.interceptors.admission import Admission
 from service.interceptors.authentication import Authentication
 from service.interceptors.caching import Caching
+from service.interceptors.calls import Calls
 from service.interceptors.deadlines import Deadlines
 from service.interceptors.errors import Errors
 from service.interceptors.interceptor import OPEN_SERVICES
@@ -125,6 +126,7 @@ class Server:
             interceptors=[
                 Admission(pool.waiting, settings.queue, inside=outer, pool=rejecting),
                 *outer,
+                Calls(),
                 # The time runs for all that follows, authentication too, which asks the database.
                 Deadlines(settings.deadline_seconds, STREAM_SECONDS),
                 streams,
@@ -154,7 +156,7 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
-        tasks = [*([] if self.identities is None else [noting(self.identities)]), purging()]
+        tasks = [*([] if self.identities is None else [noting(self.identities)]), purging(settings.changes_days)]
         if metrics is not None:
             tasks.append(schema(metrics))
         hearers: list[Hearer] = [] if cache is None else [cache]

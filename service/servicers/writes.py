@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from service import actor
+from service import actor, call
 from service.operations import idempotency, rights
 
 A = TypeVar("A")
@@ -27,6 +27,7 @@ def write(
     a request with `validate_only`, whose operation writes nothing.
     """
     rights.write(actor.current())
+    call.current().request_id = request.request_id
     if not request.request_id or getattr(request, "validate_only", False):
         return encode(operation())
     return answer.FromString(idempotency.once(actor.current(), _key(request, encode, again), operation))

@@ -7,7 +7,7 @@ import pytest
 from peewee import DataError
 
 from service import errors
-from service.actor import SYSTEM
+from service.actor import SYSTEM, Actor
 from service.database import handle, migrate
 from service.database.transactions import read, transaction
 from service.deadline import time_limit
@@ -88,12 +88,12 @@ def test_what_a_failed_transaction_prepared_is_executed_after_it(own: Database) 
     handle.database.drop()
 
     @transaction
-    def failing() -> None:
+    def failing(_: Actor) -> None:
         openai_models.get(SYSTEM, openai_id="gpt-5.5")
         handle.database.execute_sql("select 1 / 0")
 
     with pytest.raises(DataError):
-        failing()
+        failing(SYSTEM)
     assert handle.thread.prepared
     assert openai_models.get(SYSTEM, openai_id="gpt-5.5").name == "GPT-5.5"
     assert handle.database.prepares
@@ -109,12 +109,12 @@ def test_a_slow_statement_is_ended_by_the_server_and_spares_the_connection(own: 
     del own
 
     @transaction
-    def sleep() -> None:
+    def sleep(_: Actor) -> None:
         handle.database.execute_sql("select pg_sleep(10)")
 
     before = backend()
     with time_limit(0.3), pytest.raises(errors.DeadlineExceeded):
-        sleep()
+        sleep(SYSTEM)
     assert backend() == before
 
 
@@ -124,7 +124,7 @@ def test_a_deadlock_is_tried_again_and_both_succeed(own: Database) -> None:
     tries: list[str] = []
 
     @transaction
-    def update(one: str, other: str) -> None:
+    def update(_: Actor, one: str, other: str) -> None:
         tries.append(one)
         for id in (one, other):
             User.update(update_time=User.update_time).where(User.id == id).execute()
@@ -132,7 +132,7 @@ def test_a_deadlock_is_tried_again_and_both_succeed(own: Database) -> None:
                 both_hold.wait(5)
 
     def run(one: str, other: str) -> None:
-        update(one, other)
+        update(SYSTEM, one, other)
         handle.database.drop()
 
     threads = [threading.Thread(target=run, args=pair) for pair in ((first, second), (second, first))]
@@ -151,13 +151,13 @@ def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(own: Databas
     tries = 0
 
     @transaction
-    def conflict() -> None:
+    def conflict(_: Actor) -> None:
         nonlocal tries
         tries += 1
         raise errors.Aborted("CONFLICT", "it moved")
 
     with pytest.raises(errors.Aborted):
-        conflict()
+        conflict(SYSTEM)
     assert tries == 3
 
 

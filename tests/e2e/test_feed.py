@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import psycopg2
 import pytest
 
+from service.actor import SYSTEM, Actor
 from service.database.feed import CHANNEL, Listener
 from service.database.handle import database as handle
 from service.database.transactions import transaction
@@ -42,7 +43,7 @@ MEMBERS = "insert into organization_members (id, organization_id, user_id, role)
 
 
 @transaction
-def join(user: str) -> None:
+def join(_: Actor, user: str) -> None:
     """Make a user a member, which changes what belongs to the user."""
     handle.execute_sql(f"{MEMBERS} values (%s, 'g1', %s, 'admin')", (user, user))
 
@@ -77,7 +78,7 @@ def test_all_hear_what_somebody_changes_by_hand(hearers: tuple[Notes, Notes], da
 
 
 def test_what_this_process_commits_is_heard_before_it_goes_on(hearers: tuple[Notes, Notes], users: list[str]) -> None:
-    join(users[0])
+    join(SYSTEM, users[0])
     here = threading.current_thread().name
     for hearer in hearers:
         assert [tag for tag, thread in hearer.tags if thread == here] == [f"user:{users[0]}"]
@@ -117,7 +118,7 @@ def test_who_stays_is_told_also_when_another_leaves_at_that_moment(users: list[s
     handle.tell(leave)
     handle.tell(stays.change)
     try:
-        join(users[0])
+        join(SYSTEM, users[0])
         assert [tag for tag, _ in stays.tags] == [f"user:{users[0]}"]
     finally:
         handle.tell_no_more(stays.change)

@@ -69,3 +69,12 @@ def test_old_request_ids_are_purged_in_as_many_batches_as_it_takes(database: Dat
         eventually(lambda: database.query(left) == [("young",)], within=SECONDS)
         log = tmp_path / "log"
         eventually(lambda: 2500 in [line.get("purged") for line in map(json.loads, lines(log))], within=SECONDS)
+
+
+def test_changes_are_kept_for_as_long_as_the_settings_say(database: Database, tmp_path: Path) -> None:
+    database.query("insert into users (id, clerk_id) select 'u' || n, 'user_' || n from generate_series(1, 2500) n")
+    database.query("update changes set time = time - interval '9 days' where resource_id = 'u1'")
+    database.query("update changes set time = time - interval '11 days' where resource_id not in ('u1', 'u2')")
+    with serving(database.url, tmp_path / "log", changes_days=10):
+        left = "select resource_id from changes order by 1"
+        eventually(lambda: database.query(left) == [("u1",), ("u2",)], within=SECONDS)

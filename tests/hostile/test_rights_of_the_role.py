@@ -12,8 +12,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from service.database import embedded
+from service.database.grants import FUNCTIONS, TABLES
 from service.database.transactions import GRANTS
-from service.operations.maintenance import TABLES
 from tests.conftest import Api, Database, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving
@@ -49,7 +49,7 @@ def running(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Running
 def test_every_table_of_the_schema_is_asked_for(url: str) -> None:
     database = Database(url)
     tables = {name for (name,) in database.query("select tablename from pg_tables where schemaname = 'public'")}
-    assert set(TABLES) == tables - {"schema_migrations"}
+    assert set(TABLES) == tables
     database.close()
 
 
@@ -91,9 +91,8 @@ def test_a_schema_that_the_role_does_not_see_is_named_and_makes_the_service_not_
 
 
 def _all() -> list[str]:
-    rights = ("SELECT", "INSERT", "UPDATE", "DELETE")
-    found = [f"{right} on {table}" for table in TABLES for right in rights] + ["SELECT on schema_migrations"]
-    return sorted(found, key=lambda right: right.split(" on ")[::-1])
+    of_tables = [f"{right} on {table}" for table, rights in TABLES.items() for right in rights]
+    return sorted([*of_tables, *(f"EXECUTE on {function}" for function in FUNCTIONS)])
 
 
 def test_a_service_that_starts_without_a_right_says_so(new_database: Callable[[], str], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from service.database.transactions import transaction
 from service.models.templates import View
 from service.operations import (
     api_keys,
+    changes,
     invitations,
     maintenance,
     openai_models,
@@ -27,6 +28,7 @@ from tests.migrations.conftest import working_on
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 MIDDLE = (MOMENT + timedelta(minutes=5000), "p5000")
+LOGGED = (MOMENT + timedelta(minutes=25000), 25000)
 
 List = Callable[..., object]
 Node = dict[str, Any]
@@ -39,6 +41,10 @@ USER = Actor("user:u10", user_id="u10")
 
 def list_templates(actor: Actor = SYSTEM, **filters: object) -> List:
     return lambda **page: templates.page(actor, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
+
+
+def list_changes(**filters: object) -> List:
+    return lambda **page: changes.page(SYSTEM, **filters, **page)  # type: ignore[arg-type]
 
 
 LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
@@ -94,6 +100,12 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
         (MIDDLE[0], "k2010"),
         "api_keys_by_user",
     ),
+    "changes": (list_changes(), LOGGED, "changes_by_time"),
+    "changes of two kinds": (list_changes(kinds=["organization", "template_type"]), LOGGED, "changes_by_kind"),
+    "changes of a resource": (list_changes(resource_id="u10"), LOGGED, "changes_by_resource"),
+    "changes in an organization": (list_changes(organization_id="g10"), LOGGED, "changes_by_organization"),
+    "changes by somebody": (list_changes(by="user:u10"), LOGGED, "changes_by_actor"),
+    "changes by a method": (list_changes(method="method-10"), LOGGED, "changes_by_method"),
 }
 """What lists rows, a key within them, and the index that they are found by.
 
@@ -139,6 +151,18 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     "whether an organization has an ADMIN": (
         lambda: organizations.require_open("g10"),
         "organization_members_admins",
+    ),
+    "what a transaction has changed": (
+        lambda: handle.database.execute_sql(
+            "select tags from changes where epoch = (select epoch from registry) and transaction_id = '10'"
+        ),
+        "changes_by_transaction",
+    ),
+    "purge of changes": (
+        lambda: handle.database.execute_sql(
+            "select seq from changes where time < clock_timestamp() - interval '400 days' order by time, seq limit 1000"
+        ),
+        "changes_by_time",
     ),
     "purge of API keys": (lambda: maintenance.purge_keys(SYSTEM), "api_keys_by_end"),
     "purge of invitations": (
@@ -252,6 +276,10 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         )
         database.query(f"insert into {table} ({columns}) select {filled_in} from generate_series(0, {count}) i")
     database.query("update idempotency_keys set create_time = now() where request_id::int > 100")
+    database.query(
+        f"update changes set time = '{MOMENT}'::timestamptz + make_interval(mins => seq::integer),"
+        " actor = 'user:u' || seq % 500, method = 'method-' || seq % 20"
+    )
     database.query("analyze")
     yield database
     database.close()
@@ -274,7 +302,7 @@ def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
             yield from nodes(below)
 
     def explain(operation: Callable[[], object]) -> list[Node]:
-        transaction(operation)()
+        transaction(lambda _: operation())(SYSTEM)
         found: list[Node] = []
         for sql in executed:
             if sql.split()[0] in {"select", "delete"}:

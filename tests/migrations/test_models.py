@@ -10,6 +10,7 @@ import pytest
 
 from service import models
 from service.database import handle
+from service.database.changes import Change
 from service.models.row import Row, Versioned
 from tests.conftest import Database
 
@@ -29,8 +30,14 @@ MODELS = sorted(rows_of(pw.Model), key=lambda row: row._meta.table_name)
 each_model = pytest.mark.parametrize("row", MODELS, ids=lambda row: row._meta.table_name)
 
 
+COLUMNS = "select attname from pg_attribute"
+
 UNREAD = {"templates": ["words"]}
 """The columns that no row has, of each table: those that are for conditions alone."""
+
+
+LOG = ("changes", "registry", "schema_migrations")
+"""Tables that service/database keeps by itself."""
 
 
 def table_of(row: type[pw.Model]) -> str:
@@ -38,8 +45,13 @@ def table_of(row: type[pw.Model]) -> str:
 
 
 def test_every_table_has_a_model(database: Database) -> None:
-    tables = database.query("select relname from pg_stat_user_tables where relname <> 'schema_migrations'")
-    assert sorted(table for (table,) in tables) == [table_of(row) for row in MODELS]
+    tables = database.query("select relname from pg_stat_user_tables")
+    assert sorted(table for (table,) in tables) == sorted([*LOG, *(table_of(row) for row in MODELS)])
+
+
+def test_a_change_is_read_with_all_columns_of_the_log_but_those_that_find_it(database: Database) -> None:
+    columns = {column for (column,) in database.query(f"{COLUMNS} where attrelid = 'changes'::regclass and attnum > 0")}
+    assert columns == {*Change._fields, "epoch"}
 
 
 @each_model

@@ -30,7 +30,8 @@ def same_columns(rows: list[dict[str, Any]], other: list[dict[str, Any]]) -> lis
 
 
 def test_every_table_has_rows_in_these_tests(migrated: Database) -> None:
-    assert rows(migrated).keys() == ROWS.keys()
+    # What happened is written by triggers.
+    assert rows(migrated).keys() == {*ROWS, "changes", "registry"}
     assert all(rows(migrated).values())
 
 

@@ -1,0 +1,70 @@
+"""The log of changes: what it never has of a write, and that a retry leaves nothing in it."""
+
+from hashlib import sha256
+
+import pytest
+
+from tests.conftest import Api, Database
+from tests.contract import samples
+from tests.contract.methods import IMMUTABLE, UPDATES, WRITES, Field, Method, behaviour
+
+CANARY = "canary-of-a-test"
+RECORDED = {"clerk_id", "name", "description", "schema"}
+"""The texts that are recorded as they are, but for those of a template."""
+
+
+def texts(method: Method) -> list[Field]:
+    """Answer the texts of a request that name nothing: a caller may send what it likes."""
+    references = {str(field) for field in method.references()}
+    return [
+        field
+        for field in method.strings()
+        if str(field) not in references | {"request_id"}
+        and field.name not in {"etag", "openai_id", "memory_limit"}
+        and not field.last.is_repeated
+    ]
+
+
+def log(database: Database) -> list[str]:
+    return [text for (text,) in database.query("select changes::text from changes")]
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [(method, field) for method in WRITES for field in texts(method)], ids=str
+)
+def test_what_a_template_says_is_never_recorded(api: Api, database: Database, method: Method, field: Field) -> None:
+    request = samples.of(api, method)
+    value = f'{{"type": "object", "properties": {{}}, "title": "{CANARY}"}}' if field.name == "schema" else CANARY
+    field.put(request, value)
+    database.query("delete from changes")
+    method.on(api)(request)
+    is_ignored = method in UPDATES and IMMUTABLE in behaviour(field.last)
+    is_recorded = field.name in RECORDED and field.way[0].name != "template" and not is_ignored
+    assert any(CANARY in row for row in log(database)) is is_recorded
+    assert log(database)
+
+
+def test_no_secret_and_no_digest_of_one_is_recorded(api: Api, database: Database) -> None:
+    secrets = []
+    for method in WRITES:
+        if method.unkept:
+            answer = method.on(api)(samples.of(api, method))
+            secrets += [getattr(answer, name).split("_")[2][:64] for name in method.unkept]
+    assert len(secrets) == 2
+    text = "\n".join(log(database))
+    for secret in secrets:
+        digest = sha256(bytes.fromhex(secret))
+        assert not [found for found in (secret, digest.hexdigest(), str(digest.digest())) if found in text]
+
+
+@pytest.mark.parametrize("method", WRITES, ids=str)
+def test_a_retry_leaves_nothing(api: Api, database: Database, method: Method) -> None:
+    request = samples.of(api, method)
+    request.request_id = "once"  # type: ignore[attr-defined]
+    database.query("delete from changes")
+    method.on(api)(request)
+    after_first = log(database)
+    assert all("once" in row for row in after_first)
+    assert after_first
+    method.on(api)(request)
+    assert log(database) == after_first
