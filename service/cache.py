@@ -143,7 +143,7 @@ class Cache:
         return None if answer is None else (answer, age)
 
     def note(self, seen: Seen) -> None:
-        """Treat a row seen in a new state as changed, without waiting for its notification.
+        """Treat a row seen in a new state as changed, without waiting to be told of it.
 
         A caller that has seen the new state never sees the old one after it.
         """

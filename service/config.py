@@ -27,7 +27,7 @@ PREFIX = "OMNIFLO_"
 
 
 CONNECTIONS_BESIDE = 3
-"""The connections of a worker beside those of its threads: one that asks for health, one that hears of changes, and one
+"""The connections of a worker beside those of its threads: one that asks for health, one that reads changes, and one
 for the upkeep."""
 
 
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     )
     database_direct_url: PostgresqlUrl = Field(
         default=None,
-        description="the same database past a pooler, for migrations and for hearing of changes; unset is"
+        description="the same database past a pooler, for migrations and for reading changes; unset is"
         " OMNIFLO_DATABASE_URL",
     )
     data_dir: Path = Field(default=Path(".data"), description="where the embedded PostgreSQL keeps its data")

@@ -1,7 +1,7 @@
 """The names of what cached responses depend on. The triggers name what has changed in the same way."""
 
 PREFIXES = frozenset({"template", "type", "default", "model", "user"})
-"""What the triggers of migrations/0012_changes.up.sql name, each by an id after a colon."""
+"""What the triggers of migrations/0024_change_log.up.sql name, each by an id after a colon."""
 
 EVERYTHING = "*"
 """All of them: what a TRUNCATE, or a transaction that changes very much, has changed."""

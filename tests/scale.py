@@ -33,3 +33,15 @@ SECRETS = 1_000 if IS_SOAK else 200
 
 HOSTILE_SECONDS = 60.0 if IS_SOAK else 3.0
 """For how long strangers hold what they can of a server."""
+
+LOGGED_SECONDS = 300.0 if IS_SOAK else 4.0
+"""For how long 16 writers write what four readers must read, each change once."""
+
+KILLS = 30 if IS_SOAK else 3
+"""Of PostgreSQL meanwhile."""
+
+OPEN_CHANGES = 200_000 if IS_SOAK else 20_000
+"""That happen while a transaction stays open."""
+
+LOG_ROWS = 1_000_000 if IS_SOAK else 50_000
+"""Of a log of changes that is large enough for a wrong plan to be dear."""

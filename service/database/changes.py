@@ -1,8 +1,21 @@
-"""The log of changes: a row for each, which migrations/0024_change_log.up.sql writes."""
+"""The log of changes, which migrations/0024_change_log.up.sql writes: a row for each, and how one reads on and on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from service import errors
+from service.deadline import time_limit
+from service.positions import Position, Snapshot
+
+BATCH = 1_000
+"""The most changes that are read at a time."""
+MOST_OF_ONE = 10_000
+"""Of a transaction that changes more than so many things, one change is told for each kind."""
+ANSWER_SECONDS = 2.0
+"""How long the server may take for a statement that reads few."""
+LONGEST_SECONDS = 60.0
+"""How long it may take to read many."""
 
 
 class Change(NamedTuple):
@@ -33,6 +46,22 @@ class Change(NamedTuple):
     after: str | None
 
 
+class Reading(NamedTuple):
+    """Where somebody is who has read."""
+
+    position: Position
+    written: int
+    """How much of the write-ahead log there was then, or a little later."""
+    flushed: int
+    """How much of it a crash could not undo."""
+
+
+class GapError(Exception):
+    """What has changed since a position cannot be read: it is of another log, or it is too much."""
+
+
+Hear = Callable[[Sequence[Change]], None]
+
 _EXPRESSIONS = {name: f"{{0}}.{name}" for name in Change._fields} | {
     "transaction_id": "{0}.transaction_id::text::bigint",
     "before": "{0}.before::text",
@@ -43,3 +72,109 @@ _EXPRESSIONS = {name: f"{{0}}.{name}" for name in Change._fields} | {
 def columns(alias: str) -> str:
     """Return the select list of a Change, of the table `changes` under an alias."""
     return ", ".join(expression.format(alias) for expression in _EXPRESSIONS.values())
+
+
+# The snapshot of a statement is there before it calls a function.
+_HERE = """
+    select pg_current_snapshot()::text, epoch::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+      (pg_current_wal_insert_lsn() - '0/0')::bigint, (pg_current_wal_flush_lsn() - '0/0')::bigint
+    from registry
+"""
+
+# What became visible since a snapshot is of transactions that had not begun then, or ran. The index finds both.
+_FRESH = """(
+    (select {select} from changes c where c.epoch = %(epoch)s and c.transaction_id >= %(end)s::text::xid8 {limit})
+    union all
+    (select {select} from changes c where c.epoch = %(epoch)s and c.transaction_id = any(%(running)s::text[]::xid8[])
+     {limit})
+)"""
+
+_FEW = f"""
+    with here (snapshot, epoch, timeline, written, flushed) as materialized ({_HERE}),
+    fresh as materialized {_FRESH.format(select="c.*", limit=f"limit {BATCH + 1}")}
+    select here.*, {columns("fresh")} from here left join fresh on true order by fresh.seq
+"""
+
+_HUGE = f"""
+    select transaction_id::text from {_FRESH.format(select="c.transaction_id", limit="")} fresh
+    group by transaction_id having count(*) > {MOST_OF_ONE}
+"""
+
+# Of a huge transaction, whatever differs between the changes of a kind is left out.
+_ALL = f"""
+    declare fresh no scroll cursor for
+    select * from (
+        select {columns("c")} from {_FRESH.format(select="c.*", limit="")} c
+        where c.transaction_id <> all(%(huge)s::text[]::xid8[])
+        union all
+        select max(seq), transaction_id::text::bigint, max(time), kind, '*',
+          case when min(action) = max(action) then min(action) else 'update' end,
+          null, null, null, array['*'], min(actor), null, min(method), min(request_id), null, null
+        from changes where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
+        group by transaction_id, kind
+    ) every order by seq
+"""
+
+
+def here(connection: Any) -> Reading:
+    """Return where the log is now."""
+    with time_limit(ANSWER_SECONDS), connection.cursor() as cursor:
+        cursor.execute(_HERE)
+        return _reading(cursor.fetchone())
+
+
+def read(connection: Any, since: Position, hear: Hear) -> Reading:
+    """Tell what became visible since a position, in order of `seq`, and return how far that was.
+
+    The connection is in autocommit. What is told may be told again when this raises.
+    """
+    with time_limit(ANSWER_SECONDS), connection.cursor() as cursor:
+        cursor.execute(_FEW, _parameters(since))
+        rows = cursor.fetchall()
+    width = len(Reading._fields) + 2
+    reading = _checked(rows[0][:width], since)
+    changes = [Change._make(row[width:]) for row in rows if row[width] is not None]
+    if len(changes) > BATCH:
+        return _read_all(connection, since, hear)
+    if changes:
+        hear(changes)
+    return reading
+
+
+def _read_all(connection: Any, since: Position, hear: Hear) -> Reading:
+    """Read in batches, all of one snapshot."""
+    parameters = _parameters(since)
+    try:
+        with time_limit(LONGEST_SECONDS), connection.cursor() as cursor:
+            cursor.execute(f"begin isolation level repeatable read read only;{_HERE}")
+            reading = _checked(cursor.fetchone(), since)
+            cursor.execute(_HUGE, parameters)
+            parameters["huge"] = [transaction for (transaction,) in cursor.fetchall()]
+            cursor.execute(_ALL, parameters)
+            while True:
+                cursor.execute(f"fetch {BATCH} from fresh")
+                if not (rows := cursor.fetchall()):
+                    break
+                hear([Change._make(row) for row in rows])
+            cursor.execute("commit")
+            return reading
+    except errors.DeadlineExceeded:
+        raise GapError from None
+
+
+def _parameters(since: Position) -> dict[str, Any]:
+    snapshot = since.snapshot
+    running = [str(transaction) for transaction in snapshot.running]
+    return {"epoch": since.epoch, "end": str(snapshot.end), "running": running}
+
+
+def _checked(row: Sequence[Any], since: Position) -> Reading:
+    reading = _reading(row)
+    if (reading.position.epoch, reading.position.timeline) != (since.epoch, since.timeline):
+        raise GapError
+    return reading
+
+
+def _reading(row: Sequence[Any]) -> Reading:
+    snapshot, epoch, timeline, written, flushed = row
+    return Reading(Position(epoch, timeline, Snapshot.of(snapshot)), written, flushed)

@@ -3,6 +3,7 @@
 import select
 import threading
 import time
+from socket import socket
 from typing import Any
 from weakref import WeakSet
 
@@ -72,8 +73,9 @@ def open_now() -> int:
         return sum(not connection.closed for connection in _known)
 
 
-def readable(connection: Any, seconds: float) -> bool:
-    """Wait for something to come on a connection that has nothing to do."""
+def readable(connection: Any, other: socket, seconds: float) -> None:
+    """Wait for something to come on a connection that has nothing to do, or on a socket."""
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
-    return bool(poller.poll(max(0, int(seconds * 1000)) + 1))
+    poller.register(other, select.POLLIN)
+    poller.poll(max(0, int(seconds * 1000)) + 1)

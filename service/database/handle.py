@@ -19,8 +19,8 @@ STATEMENT_SECONDS = 300
 """The longest that any call may have: what ends a read on the server when its client has gone."""
 
 
-CHANGED = "omniflo.changed"
-"""The setting in which a transaction's triggers name what it has changed."""
+WRITTEN = "omniflo.written"
+"""The setting in which triggers tell a transaction the epoch of the log and the tags of what it has changed."""
 
 Tell = Callable[[Sequence[str]], None]
 """Takes the tags of what a transaction has changed."""
@@ -153,7 +153,7 @@ class Database(pw.PostgresqlDatabase):
 
     def commit(self) -> None:
         told = self._told
-        changes = self._changes() if told else ()
+        written = self._written() if told else ()
         try:
             super().commit()
         except Exception as error:
@@ -161,13 +161,13 @@ class Database(pw.PostgresqlDatabase):
                 raise CommitUnknownError from error
             raise
         finally:
-            for hear in told if changes else ():
-                hear(changes)
+            for hear in told if written else ():
+                hear(written[1:])
 
-    def _changes(self) -> list[str]:
-        """Return what the transaction has changed, as the triggers of migrations/0012_changes.up.sql name it."""
-        ((noted,),) = self.execute_sql("select current_setting(%s, true)", [CHANGED]).fetchall()
-        return (noted or "").splitlines()
+    def _written(self) -> list[str]:
+        """Return the epoch of the log and the tags of what the transaction has changed; nothing where it has not."""
+        ((written,),) = self.execute_sql("select current_setting(%s, true)", [WRITTEN]).fetchall()
+        return (written or "").splitlines()
 
     def rollback(self) -> None:
         # A lost connection has been rolled back by the server.

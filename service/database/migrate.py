@@ -100,6 +100,7 @@ def up(migrations: list[Migration], *, to: int | None = None) -> list[str]:
                 (migration.version, migration.name, migration.checksum, migration.compatible_from),
             )
             done.append(migration.name)
+        _renew_epoch(connection)
     return done
 
 
@@ -255,6 +256,14 @@ def _pending(migrations: Sequence[Migration], applied: Mapping[int, Applied]) ->
                 f"{row.name}.up.sql was edited after it was applied; restore it, and write a new migration instead"
             )
     return [migration for migration in migrations if migration.version not in applied]
+
+
+def _renew_epoch(connection: Any) -> None:
+    """Let the log of changes begin another epoch where it was restored from a dump, if there is a log yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("select to_regprocedure('renew_epoch()') is not null")
+        if cursor.fetchone()[0]:
+            cursor.execute("select renew_epoch()")
 
 
 def _run(connection: Any, migration: Migration, sql: str, record: str, values: tuple[object, ...]) -> None:

@@ -28,7 +28,7 @@ from omniflo.templates.v1 import (
 )
 from service.cache import Cache
 from service.config import Settings
-from service.database.feed import Hearer, Listener
+from service.database.feed import Feed
 from service.database.handle import database
 from service.database.slots import Slots
 from service.identity.clerk import Keys, Sessions
@@ -52,6 +52,7 @@ from service.openai_gateway import Gateway
 from service.operations import quotas
 from service.server import reflection, tls
 from service.server.health import Health, Probe
+from service.server.hearing import Hearing
 from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
@@ -159,14 +160,16 @@ class Server:
         tasks = [*([] if self.identities is None else [noting(self.identities)]), purging(settings.changes_days)]
         if metrics is not None:
             tasks.append(schema(metrics))
-        hearers: list[Hearer] = [] if cache is None else [cache]
+        hearing = None if cache is None else Hearing(cache)
         direct = settings.database_direct_url
+        feed = Feed([] if hearing is None else [hearing], url if direct is None else direct.get_secret_value())
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
                 gateway,
                 *([] if keys is None else [keys]),
-                *([Listener(hearers, url if direct is None else direct.get_secret_value())] if hearers else []),
+                *([] if hearing is None else [hearing]),
+                feed,
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(tasks, probe.is_reachable),

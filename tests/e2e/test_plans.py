@@ -1,15 +1,21 @@
 """How PostgreSQL finds what a list asks for, in a table that is large enough for a wrong way to be dear."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from service.actor import SYSTEM
-from service.database import handle, migrate
+from service.database import changes, handle, migrate
+from service.database.connections import connect
 from service.models.templates import View
+from service.operations import changes as operations
 from service.operations import seed, template_search, templates, users
 from tests.conftest import Database
+from tests.migrations.conftest import working_on
+from tests.scale import LOG_ROWS, OPEN_CHANGES
 
 FILL = """
 insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time)
@@ -66,3 +72,110 @@ def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_commo
     (plan,) = plans
     used = {name for name in ("templates_by_words", "templates_by_scope") if name in plan}
     assert used == {index}, plan
+
+
+LOG = """
+insert into changes
+  (epoch, time, kind, resource_id, action, organization_id, user_id, tags, actor, method, request_id, after)
+select epoch, now() - (%(rows)s - n) * interval '1 second',
+  case when n %% 10000 = 0 then 'user' else 'template' end, 't' || n %% 5000, 'update',
+  case when n %% 3 = 0 then 'g' || n %% 300 end, 'u' || n %% 700, array['template:t' || n %% 5000],
+  'user:u' || n %% 700, case when n %% 10000 = 0 then 'DeleteUser' else 'UpdateTemplate' end, 'r' || n, '{"version": 2}'
+from generate_series(1, %(rows)s) n, registry
+"""
+
+
+@pytest.fixture(scope="module")
+def logged(new_database: Callable[[], str], url: str) -> Iterator[Database]:
+    """A database with a large log."""
+    database = Database(new_database())
+    with working_on(database.url, afterwards=url):
+        migrate.up(migrate.load())
+    database.query(LOG, {"rows": LOG_ROWS})  # type: ignore[arg-type]
+    database.query("analyze changes")
+    yield database
+    database.close()
+
+
+def explained(database: Database, sql: str, parameters: Any, options: str = "") -> Any:
+    (((plan,),),) = database.query(f"explain (format json{options}) {sql}", parameters)
+    return plan["Plan"]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+FILTERS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "all": ({}, {"changes_by_time"}),
+    "a rare kind": ({"kinds": ["user"]}, {"changes_by_kind"}),
+    # Where almost all are of the kind, both find them at once.
+    "a common kind": ({"kinds": ["template", "user"]}, {"changes_by_kind", "changes_by_time"}),
+    "a resource": ({"resource_id": "t7"}, {"changes_by_resource"}),
+    "an organization": ({"organization_id": "g3"}, {"changes_by_organization"}),
+    "an actor": ({"by": "user:u7"}, {"changes_by_actor"}),
+    "a rare method": ({"method": "DeleteUser"}, {"changes_by_method"}),
+    "a time": ({"start_time": datetime(2020, 1, 1, tzinfo=UTC), "end_time": datetime.now(UTC)}, {"changes_by_time"}),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("filters", "indexes"), FILTERS.values(), ids=FILTERS)
+def test_a_large_log_is_listed_by_an_index(
+    logged: Database, url: str, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], indexes: set[str]
+) -> None:
+    execute, plans = handle.database.execute_sql, []
+
+    def note(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        plans.append(explained(logged, sql, parameters, ", analyze, buffers"))
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(handle.database, "execute_sql", note)
+    with working_on(logged.url, afterwards=url):
+        assert operations.page(SYSTEM, **filters, after=None, size=50).rows
+    (plan,) = plans
+    used = {node["Index Name"] for node in nodes(plan) if node.get("Index Name", "").startswith("changes_by")}
+    assert used & indexes, plan
+    assert used <= indexes, plan
+    assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"], plan
+    # It reads some rows for each that it returns, and not the log.
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 2_000, plan
+
+
+def feeding(database: Database, since: changes.Reading) -> Any:
+    """Answer the plan of what a feed reads, as it was executed."""
+    return explained(database, changes._FEW, changes._parameters(since.position), ", analyze, buffers")
+
+
+def blocks(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.soak
+def test_a_feed_reads_what_is_new_by_the_index_also_beside_a_transaction_that_has_been_open_for_long(
+    logged: Database,
+) -> None:
+    rename = "update users set clerk_id = clerk_id || 'x' where id = 'u1'"
+    logged.query("insert into users (id, clerk_id) values ('u1', 'u'), ('u2', 'v')")
+    with closing(connect(logged.url)) as feed, closing(Database(logged.url)) as holder:
+        before = changes.here(feed)
+        logged.query(rename)
+        alone = feeding(logged, before)
+        holder.query("begin; update users set clerk_id = 'held' where id = 'u2'")
+        logged.query(
+            f"do $$ begin for n in 1..{OPEN_CHANGES // 100} loop"
+            " insert into users (id, clerk_id) select 'x' || n || '-' || m, 'x' || n || '-' || m"
+            " from generate_series(1, 100) m; commit; end loop; end $$"
+        )
+        before = changes.here(feed)
+        assert before.position.snapshot.running, "the other one is open"
+        logged.query(rename)
+        beside = feeding(logged, before)
+        assert blocks(beside) <= 2 * blocks(alone)
+        for plan in (alone, beside):
+            read = [node for node in nodes(plan) if node.get("Relation Name") == "changes"]
+            assert {node.get("Index Name") for node in read} <= {"changes_by_transaction", None}
+            assert not [node for node in read if node["Node Type"] == "Seq Scan"]
+        holder.query("commit")
