@@ -116,6 +116,12 @@ class Metrics:
             registry=registry,
         )
         self.odd_models = {field: Total(odd.labels(field)) for field in ("id", "shutdown_date")}
+        wake_ups = Counter(
+            "omniflo_feed_wake_ups", "Times that the log of changes was read at once.", ["by"], registry=registry
+        )
+        self.feed_commits, self.feed_notifications = (Total(wake_ups.labels(by)) for by in ("commit", "notification"))
+        self.feed_changes = Total(Counter("omniflo_feed_changes", "Changes read from the log.", registry=registry))
+        self.feed_age = _gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
         self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")

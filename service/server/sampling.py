@@ -4,6 +4,7 @@ import threading
 
 from service.cache import Cache
 from service.database import connections, migrate
+from service.database.feed import Feed
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.server.upkeep import Job
@@ -15,11 +16,12 @@ SCHEMA_SECONDS = 60.0
 
 
 class Sampling:
-    """A thread that counts what calls have noted, and reads off what the cache and the like hold."""
+    """A thread that counts what calls have noted, and reads off what the cache, the feed and the like hold."""
 
-    def __init__(self, metrics: Metrics, cache: Cache | None, gateway: Gateway) -> None:
+    def __init__(self, metrics: Metrics, cache: Cache | None, feed: Feed, gateway: Gateway) -> None:
         self._metrics = metrics
         self._cache = cache
+        self._feed = feed
         self._gateway = gateway
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
@@ -43,6 +45,11 @@ class Sampling:
         metrics.connections.set(connections.open_now())
         for field, total in metrics.odd_models.items():
             total.reach(self._gateway.odd[field])
+        read = self._feed.figures()
+        metrics.feed_age.set(read.age)
+        metrics.feed_commits.reach(read.commits)
+        metrics.feed_notifications.reach(read.notifications)
+        metrics.feed_changes.reach(read.changes)
         if self._cache is not None:
             figures = self._cache.figures()
             metrics.cache_hits.reach(figures.hits)

@@ -173,7 +173,7 @@ class Server:
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(tasks, probe.is_reachable),
-                *([] if metrics is None else [Sampling(metrics, cache, gateway)]),
+                *([] if metrics is None else [Sampling(metrics, cache, feed, gateway)]),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 receiving,
                 open_receiving,

@@ -185,6 +185,20 @@ def test_the_cache_tells_what_it_did(measured: Measured, template: Template) -> 
     assert measured.value("omniflo_cache_evictions_total") == 0
 
 
+def test_what_workers_read_of_changes_is_counted(measured: Measured, template: Template) -> None:
+    def wake_ups(by: str) -> float:
+        return measured.value("omniflo_feed_wake_ups_total", by=by)
+
+    before = measured.value("omniflo_feed_changes_total"), wake_ups("commit"), wake_ups("notification")
+    with measured.api() as api:
+        body = Template(id=template.id, title="Changed")
+        api.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
+    # Both workers read it: the one that has committed, and the other one, which it tells.
+    eventually(lambda: measured.value("omniflo_feed_changes_total") == before[0] + 2, within=SECONDS)
+    eventually(lambda: (wake_ups("commit"), wake_ups("notification")) == (before[1] + 1, before[2] + 1), within=SECONDS)
+    assert 0 <= measured.value("omniflo_feed_age_seconds") < SECONDS
+
+
 def test_connections_and_the_schema_are_as_the_database_sees_them(measured: Measured, template: Template) -> None:
     with measured.api() as api:
         api.templates.GetTemplate(GetTemplateRequest(id=template.id))
