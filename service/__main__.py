@@ -19,6 +19,7 @@ from service.call import Call, running
 from service.commands import config, database, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
+from service.database.grants import RoleError
 from service.database.migrate import MigrationError
 from service.server.processes import CrashLoopError, stop_signals
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         database.check_urls(settings)
         with running(Call(options.command)):
             run(settings, options)
-    except (ConfigurationError, EmbeddedError, MigrationError, CrashLoopError) as error:
+    except (ConfigurationError, EmbeddedError, MigrationError, RoleError, CrashLoopError) as error:
         logs.fail(str(error), format)
     except errors.Error as error:
         logs.fail(database.told(error), format)

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         description="the same database past a pooler, for migrations and for reading changes; unset is"
         " OMNIFLO_DATABASE_URL",
     )
+    database_owner_url: PostgresqlUrl = Field(
+        default=None,
+        description="the same database for the role that owns its tables, past a pooler, for migrations; they give the"
+        " role of OMNIFLO_DATABASE_URL what it needs; unset is OMNIFLO_DATABASE_DIRECT_URL or OMNIFLO_DATABASE_URL",
+    )
     data_dir: Path = Field(default=Path(".data"), description="where the embedded PostgreSQL keeps its data")
     listen: Address = Field(default="127.0.0.1:50051", description="host:port to serve on; port 0 takes a free one")
     auth: Literal["none", "required"] = Field(

@@ -209,23 +209,31 @@ def new_database(postgres: embedded.Server) -> Callable[[], str]:
     return make
 
 
+def as_service(url: str) -> str:
+    """Answer the URL of a database for the role that serves, of the one for its owner."""
+    return url.replace("//omniflo@", "//omniflo_service@")
+
+
 @pytest.fixture(scope="session")
 def url(new_database: Callable[[], str]) -> str:
-    """The URL of the migrated database that the server of this process works on."""
+    """The URL of the migrated database that the server of this process works on, for its owner."""
     url = new_database()
     handle.database.configure(url)
-    migrate.up(migrate.load())
+    migrate.up(migrate.load(), role="omniflo_service")
+    handle.database.drop()
+    handle.database.configure(as_service(url))
     return url
 
 
 @pytest.fixture(scope="session")
 def served(url: str) -> Iterator[dict[str, Any]]:
     """The settings for the database of the servers of this process; TEST_POOLER=on puts a PgBouncer in between."""
+    direct = as_service(url)
     if os.environ.get("TEST_POOLER") != "on":
-        yield {"database_url": SecretStr(url)}
+        yield {"database_url": SecretStr(direct)}
         return
-    with pooled(url) as through:
-        yield {"database_url": SecretStr(through), "database_direct_url": SecretStr(url), "prepare": "off"}
+    with pooled(direct) as through:
+        yield {"database_url": SecretStr(through), "database_direct_url": SecretStr(direct), "prepare": "off"}
 
 
 @pytest.fixture(scope="session")

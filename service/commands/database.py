@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import structlog
 
 from service.config import ConfigurationError, Settings, variable
-from service.database import embedded, handle, migrate, urls
-from service.database.transactions import GRANTS, is_denied
+from service.database import embedded, grants, handle, migrate, urls
+from service.database.transactions import is_denied
 from service.errors import Error, Unavailable
 
 _SPARE_CONNECTIONS = 20
@@ -16,31 +17,50 @@ _SPARE_CONNECTIONS = 20
 _log = structlog.get_logger()
 
 
+class Urls(NamedTuple):
+    """One database, by what is done there."""
+
+    service: str
+    owner: str
+    """For migrations: of the role that owns the tables, and past a pooler, whose sessions are not ours to lock in."""
+    role: str | None
+    """The role of `service`, where another one owns the tables."""
+
+
 def check_urls(settings: Settings) -> None:
     """Raise when PostgreSQL's library would refuse a URL, whatever is there."""
-    given = {name: getattr(settings, name) for name in ("database_url", "database_direct_url")}
-    complaints = [
-        f"{variable(name)}: {complaint}"
-        for name, url in given.items()
-        if url is not None
-        for complaint in urls.complaints(url.get_secret_value())
-    ]
+    given = {
+        name: url.get_secret_value()
+        for name in ("database_url", "database_direct_url", "database_owner_url")
+        if (url := getattr(settings, name)) is not None
+    }
+    complaints = [f"{variable(name)}: {text}" for name, url in given.items() for text in urls.complaints(url)]
+    if not complaints and "database_owner_url" in given and not grants.role_of(given.get("database_url", "")):
+        complaints = [f"{variable('database_url')}: must name a role where {variable('database_owner_url')} is set"]
     if complaints:
         raise ConfigurationError("\n".join(complaints))
 
 
 @contextmanager
-def configured(settings: Settings) -> Iterator[str]:
-    """Configure the database and yield its URL; an embedded one runs for the time of the block."""
+def configured(settings: Settings) -> Iterator[Urls]:
+    """Configure the database for serving and yield its URLs; an embedded one runs for the time of the block."""
     if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        handle.database.configure(url, prepares=settings.prepare == "on")
-        yield url
+        urls = _urls(settings, settings.database_url.get_secret_value())
+        handle.database.configure(urls.service, prepares=settings.prepare == "on")
+        yield urls
         return
     options = ["-c", f"max_connections={settings.connections + _SPARE_CONNECTIONS}"]
-    with embedded.running(settings.data_dir, options) as url:
-        handle.database.configure(url)
-        yield url
+    with embedded.running(settings.data_dir, options) as (service, owner):
+        handle.database.configure(service)
+        yield Urls(service, owner, grants.role_of(service))
+
+
+def _urls(settings: Settings, url: str) -> Urls:
+    if settings.database_owner_url is None:
+        direct = settings.database_direct_url
+        return Urls(url, url if direct is None else direct.get_secret_value(), None)
+    owner, role = settings.database_owner_url.get_secret_value(), grants.role_of(url)
+    return Urls(url, owner, None if role == grants.role_of(owner) else role)
 
 
 def require_schema() -> None:
@@ -61,11 +81,5 @@ def told(error: Error) -> str:
     cause = str(error.__cause__ or "")
     if is_denied(error):
         # The lines below the first show a place in the statement.
-        cause = "; ".join([*cause.splitlines()[:1], GRANTS])
+        cause = "; ".join([*cause.splitlines()[:1], grants.HELP])
     return f"{error.reason}: {error.message}: {cause}".rstrip(": \n")
-
-
-def use_direct_url(settings: Settings) -> None:
-    """Go past a pooler, whose sessions are not ours to lock anything in."""
-    if settings.database_direct_url is not None:
-        handle.database.configure(settings.database_direct_url.get_secret_value())

@@ -45,13 +45,13 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
         addresses = settings.addresses().items()
         held = {name: stack.enter_context(ports.held(name, address)) for name, address in addresses}
         settings = settings.model_copy(update=held)
-        url = stack.enter_context(database.configured(settings))
+        urls = stack.enter_context(database.configured(settings))
         if options.migrate:
-            database.use_direct_url(settings)
-            for name in migrate.up(migrate.load()):
+            handle.database.configure(urls.owner)
+            for name in migrate.up(migrate.load(), role=urls.role):
                 _log.info("migrated", name=name)
             handle.database.drop()
-            handle.database.configure(url, prepares=settings.prepare == "on")
+            handle.database.configure(urls.service, prepares=settings.prepare == "on")
         else:
             database.require_schema()
         _require_connections(settings)
@@ -59,7 +59,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
             for added in seed.run(SYSTEM):
                 _log.info("seeded", added=added)
         handle.database.drop()
-        kinds, died = stack.enter_context(_children(settings, url))
+        kinds, died = stack.enter_context(_children(settings, urls.service))
         with processes.signals() as stop:
             processes.supervise(
                 kinds,

@@ -56,8 +56,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The database of the service, for its own role."""
-        return _url(self.socket_dir, roles.SERVICE)
+        """The database, for the role that owns it."""
+        return _url(self.socket_dir, roles.OWNER)
 
     @property
     def admin_url(self) -> str:
@@ -170,26 +170,33 @@ class Server:
         )
 
 
+class Urls(NamedTuple):
+    """The database, for each of the roles that the service has."""
+
+    service: str
+    owner: str
+
+
 @contextmanager
-def running(data_dir: Path, options: Sequence[str] = ()) -> Iterator[str]:
-    """Return the URL of the PostgreSQL in `data_dir`: the one that runs already, or one for the time of the block."""
+def running(data_dir: Path, options: Sequence[str] = ()) -> Iterator[Urls]:
+    """Return the URLs of the PostgreSQL in `data_dir`: the one that runs already, or one for the time of the block."""
     folder = _data_dir(data_dir)
     found = _pid_file(folder)
     if found is not None and found.accepts_connections():
-        url = _url(found.socket_dir, roles.SERVICE)
+        urls = _urls(found.socket_dir)
         try:
-            connect(url).close()
+            connect(urls.service).close()
         except psycopg2.OperationalError as error:
             raise EmbeddedError(
                 f"in {folder} a PostgreSQL runs already, with the process id {found.pid}, which another user or an"
                 f" earlier release has started; stop that first:\n{error}"
             ) from None
-        yield url
+        yield urls
         return
     server = Server(data_dir, options)
     server.start()
     try:
-        yield server.url
+        yield _urls(server.socket_dir)
     finally:
         server.stop()
 
@@ -233,7 +240,7 @@ def _rules(folder: Path, names: Sequence[str]) -> list[str]:
 
     Users are known by the process that connects; there is no secret.
     """
-    may = [f'omniflo "{name}" {role}\n' for name in names for role in (roles.SERVICE, roles.SUPERUSER)]
+    may = [f'omniflo "{name}" {role}\n' for name in names for role in (roles.SERVICE, roles.OWNER, roles.SUPERUSER)]
     files = {"hba": "local all all peer map=omniflo\n", "ident": "".join(may)}
     options = []
     for kind, text in files.items():
@@ -272,6 +279,10 @@ def _log(folder: int, account: Account) -> Iterator[IO[bytes]]:
         raise EmbeddedError(
             f"the embedded PostgreSQL cannot have its server.log: {error.strerror}; remove it"
         ) from None
+
+
+def _urls(socket_dir: Path) -> Urls:
+    return Urls(_url(socket_dir, roles.SERVICE), _url(socket_dir, roles.OWNER))
 
 
 def _url(socket_dir: Path, role: str) -> str:

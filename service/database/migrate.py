@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg2
+from psycopg2 import errorcodes
 
+from service.database import grants
 from service.database.handle import database
-from service.database.transactions import read, session
+from service.database.transactions import read, session, sqlstate
 
 LOCK_KEY = 0x6F6D6E69666C6F  # "omniflo"
 WAIT_SECONDS = 120.0
@@ -84,8 +86,11 @@ def load(folder: Path | None = None) -> list[Migration]:
     return migrations
 
 
-def up(migrations: list[Migration], *, to: int | None = None) -> list[str]:
-    """Apply what is not applied yet, up to version `to`, and return the names; on a newer schema as `status`."""
+def up(migrations: list[Migration], *, to: int | None = None, role: str | None = None) -> list[str]:
+    """Apply what is not applied yet, up to version `to`, and return the names; on a newer schema as `status`.
+
+    A `role` is given what it needs to serve, once all is applied.
+    """
     done = []
     with _locked() as connection:
         applied = _applied(connection)
@@ -101,6 +106,8 @@ def up(migrations: list[Migration], *, to: int | None = None) -> list[str]:
             )
             done.append(migration.name)
         _renew_epoch(connection)
+        if role is not None and to is None:
+            grants.apply(connection, role)
     return done
 
 
@@ -120,6 +127,16 @@ def down(migrations: list[Migration], *, to: int) -> list[str]:
             )
             done.append(migration.name)
     return done
+
+
+def grant(migrations: Sequence[Migration], role: str, *, is_applied: bool) -> list[str]:
+    """Return the statements that give a role what it needs to serve, after executing them if asked to."""
+    if reason := obstacle(migrations):
+        raise MigrationError(reason)
+    with _locked() if is_applied else session() as connection:
+        if is_applied:
+            grants.apply(connection, role)
+        return grants.statements(connection, role)
 
 
 def status(migrations: list[Migration]) -> Status:
@@ -261,7 +278,8 @@ def _pending(migrations: Sequence[Migration], applied: Mapping[int, Applied]) ->
 def _renew_epoch(connection: Any) -> None:
     """Let the log of changes begin another epoch where it was restored from a dump, if there is a log yet."""
     with connection.cursor() as cursor:
-        cursor.execute("select to_regprocedure('renew_epoch()') is not null")
+        # Who has nothing to apply need not be allowed to do anything.
+        cursor.execute("select has_function_privilege(to_regprocedure('renew_epoch()'), 'execute')")
         if cursor.fetchone()[0]:
             cursor.execute("select renew_epoch()")
 
@@ -281,6 +299,7 @@ def _run(connection: Any, migration: Migration, sql: str, record: str, values: t
                 cursor.execute(record, values)
                 cursor.execute("commit")
         except psycopg2.Error as error:
-            raise MigrationError(
-                f"{migration.name} failed and was rolled back, unless it says {NO_TRANSACTION}: {error}".rstrip()
-            ) from error
+            message = f"{migration.name} failed and was rolled back, unless it says {NO_TRANSACTION}: {error}".rstrip()
+            if sqlstate(error) == errorcodes.INSUFFICIENT_PRIVILEGE:
+                message += f"; {grants.HELP}"
+            raise MigrationError(message) from error

@@ -1,11 +1,12 @@
-"""The roles of the embedded PostgreSQL: that of the service owns the database with all in it, and is no superuser."""
+"""The roles of the embedded PostgreSQL: one owns the database and all in it, one serves, and neither is a superuser."""
 
 from contextlib import closing
 
 from service.database.connections import connect
 
 SUPERUSER = "postgres"
-SERVICE = "omniflo"
+OWNER = "omniflo"
+SERVICE = "omniflo_service"
 
 _OTHERS = "nspname !~ '^pg_' and nspname <> 'information_schema'"
 _NOT_OF_AN_EXTENSION = "not exists (select from pg_depend where objid = {}.oid and deptype in ('e', 'a', 'i'))"
@@ -17,10 +18,15 @@ do $$
 declare
   change text;
 begin
+  if not exists (select from pg_roles where rolname = '{OWNER}') then
+    create role {OWNER} login;
+  end if;
   if not exists (select from pg_roles where rolname = '{SERVICE}') then
     create role {SERVICE} login;
+    -- Who owns the data may look at what the other one does, and end it.
+    grant {SERVICE} to {OWNER};
   end if;
-  alter database postgres owner to {SERVICE};
+  alter database postgres owner to {OWNER};
   -- Earlier releases were the superuser, and so is the owner of what they made.
   for change in
     select format('table %s', r.oid::regclass)
@@ -46,7 +52,7 @@ begin
     from pg_namespace n
     where {_OTHERS} and nspowner = '{SUPERUSER}'::regrole and {_NOT_OF_AN_EXTENSION.format("n")}
   loop
-    execute format('alter %s owner to {SERVICE}', change);
+    execute format('alter %s owner to {OWNER}', change);
   end loop;
 end
 $$
@@ -54,6 +60,6 @@ $$
 
 
 def prepare(url: str) -> None:
-    """Make the service's role where there is none, and give it all that is in its database."""
+    """Make the roles where there are none, and give the owner all that is in the database."""
     with closing(connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(_PREPARE)

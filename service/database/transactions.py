@@ -32,9 +32,6 @@ _NOT_AS_IT_SHOULD_BE = {
 }
 """The role may not do what the service does, or the schema is another one than the service's."""
 
-GRANTS = "grant the role SELECT, INSERT, UPDATE and DELETE on all tables, and CREATE on the schema if it migrates"
-"""What to do about a right that is missing."""
-
 _log = structlog.get_logger()
 
 

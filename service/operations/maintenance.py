@@ -7,7 +7,7 @@ from service.actor import Actor
 from service.database import grants, migrate
 from service.database.handle import database
 from service.database.migrate import Migration
-from service.database.transactions import GRANTS, read, transaction
+from service.database.transactions import read, transaction
 
 KEEP_HOURS = 24
 KEEP_KEY_DAYS = 30
@@ -21,7 +21,6 @@ def ping(actor: Actor) -> None:
 
 
 @read
-@read
 def obstacles(actor: Actor, migrations: Sequence[Migration]) -> dict[str, Any]:
     """Return what keeps calls from working with the database, for the log: nothing when they can.
 
@@ -29,31 +28,13 @@ def obstacles(actor: Actor, migrations: Sequence[Migration]) -> dict[str, Any]:
     lacks (`missing`): tables and functions that it does not see, and rights on those that it does. `help` is what to
     do.
     """
-    # A table in a schema without USAGE is not found, as if there were none. There is no current schema then.
-    found = database.execute_sql(
-        """
-        select wanted.privilege || ' on ' || asked.name
-        from unnest(%s::text[], %s::text[]) asked (name, privileges)
-        cross join lateral (select to_regclass(asked.name) as oid) seen
-        cross join unnest(string_to_array(asked.privileges, ', ')) wanted (privilege)
-        where case
-          when seen.oid is null then asked.name <> 'schema_migrations' or current_schema() is null
-          else not has_table_privilege(seen.oid, wanted.privilege)
-        end
-        union all
-        select 'EXECUTE on ' || asked.name
-        from unnest(%s::text[]) asked (name)
-        cross join lateral (select to_regprocedure(asked.name) as oid) seen
-        where seen.oid is null or not has_function_privilege(seen.oid, 'EXECUTE')
-        """,
-        [list(grants.TABLES), [", ".join(rights) for rights in grants.TABLES.values()], list(grants.FUNCTIONS)],
-    ).fetchall()
+    found = database.execute_sql(grants.MISSING, grants.wanted_by()).fetchall()
     missing = sorted(right for (right,) in found)
     if "SELECT on schema_migrations" not in missing:
         schema = migrate.obstacle(migrations)
         if schema is not None:
             return {"schema": schema}
-    return {"missing": missing, "help": GRANTS} if missing else {}
+    return {"missing": missing, "help": grants.HELP} if missing else {}
 
 
 @read

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, as_service
 
 T = TypeVar("T")
 
@@ -68,14 +68,15 @@ class Service:
 
 def serving(url: str, log: Path, *flags: str, **settings: object) -> AbstractContextManager[Service]:
     """Serve that database, migrated, on a free port for the time of the block."""
-    return serving_by(Path(sys.executable), ROOT, url, log, *flags, **settings)
+    return serving_by(Path(sys.executable), ROOT, url, log, "--migrate", *flags, **settings)
 
 
 @contextmanager
 def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
     """Serve with the packages of that interpreter, started in that folder."""
     settings = {
-        "database_url": url,
+        "database_url": as_service(url),
+        "database_owner_url": url,
         "listen": "127.0.0.1:0",
         "workers": 1,
         "log_format": "json",
@@ -86,7 +87,7 @@ def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **s
     environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [python, "-m", "service", "serve", "--migrate", *flags],
+            [python, "-m", "service", "serve", *flags],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

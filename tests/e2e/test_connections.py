@@ -14,7 +14,7 @@ from service.deadline import time_limit
 from service.models.templates import View
 from service.models.users import User
 from service.operations import openai_models, seed, templates, users
-from tests.conftest import Database
+from tests.conftest import Database, as_service
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def own(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     seed.run(SYSTEM)
     yield database
     handle.database.drop()
-    handle.database.configure(url)
+    handle.database.configure(as_service(url))
     handle.database.prepares = True
     database.close()
 

@@ -14,7 +14,7 @@ from service.database.feed import Feed
 from service.database.handle import database as handle
 from service.database.transactions import transaction
 from service.positions import Position
-from tests.conftest import Database
+from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
 
 SECONDS = 10.0
@@ -65,7 +65,7 @@ def hearers(url: str, database: Database) -> Iterator[tuple[Notes, Notes]]:
     """Two who hear of the changes of one database."""
     del database
     both = Notes(), Notes()
-    running = Feed(both, url)
+    running = Feed(both, as_service(url))
     running.start()
     eventually(lambda: both[1].confirmed > 0, within=SECONDS)
     yield both
@@ -115,7 +115,7 @@ def test_no_wake_up_is_lost_in_this_process_or_another(
     # Nobody reads unless somebody is woken.
     monkeypatch.setattr(feed, "BEAT_SECONDS", 3600.0)
     here, there = Notes(), Notes()
-    feeds = [Feed([here], url), Feed([there], url)]
+    feeds = [Feed([here], as_service(url)), Feed([there], as_service(url))]
     for each in feeds:
         each.start()
     # Of this process it is not, as far as it knows.
@@ -162,7 +162,7 @@ def test_one_that_stops_hears_no_more_and_the_others_do(
     url: str, hearers: tuple[Notes, Notes], database: Database
 ) -> None:
     third = Notes()
-    other = Feed([third], url)
+    other = Feed([third], as_service(url))
     other.start()
     eventually(lambda: third.confirmed > 0, within=SECONDS)
     other.stop()

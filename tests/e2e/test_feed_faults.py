@@ -20,7 +20,7 @@ from service.database import changes, embedded, migrate
 from service.database.changes import GapError
 from service.database.connections import connect
 from service.database.feed import Feed
-from tests.conftest import ROOT, Database
+from tests.conftest import ROOT, Database, as_service
 from tests.e2e.clients import say
 from tests.e2e.proxy import Proxy
 from tests.e2e.serving import eventually
@@ -42,7 +42,7 @@ def own_postgres(tmp_path: Path, url: str) -> Iterator[embedded.Server]:
     running = embedded.Server(tmp_path, ["-c", "fsync=off", "-c", "max_connections=200"])
     running.start()
     with working_on(running.url, afterwards=url):
-        migrate.up(migrate.load())
+        migrate.up(migrate.load(), role="omniflo_service")
     yield running
     running.stop()
 
@@ -112,7 +112,7 @@ def cut(url: str) -> None:
 def reading(url: str, count: int) -> Iterator[list[Notes]]:
     """Hear of all changes for the time of the block, by as many feeds."""
     notes = [Notes() for _ in range(count)]
-    feeds = [Feed([each], url) for each in notes]
+    feeds = [Feed([each], as_service(url)) for each in notes]
     for feed in feeds:
         feed.start()
     try:
@@ -269,7 +269,7 @@ def beside(folder: Path, *options: str) -> Iterator[embedded.Server]:
 
 @contextmanager
 def through(server: embedded.Server) -> Iterator[tuple[Proxy, str]]:
-    """Answer a proxy before a PostgreSQL that may be turned to another one, and its URL."""
+    """Answer a proxy before a PostgreSQL that may be turned to another one, and its URL for the owner."""
     with Proxy(server.socket_dir) as proxy:
         yield proxy, f"postgresql://omniflo@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
 

@@ -13,7 +13,7 @@ from service.database.connections import connect
 from service.models.templates import View
 from service.operations import changes as operations
 from service.operations import seed, template_search, templates, users
-from tests.conftest import Database
+from tests.conftest import Database, as_service
 from tests.migrations.conftest import working_on
 from tests.scale import LOG_ROWS, OPEN_CHANGES
 
@@ -37,7 +37,7 @@ def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     database.query("analyze templates")
     yield database
     handle.database.drop()
-    handle.database.configure(url)
+    handle.database.configure(as_service(url))
     database.close()
 
 

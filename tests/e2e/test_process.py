@@ -785,11 +785,11 @@ def test_a_wrong_setting_is_named_and_ends_the_command(name: str, value: str) ->
 )
 def test_the_url_of_another_driver_is_refused_by_every_command_in_the_same_words(command: list[str]) -> None:
     url = "postgresql://user:hunter2@127.0.0.1:1/database?schema=public&connection_limit=5&hunter3=4"
-    done = run(*command, database_url=url, database_direct_url=url)
+    done = run(*command, database_url=url, database_direct_url=url, database_owner_url=url)
     assert done.returncode == 1
     assert (said(done) if command == ["serve"] else done.stderr.rstrip("\n")).splitlines() == [
         f"{name}: PostgreSQL has no parameter {complaint}"
-        for name in ("OMNIFLO_DATABASE_URL", "OMNIFLO_DATABASE_DIRECT_URL")
+        for name in ("OMNIFLO_DATABASE_URL", "OMNIFLO_DATABASE_DIRECT_URL", "OMNIFLO_DATABASE_OWNER_URL")
         for complaint in (
             "'connection_limit'; set OMNIFLO_WORKERS and OMNIFLO_THREADS instead",
             "'hunter3'; leave it out",

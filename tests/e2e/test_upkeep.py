@@ -20,7 +20,7 @@ def database(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     """A migrated database of its own, which no other server of the tests asks for anything."""
     database = Database(new_database())
     with working_on(database.url, afterwards=url):
-        migrate.up(migrate.load())
+        migrate.up(migrate.load(), role="omniflo_service")
     yield database
     database.close()
 

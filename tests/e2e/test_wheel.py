@@ -87,7 +87,7 @@ def test_the_wheel_alone_migrates_seeds_and_serves(
 ) -> None:
     found = "import pathlib, service; print(pathlib.Path(service.__file__).parents[1])"
     assert Path(run(python, "-c", found, cwd=tmp_path).strip()).is_relative_to(python.parents[1])
-    served = serving_by(python, tmp_path, new_database(), tmp_path / "log", "--seed")
+    served = serving_by(python, tmp_path, new_database(), tmp_path / "log", "--migrate", "--seed")
     with served as service, connected(service.address) as api:
         health = HealthStub(api.channel)
         eventually(lambda: health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING, within=10)

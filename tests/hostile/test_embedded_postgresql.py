@@ -199,8 +199,9 @@ def test_a_program_that_the_superuser_runs_does_not_become_the_service(running: 
         "select lo_import('/etc/passwd')",
     ],
 )
-def test_the_service_s_own_role_does_nothing_beyond_its_database(running: Running, sql: str) -> None:
-    database = Database(running.url("omniflo"))
+@pytest.mark.parametrize("role", ["omniflo", "omniflo_service"])
+def test_the_service_s_own_roles_do_nothing_beyond_its_database(running: Running, role: str, sql: str) -> None:
+    database = Database(running.url(role))
     with closing(database), pytest.raises(psycopg2.errors.InsufficientPrivilege):
         database.query(sql)
 

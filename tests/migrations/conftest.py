@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.database import handle, migrate
-from tests.conftest import ROOT, Database
+from tests.conftest import ROOT, Database, as_service
 
 Schema = Mapping[str, list[tuple[Any, ...]]]
 
@@ -114,14 +114,14 @@ def schema(database: Database) -> Schema:
 
 @contextmanager
 def working_on(there: str, *, afterwards: str) -> Iterator[None]:
-    """Point what this thread does at another database for the time of the block."""
+    """Point what this thread does at another database for the time of the block, as its owner."""
     handle.database.drop()
     handle.database.configure(there)
     try:
         yield
     finally:
         handle.database.drop()
-        handle.database.configure(afterwards)
+        handle.database.configure(as_service(afterwards))
 
 
 @pytest.fixture
