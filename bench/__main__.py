@@ -1,4 +1,4 @@
-"""The command line: compare, growth, tools."""
+"""The command line: compare, growth, writes, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, growth, report, tools
+from bench import compare, growth, report, tools, writes
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -28,6 +28,8 @@ def main() -> int:
                 files = report.write(compare.run(_options(options)), folder)
             case "growth":
                 files = growth.write(growth.run(_growth_options(options)), folder)
+            case "writes":
+                files = writes.write(writes.run(_writes_options(options)), folder)
             case _:
                 files = tools.write(tools.run(), folder)
     except (ProgramError, LoadError, EmbeddedError) as error:
@@ -55,6 +57,10 @@ def _growth_options(options: argparse.Namespace) -> growth.Options:
     )
 
 
+def _writes_options(options: argparse.Namespace) -> writes.Options:
+    return writes.Options(1, 2) if options.quick else writes.Options(options.rounds, options.seconds)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the service: see bench/README.md.")
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
@@ -67,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--users", type=_within(1_000, 1_000_000), help="100000 by default")
     command.add_argument("--calls", type=_within(10, 10_000), help="of each kind, 300 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 1000 and 10000 templates, no conclusions")
+    command = commands.add_parser("writes", help="by SQL: with the log of changes, and without")
+    command.add_argument("--rounds", type=_within(3, 50), default=5, help="3 to 50, 5 by default")
+    command.add_argument("--seconds", type=_within(1, 60), default=10, help="of each measure, 1 to 60, 10 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 1 round, 2 s, no conclusions")
     commands.add_parser("tools", help="with the tools of public MCP servers")
     return parser
 

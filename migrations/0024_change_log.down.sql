@@ -14,4 +14,7 @@ drop function purge_changes(integer, integer);
 drop function renew_epoch();
 drop function record_change();
 drop table changes;
+-- squawk-ignore ban-drop-column
+alter table idempotency_keys drop column epoch, drop column transaction_id;
 drop table registry;
+drop function keep_registry();

@@ -10,8 +10,8 @@ create table registry (
   database_id oid not null,
   -- Of the table `changes`: a dump that is restored into the same database makes another one.
   log_id oid not null,
-  -- When the log begins.
-  create_time timestamptz not null default statement_timestamp(),
+  -- The log has every change since.
+  begin_time timestamptz not null default statement_timestamp(),
   constraint registry_pkey primary key (epoch)
 );
 
@@ -38,7 +38,8 @@ create table changes (
   -- The columns that differ; all of them of what is created or deleted.
   before jsonb,
   after jsonb,
-  constraint changes_pkey primary key (seq)
+  -- Rows of an earlier epoch, restored with what they tell, may have numbers of this one.
+  constraint changes_pkey primary key (seq, epoch)
 );
 
 -- What a transaction has changed, and what became visible since somebody last read.
@@ -48,12 +49,13 @@ create index changes_by_time on changes (time, seq);
 create index changes_by_kind on changes (kind, time, seq);
 create index changes_by_resource on changes (resource_id, time, seq);
 create index changes_by_organization on changes (organization_id, time, seq) where organization_id is not null;
+create index changes_by_user on changes (user_id, time, seq) where user_id is not null;
 create index changes_by_actor on changes (actor, time, seq);
 create index changes_by_method on changes (method, time, seq);
 
 -- Its arguments are the kind of resource, and the columns that are not recorded. Every write waits for it: a statement
--- less is a write a second more. It tells the transaction as well what it has changed: omniflo.written has the epoch and
--- the tags, one a line.
+-- less is a write a second more. It tells the transaction as well what it has changed: omniflo.written has the tags, one a
+-- line, after an empty one.
 create function record_change() returns trigger
 language plpgsql security definer
 as $$
@@ -62,23 +64,28 @@ declare
   before jsonb;
   after jsonb;
   resource jsonb := '{"id": "*"}';
+  texts jsonb;
   tags text[] := '{}';
-  era uuid;
   written text;
 begin
   if tg_op = 'TRUNCATE' then
     tags := '{*}';
   else
-    before := case when tg_op <> 'INSERT' then to_jsonb(old) - tg_argv[1]::text[] end;
-    after := case when tg_op <> 'DELETE' then to_jsonb(new) - tg_argv[1]::text[] end;
-    resource := coalesce(after, before);
     if kind = 'template' then
-      -- Which of its texts differ is recorded, and not what they say.
-      after := after || jsonb_strip_nulls(jsonb_build_object(
+      -- Which of its texts differ is recorded, and not what they say: as JSON they would cost more than all else.
+      texts := jsonb_strip_nulls(jsonb_build_object(
         'title', case when old.title is distinct from new.title then '…' end,
         'description', case when old.description is distinct from new.description then '…' end,
         'instructions', case when old.instructions is distinct from new.instructions then '…' end
       ));
+      old.title := null; old.description := null; old.instructions := null; old.words := null;
+      new.title := null; new.description := null; new.instructions := null; new.words := null;
+    end if;
+    before := case when tg_op <> 'INSERT' then to_jsonb(old) - tg_argv[1]::text[] end;
+    after := case when tg_op <> 'DELETE' then to_jsonb(new) - tg_argv[1]::text[] end;
+    resource := coalesce(after, before);
+    if kind = 'template' then
+      after := after || texts;
       tags := array[
         'template:' || old.id,
         case when old.is_default then 'default:' || old.template_type_id end,
@@ -137,8 +144,8 @@ begin
     coalesce(current_setting('omniflo.request_id', true), ''),
     before,
     after
-  ) returning epoch into era;
-  written := coalesce(nullif(current_setting('omniflo.written', true), ''), era || e'\n');
+  );
+  written := coalesce(nullif(current_setting('omniflo.written', true), ''), e'\n');
   written := set_config('omniflo.written', case
     when written like e'%*\n' then written
     -- Past some hundred, one that names everything costs everybody less.
@@ -200,14 +207,18 @@ language plpgsql security definer
 as $$
 declare
   deleted integer;
+  newest timestamptz;
 begin
   -- Feeds may still have to read what is younger.
-  delete from changes where seq in (
-    select seq from changes where time < clock_timestamp() - make_interval(days => greatest(days, 1))
-    order by time, seq limit most
-    for update skip locked
-  );
-  get diagnostics deleted = row_count;
+  with gone as (
+    delete from changes where seq in (
+      select seq from changes where time < clock_timestamp() - make_interval(days => greatest(days, 1))
+      order by time, seq limit most
+      for update skip locked
+    ) returning time
+  )
+  select count(*), max(time) into deleted, newest from gone;
+  update registry set begin_time = greatest(begin_time, newest) where deleted > 0;
   return deleted;
 end
 $$;
@@ -227,8 +238,21 @@ begin
 end
 $$;
 
+-- Which transaction a retry repeats.
+alter table idempotency_keys add column epoch uuid, add column transaction_id bigint;
+
 insert into registry (system_identifier, database_id, log_id) values (0, 0, 0);
 select renew_epoch();
+
+-- Rows that are restored without their tables bring another one along.
+create function keep_registry() returns trigger
+language plpgsql
+as $$
+begin
+  return null;
+end
+$$;
+create trigger keep_registry before insert on registry for each row execute function keep_registry();
 
 call record_changes('users', 'user');
 call record_changes('template_types', 'template_type');

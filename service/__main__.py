@@ -16,7 +16,7 @@ import structlog
 
 from service import errors, logs
 from service.call import Call, running
-from service.commands import config, database, keys, migrate, seed, serve
+from service.commands import changes, config, database, keys, migrate, seed, serve
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.grants import RoleError
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("omniflo-templates"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
-    for command in (serve, migrate, seed, keys, config):
+    for command in (serve, migrate, seed, keys, changes, config):
         command.add(commands)
     return parser
 

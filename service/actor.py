@@ -1,7 +1,7 @@
 """Who is calling: the first argument of every operation. What an actor may do, service/operations/rights.py decides."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["reader", "writer", "admin"]
@@ -28,6 +28,8 @@ class Actor:
     """The API key that it calls with, if it does."""
     organization_id: str | None = None
     """The organization that its API key is limited to. Elsewhere it only reads what is platform-wide."""
+    ends: float = field(default=float("inf"), compare=False)
+    """When its credentials end, on the clock of `time.monotonic`."""
 
     @property
     def reads(self) -> tuple[bool, bool, str | None, str | None]:

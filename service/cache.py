@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from service.positions import Position, Write
 from service.tags import EVERYTHING
 
 LIVE_SECONDS = 0.9
@@ -92,6 +93,7 @@ class Cache:
         self._states: LRUCache[str, State] = LRUCache(_MAX_STATES)
         self._changes = self._floor = 0
         self._confirmed = float("-inf")
+        self._position: Position | None = None
         self._lock = threading.Lock()
 
     def is_live(self) -> bool:
@@ -102,9 +104,14 @@ class Cache:
         """Return for how long changes may have been missed; infinity where it is not known."""
         return time.monotonic() - self._confirmed
 
-    def confirm(self, moment: float) -> None:
-        """Record that every change up to this moment, on the clock of `time.monotonic`, is known."""
-        self._confirmed = moment
+    def confirm(self, moment: float, position: Position) -> None:
+        """Record that every change up to this moment, on the clock of `time.monotonic`, and this position is known."""
+        self._confirmed, self._position = moment, position
+
+    def has_seen(self, write: Write) -> bool:
+        """Whether what the transaction has changed is known here."""
+        position = self._position
+        return position is not None and position.epoch == write.epoch and position.snapshot.sees(write.transaction_id)
 
     def begin(self) -> int:
         """Return the number that `put` needs; call it before anything is read."""
@@ -178,7 +185,7 @@ class Cache:
     def start_over(self) -> None:
         """Forget everything: changes may have been missed."""
         with self._lock:
-            self._confirmed = float("-inf")
+            self._confirmed, self._position = float("-inf"), None
             self._changes += 1
             self._forget()
 

@@ -2,6 +2,8 @@
 
 from contextvars import ContextVar
 
+from service.positions import Write
+
 
 class Call:
     """A call, or a command."""
@@ -10,6 +12,12 @@ class Call:
         self.method = method
         """Its name alone, such as `UpdateTemplate`."""
         self.request_id = ""
+        self.write: Write | None = None
+        """The last transaction of the call that was committed."""
+        self.repeated: Write | None = None
+        """The one that made the response, if the call is a retry of that."""
+        self.trailers: dict[str, str] = {}
+        """The trailing metadata of its response."""
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)

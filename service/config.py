@@ -26,9 +26,9 @@ from service.variables import (
 PREFIX = "OMNIFLO_"
 
 
-CONNECTIONS_BESIDE = 3
-"""The connections of a worker beside those of its threads: one that asks for health, one that reads changes, and one
-for the upkeep."""
+CONNECTIONS_BESIDE = 4
+"""The connections of a worker beside those of its threads: one that asks for health, one that reads changes, one for
+watches that resume, and one for the upkeep."""
 
 
 class ConfigurationError(Exception):
@@ -141,6 +141,15 @@ class Settings(BaseSettings):
     changes_days: int = Field(
         default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
     )
+    watch_hours: int = Field(
+        default=24,
+        ge=1,
+        le=720,
+        description="hours for which a watch can be resumed, 1 to 720; at most OMNIFLO_CHANGES_DAYS",
+    )
+    watches: int = Field(
+        default=1_000, ge=1, le=10_000, description="watches that a process has open at most, 1 to 10000"
+    )
     deadline_seconds: float = Field(
         default=30,
         ge=0.1,
@@ -217,6 +226,11 @@ class Settings(BaseSettings):
             yield "OMNIFLO_CLERK_ISSUER goes with one of OMNIFLO_CLERK_JWKS_URL and OMNIFLO_CLERK_JWT_KEY"
         if self.clerk_issuer is not None and not (self.clerk_authorized_parties or self.clerk_allow_no_azp):
             yield "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES, or OMNIFLO_CLERK_ALLOW_NO_AZP=true"
+        if self.watch_hours > 24 * self.changes_days:
+            yield "OMNIFLO_WATCH_HOURS is more than OMNIFLO_CHANGES_DAYS: what a watch resumes from is deleted by then"
+        yield from self._conflicts_of_services()
+
+    def _conflicts_of_services(self) -> Iterator[str]:
         is_trusting = self.trust_xfcc == "on"
         if self.services and self.listen_mtls is None and not is_trusting:
             yield "OMNIFLO_SERVICES needs OMNIFLO_LISTEN_MTLS, or OMNIFLO_TRUST_XFCC=on: otherwise no call names one"

@@ -55,6 +55,8 @@ Reason = Literal[
     "ORGANIZATION_CLOSED",
     "QUOTA_EXCEEDED",
     "ANSWER_NOT_KEPT",
+    "RESUME_TOKEN_EXPIRED",
+    "WATCH_TOO_SLOW",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
@@ -176,6 +178,10 @@ class FailedPrecondition(Error):
 
 class Aborted(Error):
     code = "ABORTED"
+
+
+class OutOfRange(Error):
+    code = "OUT_OF_RANGE"
 
 
 class Unavailable(Error):

@@ -122,6 +122,7 @@ class Metrics:
         self.feed_commits, self.feed_notifications = (Total(wake_ups.labels(by)) for by in ("commit", "notification"))
         self.feed_changes = Total(Counter("omniflo_feed_changes", "Changes read from the log.", registry=registry))
         self.feed_age = _gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
+        self.watches = _gauge(registry, "omniflo_watches", "Streams of changes that are open.")
         self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest, CreateApiKeyResponse
 from omniflo.templates.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
+from omniflo.templates.v1.change_service_pb2_grpc import ChangeServiceStub
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
 from omniflo.templates.v1.model_service_pb2_grpc import ModelServiceStub
@@ -68,6 +69,7 @@ class Api:
         self.selections = SelectionServiceStub(channel)
         self.organizations = OrganizationServiceStub(channel)
         self.keys = ApiKeyServiceStub(channel)
+        self.changes = ChangeServiceStub(channel)
 
     def user(self) -> User:
         return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))
@@ -350,7 +352,7 @@ def identities(guarded: Guarded) -> Identities:
     return guarded.identities
 
 
-class Calling(grpc.UnaryUnaryClientInterceptor):
+class Calling(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Sends metadata with every call."""
 
     def __init__(self, metadata: list[tuple[str, str]]) -> None:
@@ -359,6 +361,8 @@ class Calling(grpc.UnaryUnaryClientInterceptor):
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         metadata = [*(client_call_details.metadata or ()), *self._metadata]
         return continuation(client_call_details._replace(metadata=metadata), request)
+
+    intercept_unary_stream = intercept_unary_unary
 
 
 class Callers:

@@ -34,7 +34,8 @@ class Change(NamedTuple):
     """Where the resource belongs; None for the platform."""
     user_id: str | None
     """The user whom it is about, if it is about one."""
-    template_type_id: str | None
+    template_type: str | None
+    """The name that the type has now, or had when it was deleted."""
     tags: Sequence[str]
     """What it changes for caches, as `service.tags` names it."""
     actor: str
@@ -64,6 +65,8 @@ Hear = Callable[[Sequence[Change]], None]
 
 _EXPRESSIONS = {name: f"{{0}}.{name}" for name in Change._fields} | {
     "transaction_id": "{0}.transaction_id::text::bigint",
+    "template_type": "coalesce((select name from template_types where id = {0}.template_type_id),"
+    " case when {0}.kind = 'template_type' then {0}.before ->> 'name' end)",
     "before": "{0}.before::text",
     "after": "{0}.after::text",
 }
@@ -77,41 +80,45 @@ def columns(alias: str) -> str:
 # The snapshot of a statement is there before it calls a function.
 _HERE = """
     select pg_current_snapshot()::text, epoch::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+      statement_timestamp(),
       (pg_current_wal_insert_lsn() - '0/0')::bigint, (pg_current_wal_flush_lsn() - '0/0')::bigint
     from registry
 """
 
-# What became visible since a snapshot is of transactions that had not begun then, or ran. The index finds both.
-_FRESH = """(
+FRESH = """(
     (select {select} from changes c where c.epoch = %(epoch)s and c.transaction_id >= %(end)s::text::xid8 {limit})
     union all
     (select {select} from changes c where c.epoch = %(epoch)s and c.transaction_id = any(%(running)s::text[]::xid8[])
      {limit})
 )"""
+"""What became visible since a snapshot: of transactions that had not begun then, or ran. The index finds both."""
 
 _FEW = f"""
-    with here (snapshot, epoch, timeline, written, flushed) as materialized ({_HERE}),
-    fresh as materialized {_FRESH.format(select="c.*", limit=f"limit {BATCH + 1}")}
+    with here (snapshot, epoch, timeline, time, written, flushed) as materialized ({_HERE}),
+    fresh as materialized {FRESH.format(select="c.*", limit=f"limit {BATCH + 1}")}
     select here.*, {columns("fresh")} from here left join fresh on true order by fresh.seq
 """
 
 _HUGE = f"""
-    select transaction_id::text from {_FRESH.format(select="c.transaction_id", limit="")} fresh
+    select transaction_id::text from {FRESH.format(select="c.transaction_id", limit="")} fresh
     group by transaction_id having count(*) > {MOST_OF_ONE}
 """
 
-# Of a huge transaction, whatever differs between the changes of a kind is left out.
+SUMS = """
+    select max(seq) as seq, transaction_id::text::bigint, max(time), kind, '*',
+      case when min(action) = max(action) then min(action) else 'update' end,
+      null, null, null, array['*'], min(actor), null, min(method), min(request_id), null, null
+    from changes where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
+    group by transaction_id, kind
+"""
+"""Of huge transactions, a Change for each kind. Whatever differs between its changes is left out."""
+
 _ALL = f"""
     declare fresh no scroll cursor for
     select * from (
-        select {columns("c")} from {_FRESH.format(select="c.*", limit="")} c
+        select {columns("c")} from {FRESH.format(select="c.*", limit="")} c
         where c.transaction_id <> all(%(huge)s::text[]::xid8[])
-        union all
-        select max(seq), transaction_id::text::bigint, max(time), kind, '*',
-          case when min(action) = max(action) then min(action) else 'update' end,
-          null, null, null, array['*'], min(actor), null, min(method), min(request_id), null, null
-        from changes where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
-        group by transaction_id, kind
+        union all {SUMS}
     ) every order by seq
 """
 
@@ -129,9 +136,9 @@ def read(connection: Any, since: Position, hear: Hear) -> Reading:
     The connection is in autocommit. What is told may be told again when this raises.
     """
     with time_limit(ANSWER_SECONDS), connection.cursor() as cursor:
-        cursor.execute(_FEW, _parameters(since))
+        cursor.execute(_FEW, parameters(since))
         rows = cursor.fetchall()
-    width = len(Reading._fields) + 2
+    width = len(Position._fields) + len(Reading._fields) - 1
     reading = _checked(rows[0][:width], since)
     changes = [Change._make(row[width:]) for row in rows if row[width] is not None]
     if len(changes) > BATCH:
@@ -143,14 +150,14 @@ def read(connection: Any, since: Position, hear: Hear) -> Reading:
 
 def _read_all(connection: Any, since: Position, hear: Hear) -> Reading:
     """Read in batches, all of one snapshot."""
-    parameters = _parameters(since)
+    values = parameters(since)
     try:
         with time_limit(LONGEST_SECONDS), connection.cursor() as cursor:
             cursor.execute(f"begin isolation level repeatable read read only;{_HERE}")
             reading = _checked(cursor.fetchone(), since)
-            cursor.execute(_HUGE, parameters)
-            parameters["huge"] = [transaction for (transaction,) in cursor.fetchall()]
-            cursor.execute(_ALL, parameters)
+            cursor.execute(_HUGE, values)
+            values["huge"] = [transaction for (transaction,) in cursor.fetchall()]
+            cursor.execute(_ALL, values)
             while True:
                 cursor.execute(f"fetch {BATCH} from fresh")
                 if not (rows := cursor.fetchall()):
@@ -162,7 +169,8 @@ def _read_all(connection: Any, since: Position, hear: Hear) -> Reading:
         raise GapError from None
 
 
-def _parameters(since: Position) -> dict[str, Any]:
+def parameters(since: Position) -> dict[str, Any]:
+    """Return those of FRESH."""
     snapshot = since.snapshot
     running = [str(transaction) for transaction in snapshot.running]
     return {"epoch": since.epoch, "end": str(snapshot.end), "running": running}
@@ -170,11 +178,11 @@ def _parameters(since: Position) -> dict[str, Any]:
 
 def _checked(row: Sequence[Any], since: Position) -> Reading:
     reading = _reading(row)
-    if (reading.position.epoch, reading.position.timeline) != (since.epoch, since.timeline):
+    if not reading.position.is_comparable(since):
         raise GapError
     return reading
 
 
 def _reading(row: Sequence[Any]) -> Reading:
-    snapshot, epoch, timeline, written, flushed = row
-    return Reading(Position(epoch, timeline, Snapshot.of(snapshot)), written, flushed)
+    snapshot, epoch, timeline, time, written, flushed = row
+    return Reading(Position(epoch, timeline, Snapshot.of(snapshot), time), written, flushed)

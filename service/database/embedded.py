@@ -46,7 +46,7 @@ class Server:
             self.socket_dir = self._folder / "socket"
             self.socket_dir.mkdir(mode=0o700)
             self._rules = _rules(self._folder, names)
-            self._binaries = self._reachable(_binaries())
+            self.binaries = self._reachable(binaries())
             if os.geteuid() == 0:
                 os.chown(self.socket_dir, *self._account)
             self._initialize()
@@ -76,7 +76,7 @@ class Server:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
                 [
                     *self._account.wrap("--pdeathsig=INT"),
-                    *(self._binaries / "postgres", "-D", _path(self.data_dir, folder), "-k", self.socket_dir, "-h", ""),
+                    *(self.binaries / "postgres", "-D", _path(self.data_dir, folder), "-k", self.socket_dir, "-h", ""),
                     *self._rules,
                     *self._options,
                 ],
@@ -139,7 +139,7 @@ class Server:
         done = subprocess.run(  # noqa: S603 - our own binary
             [
                 *account.wrap(),
-                *(self._binaries / "initdb", "-D", _path(self.data_dir, folder), "-U", roles.SUPERUSER, "--no-sync"),
+                *(self.binaries / "initdb", "-D", _path(self.data_dir, folder), "-U", roles.SUPERUSER, "--no-sync"),
                 *("--auth=reject", "--encoding=UTF8", *(("--locale=C.UTF-8",) if other_programs else locale)),
             ],
             stdin=subprocess.DEVNULL,
@@ -222,7 +222,7 @@ def _pid_file(folder: Path) -> _PidFile | None:
         return None
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     if other_programs is not None:
         return other_programs
     # Found, not imported: importing it makes folders and warns where there is no session of a desktop.

@@ -32,6 +32,9 @@ MAX_TOLD = 100_000
 _PREPARE = f"listen {CHANNEL}; set enable_seqscan = off; set synchronous_commit = off; select renew_epoch()"
 """No plan reads the whole log, and a notification waits for no disk."""
 
+# What was written before is on disk when this transaction is.
+_FLUSH = "begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'omniflo', ''); commit"
+
 _log = structlog.get_logger()
 
 
@@ -53,6 +56,9 @@ class Hearer(Protocol):
         From `safe` on changes can be read again by anybody and at any time, of `position` only while the database does
         not crash.
         """
+
+    def awaits_flush(self) -> bool:
+        """Whether it waits for `safe` to come to what it was told."""
 
 
 class Figures(NamedTuple):
@@ -100,6 +106,11 @@ class Feed:
         # Where no more goes in, it is about to wake; or it has just stopped.
         with suppress(OSError):
             self._waker.send(b"\0")
+
+    def hurry(self) -> None:
+        """Let the log be read at once, here alone. Any thread may call it."""
+        with suppress(OSError):
+            self._waker.send(b"\1")
 
     def start(self) -> None:
         self._waker, self._woken = socketpair()
@@ -164,6 +175,10 @@ class Feed:
                 _execute(connection, f"notify {CHANNEL}")
         self._is_woken = self._is_notified = False
         position = self._read(connection, position)
+        if self._progress.safe is not position and any(hearer.awaits_flush() for hearer in self._hearers):
+            with time_limit(ANSWER_SECONDS):
+                _execute(connection, _FLUSH)
+            position = self._read(connection, position)
         while not self._take_news(connection):
             left = began + BEAT_SECONDS - time.monotonic()
             if left <= 0 or self._stopped.is_set():
@@ -174,14 +189,16 @@ class Feed:
         return position
 
     def _take_news(self, connection: Any) -> bool:
-        """Note whether this process or another one says that the log is to be read, and return whether one does."""
+        """Note whether this process or another one has committed, and return whether the log is to be read."""
+        said = b""
         with suppress(BlockingIOError):
-            self._is_woken |= bool(self._woken.recv(4096))
+            said = self._woken.recv(4096)
+        self._is_woken |= b"\0" in said
         # It is notified of its own notifications as well.
         pid = connection.info.backend_pid
         self._is_notified |= any(notification.pid != pid for notification in connection.notifies)
         connection.notifies.clear()
-        return self._is_woken or self._is_notified
+        return bool(said) or self._is_woken or self._is_notified
 
     def _read(self, connection: Any, since: Position) -> Position:
         began = time.monotonic()

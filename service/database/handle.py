@@ -13,6 +13,7 @@ import peewee as pw
 from service import call, deadline
 from service.actor import Actor
 from service.database.connections import OPTIONS, bound_waits, note
+from service.positions import Write
 
 LOCK_SECONDS = 5.0
 STATEMENT_SECONDS = 300
@@ -20,7 +21,7 @@ STATEMENT_SECONDS = 300
 
 
 WRITTEN = "omniflo.written"
-"""The setting in which triggers tell a transaction the epoch of the log and the tags of what it has changed."""
+"""The setting in which triggers tell a transaction the tags of what it has changed, one a line after an empty one."""
 
 Tell = Callable[[Sequence[str]], None]
 """Takes the tags of what a transaction has changed."""
@@ -153,21 +154,29 @@ class Database(pw.PostgresqlDatabase):
 
     def commit(self) -> None:
         told = self._told
-        written = self._written() if told else ()
+        tags, write = self._written() if told else ((), None)
         try:
             super().commit()
+            call.current().write = write
         except Exception as error:
             if self.is_lost():
                 raise CommitUnknownError from error
             raise
         finally:
-            for hear in told if written else ():
-                hear(written[1:])
+            for hear in told if tags else ():
+                hear(tags[1:])
 
-    def _written(self) -> list[str]:
-        """Return the epoch of the log and the tags of what the transaction has changed; nothing where it has not."""
-        ((written,),) = self.execute_sql("select current_setting(%s, true)", [WRITTEN]).fetchall()
-        return (written or "").splitlines()
+    def _written(self) -> tuple[Sequence[str], Write]:
+        """Return the tags of what the transaction has changed after an empty one, nothing where it has not; and its id.
+
+        A transaction that has written nothing has the id of one that everybody sees.
+        """
+        ((written, epoch, id),) = self.execute_sql(
+            "select current_setting(%s, true), epoch::text, coalesce(pg_current_xact_id_if_assigned()::text::bigint,"
+            " pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1) from registry",
+            [WRITTEN],
+        ).fetchall()
+        return (written or "").splitlines(), Write(epoch, id)
 
     def rollback(self) -> None:
         # A lost connection has been rolled back by the server.

@@ -135,7 +135,7 @@ class Identities:
             raise errors.Unauthenticated("sessions_off")
         clerk_id, seconds = self._sessions.user(token)
         user = users.provision(SYSTEM, clerk_id)
-        return _Known(self._actor(user.id, clerk_id), asked + seconds)
+        return _known(self._actor(user.id, clerk_id), asked + seconds)
 
     def _key(self, text: str) -> _Known:
         asked = time.monotonic()
@@ -149,7 +149,7 @@ class Identities:
             organization_id=key.organization_id,
             api_key_id=key.id,
         )
-        return _Known(limited, asked + (float("inf") if owner.seconds is None else owner.seconds))
+        return _known(limited, asked + (float("inf") if owner.seconds is None else owner.seconds))
 
     def _user(self, name: str) -> _Known:
         # A database cannot store U+0000.
@@ -164,3 +164,7 @@ class Identities:
 
     def _actor(self, user_id: str, clerk_id: str) -> Actor:
         return Actor(f"user:{user_id}", user_id=user_id, is_admin=clerk_id in self._admins)
+
+
+def _known(actor: Actor, ends: float) -> _Known:
+    return _Known(replace(actor, ends=ends), ends)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from service import actor, errors
+from service import actor, call, errors
 from service.cache import AWAY_SECONDS, Cache, watching
 from service.deadline import time_limit
 from service.interceptors import consistency, logging
@@ -47,7 +47,9 @@ class Caching(Interceptor):
             return answer
 
         def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
-            wanted = consistency.of(context)
+            wanted, write = consistency.of(context)
+            if write is not None and not self._cache.has_seen(write):
+                wanted = consistency.STRONG
             # What the caller may read is part of the key. So is the day: renderings warn by it.
             day = int(time.time()) // _DAY_SECONDS
             asked = data if len(data) <= _DIGEST_SIZE else blake2b(data, digest_size=_DIGEST_SIZE).digest()
@@ -67,7 +69,7 @@ class Caching(Interceptor):
                 if last is None:
                     raise
             known, age = last
-            context.set_trailing_metadata(((STALE, str(int(age) + 1)),))
+            call.current().trailers[STALE] = str(int(age) + 1)
             logging.add(cached=True, stale_seconds=round(age, 3))
             return known
 

@@ -1,6 +1,7 @@
-"""Keeps a record of each call, for those below."""
+"""Keeps a record of each call for those below, and sets its trailing metadata, once."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -9,6 +10,10 @@ from service.interceptors.interceptor import Interceptor
 
 
 class Calls(Interceptor):
-    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[Call]:  # type: ignore[override]
-        del context
-        return running(Call(method.rpartition("/")[2]))
+    @contextmanager
+    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        with running(Call(method.rpartition("/")[2])) as call:
+            yield
+        # What sets it again replaces it.
+        if call.trailers:
+            context.set_trailing_metadata(tuple(call.trailers.items()))

@@ -1,7 +1,8 @@
 """Turns errors into statuses, and malformed requests into an error."""
 
 import secrets
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
@@ -24,6 +25,25 @@ class Errors(Interceptor):
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         return _Mapping(method, context)
 
+    @contextmanager
+    def opening(self, method: str, context: grpc.ServicerContext, send: Send) -> Iterator[Send]:
+        add = logging.adding()
+
+        def sending(message: Any) -> None:
+            if not isinstance(message, errors.Error):
+                send(message)
+                return
+            add(**_fields(message))
+            # Once the method has returned, nothing may be raised any more.
+            status = rpc_status.to_status(statuses.of(message))
+            context.set_trailing_metadata(status.trailing_metadata)
+            context.set_code(status.code)
+            context.set_details(status.details)
+            send(None)
+
+        with self.around(method, context):
+            yield sending
+
 
 class _Mapping:
     """Ends a call with a status where the block raises."""
@@ -40,9 +60,7 @@ class _Mapping:
         if not isinstance(fault, Exception) or isinstance(fault, grpc.RpcError):
             return
         failure = failure_of(self._method, fault)
-        logging.add(reason=failure.reason)
-        if isinstance(failure, errors.Unauthenticated):
-            logging.add(cause=failure.cause)
+        logging.add(**_fields(failure))
         # Raises: that is how grpcio learns that the call is over.
         self._context.abort_with_status(rpc_status.to_status(statuses.of(failure)))
 
@@ -58,13 +76,11 @@ def failure_of(method: str, fault: Exception) -> errors.Error:
     )
 
 
-def end(context: Any, send: Send, failure: errors.Error) -> None:
-    """End a callback stream with a status. Once the method has returned, nothing may be raised any more."""
-    status = rpc_status.to_status(statuses.of(failure))
-    context.set_trailing_metadata(status.trailing_metadata)
-    context.set_code(status.code)
-    context.set_details(status.details)
-    send(None)
+def _fields(failure: errors.Error) -> dict[str, str]:
+    """Return what the line of a call has of an error."""
+    return {"reason": failure.reason} | (
+        {"cause": failure.cause} if isinstance(failure, errors.Unauthenticated) else {}
+    )
 
 
 def malformed() -> errors.InvalidArgument:

@@ -17,7 +17,10 @@ OPEN_SERVICES = frozenset(
 """grpcio's own services, which are open to everybody and not wrapped. Every other method is."""
 
 Send = Callable[[Any], None]
-"""Sends a message of a callback stream, or ends the stream with None."""
+"""Sends a message of a callback stream, or ends the stream with None or one of `service.errors`.
+
+A function that it gets is called whenever the reader has room for a message, for the next one, until it returns None.
+"""
 
 _KEPT = ("experimental_non_blocking", "experimental_thread_pool")
 """What grpcio looks for on a behaviour."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -19,6 +19,11 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("fields")
 def add(**fields: Any) -> None:
     """Put fields into the line of the call that is running."""
     _fields.get({}).update(fields)
+
+
+def adding() -> Callable[..., None]:
+    """Return what puts fields into the line of the call that is running, later and from any thread."""
+    return _fields.get({}).update
 
 
 class Observer(Protocol):

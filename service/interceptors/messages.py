@@ -42,8 +42,14 @@ class Messages(Interceptor):
             return map(serialize, behaviour(read(data), context))
 
         def callback(data: Any, context: grpc.ServicerContext, send_response_callback: Send) -> None:
+            def serialized(message: Any) -> Any:
+                return message if message is None or isinstance(message, errors.Error) else serialize(message)
+
             def send(message: Any) -> None:
-                send_response_callback(None if message is None else serialize(message))
+                if callable(message):
+                    send_response_callback(lambda: serialized(message()))
+                else:
+                    send_response_callback(serialized(message))
 
             behaviour(read(data), context, send)
 

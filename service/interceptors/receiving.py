@@ -32,8 +32,6 @@ MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
 """The most of them that it holds for one caller."""
 MAX_UNREAD = 1_000
 """The most responses that wait to be read, of those that are not small."""
-MAX_OPEN = 1_000
-"""The most callback streams of a process, which hold no thread: the next one ends another."""
 
 Context = Any
 
@@ -78,12 +76,16 @@ class _Wait:
 class Receiving(Interceptor):
     """Bounds how long calls wait for their messages and for their readers, how many wait, and how much they hold."""
 
-    def __init__(self, limits: Mapping[str, int], *, seconds: float, most: int, senders: Executor) -> None:
+    def __init__(
+        self, limits: Mapping[str, int], *, seconds: float, most: int, most_open: int, senders: Executor
+    ) -> None:
         self._limits = limits
         """The most bytes of a request, by method."""
         self._seconds = seconds
         self._most = most
         """How many calls may wait for a message at once, and how many callback streams for their readers."""
+        self._most_open = most_open
+        """How many callback streams there may be, which hold no thread: the next one ends another."""
         self._waiting: dict[Context, _Wait] = {}
         """The calls that wait for a message, the oldest first."""
         self._unread: dict[Context, _Wait] = {}
@@ -176,7 +178,7 @@ class Receiving(Interceptor):
         outbox = Outbox(self._senders, send, lambda: self._holding(context), context.cancel)
         if not context.add_callback(outbox.close):
             outbox.close()
-        self._keep(self._open, context, MAX_OPEN)
+        self._keep(self._open, context, self._most_open)
         return outbox
 
     def _keep(self, calls: dict[Context, _Wait], context: Context, most: int) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 
 from service import errors
-from service.interceptors.errors import end
 from service.interceptors.interceptor import Interceptor, Send, behaviour_of, is_callback, is_stream, like
 
 CHECK_SECONDS = 1.0
 """How often streams are checked, and how long one whose time is up has to end by itself."""
+DRAIN_SECONDS = 2.0
+"""For how long streams end, where a server drains that has a hundred of them or more."""
 SPREAD = 0.1
 """The longest time varies by this part of it, so that streams opened together do not end together."""
 
@@ -31,11 +32,11 @@ class _Stream:
         self.ends = time.monotonic() + seconds
 
     def send(self, message: Any) -> None:
-        """Send a message of a callback stream, or end it with None; after its end, nothing."""
+        """Send a message of a callback stream, or end it; after its end, nothing."""
         with self._lock:
             if self._is_over or self._send is None:
                 return
-            self._is_over = message is None
+            self._is_over = message is None or isinstance(message, errors.Error)
         self._send(message)
 
     def end(self) -> None:
@@ -46,7 +47,7 @@ class _Stream:
                 # Since the last time it has waited for a message, or for something else.
                 self._context.cancel()
         elif not was_over:
-            end(self._context, self._send, _ended())
+            self._send(_ended())
 
     def until_over(self, messages: Iterable[Any]) -> Iterator[Any]:
         """Yield messages until the stream is to end."""
@@ -70,10 +71,16 @@ class Streams(Interceptor):
         self._thread.start()
 
     def stop(self) -> None:
-        """End all streams; those that do not notice are cancelled with the calls that outlast the drain."""
+        """End all streams, one after another: their callers all open another one elsewhere.
+
+        Those that do not notice are cancelled with the calls that outlast the drain.
+        """
         self._stopped.set()
-        for stream in self._all():
+        streams = self._all()
+        pause = threading.Event()
+        for stream in streams:
             stream.end()
+            pause.wait(DRAIN_SECONDS / max(len(streams), 100))
 
     def wrap(self, method: str, handler: Any) -> Any:
         del method

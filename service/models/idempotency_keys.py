@@ -17,6 +17,9 @@ class IdempotencyKey(pw.Model):
     """Of a response that is not kept, its SHA-256."""
     resource_id = Text(null=True)
     """Of what such a response shows."""
+    epoch = pw.UUIDField(null=True)
+    transaction_id = pw.BigIntegerField(null=True)
+    """Of the write, in the log of changes."""
     rights = pw.JSONField(constraints=[pw.SQL("default '[]'")])
 
     class Meta:

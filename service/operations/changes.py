@@ -1,7 +1,9 @@
 """What happened, and who did it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from service.actor import Actor
 from service.database.changes import Change, columns
@@ -25,6 +27,8 @@ KINDS = (
 )
 """Of resources whose changes are recorded: those of record_changes in the migrations."""
 
+__all__ = ["KINDS", "Change", "begin_time", "get", "page"]
+
 _TEXTS = ("resource_id", "actor", "method", "request_id", "tags::text", "before::text", "after::text")
 
 _SOURCE = Source(
@@ -33,11 +37,33 @@ _SOURCE = Source(
     order=("t.time", "t.seq"),
     descending=True,
     message_size=" + ".join([*(f"coalesce(octet_length(t.{text}), 0)" for text in _TEXTS), str(OVERHEAD_BYTES)]),
-    rows="changes t on t.seq = page.id",
+    # Restored rows of another epoch may have the same number.
+    rows="changes t on t.seq = page.id and t.time = page.k0",
     select=columns("t"),
     of=Change._make,
     key=lambda change: (change.time, change.seq),
 )
+
+# What belongs to an organization that the actor administers, and what is about the actor, each by its index.
+_OWN = replace(
+    _SOURCE,
+    keys="""(
+        select * from changes where part.is_user and user_id = part.id
+          and (organization_id is null or organization_id <> all(part.others))
+          and (part.within is null or organization_id = part.within)
+        union all
+        select * from changes where not part.is_user and organization_id = part.id
+    ) t""",
+)
+_PARTS = """
+    with administered as (
+        select organization_id as id from organization_members
+        where user_id = %s and role = 'admin' and (%s::text is null or organization_id = %s)
+    )
+    select false as is_user, id, null::text[] as others, null::text as within from administered
+    union all
+    select true, %s::text, array(select id from administered), %s::text
+"""
 
 
 @read
@@ -56,9 +82,12 @@ def page(
 ) -> Page[Change]:
     """Return the changes that meet all filters, newest first: from `start_time` on, before `end_time`.
 
-    Empty and None filter nothing. `by` is the name of an actor.
+    Empty and None filter nothing. `by` is the name of an actor. Administrators of the platform are shown all, others
+    what belongs to organizations that they administer, and what is about themselves.
     """
-    rights.administer(actor)
+    audits_all = actor.is_trusted or actor.is_admin
+    if organization_id and not audits_all:
+        rights.read_organization(actor, organization_id)
     filters: dict[str, object] = {
         # How many there are of a kind differs by far, and the planner knows.
         "t.kind = any(%s)": list(kinds),
@@ -70,24 +99,25 @@ def page(
         "t.time < %s": end_time,
     }
     set_ = {condition: value for condition, value in filters.items() if value}
-    return _SOURCE.page(
-        where=list(set_),
-        parameters=list(set_.values()),
-        after=after,
-        size=size,
-    )
+    conditions: dict[str, Any] = {"where": list(set_), "parameters": list(set_.values()), "after": after, "size": size}
+    if audits_all:
+        return _SOURCE.page(**conditions)
+    user, within = actor.user_id, actor.organization_id
+    return _OWN.page(**conditions, parts=_PARTS, part_parameters=[user, within, within, user, within])
 
 
 @read
 def get(actor: Actor, seq: int) -> Change | None:
     """Return one change, or None where there is none, or no longer."""
     rights.administer(actor)
-    found = database.execute_prepared(f"select {columns('t')} from changes t where t.seq = %s", [seq]).fetchone()
+    newest = f"select {columns('t')} from changes t where t.seq = %s order by t.time desc limit 1"
+    found = database.execute_sql(newest, [seq]).fetchone()
     return None if found is None else Change._make(found)
 
 
 @read
-def since(actor: Actor) -> datetime:
-    """Return when the log begins."""
-    ((time,),) = database.execute_sql("select create_time from registry").fetchall()
+def begin_time(actor: Actor) -> datetime:
+    """Return since when the log has every change."""
+    del actor
+    ((time,),) = database.execute_sql("select begin_time from registry").fetchall()
     return time  # type: ignore[no-any-return]

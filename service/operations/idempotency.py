@@ -11,11 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import peewee as pw
 from cachetools import LRUCache
 
-from service import deadline, errors
+from service import call, deadline, errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import is_lock_timeout, read, transaction
 from service.operations import kept_rights, quotas
+from service.positions import Write
 
 T = TypeVar("T")
 
@@ -102,7 +103,8 @@ def _attempt(actor: Actor, request: Request[T], operation: Callable[[], T]) -> b
     if kept.response is None:
         needed.append([kept_rights.READ_AGAIN])
     database.execute_sql(
-        "update idempotency_keys set response = %s, digest = %s, resource_id = %s, rights = %s"
+        "update idempotency_keys set response = %s, digest = %s, resource_id = %s, rights = %s,"
+        " transaction_id = pg_current_xact_id()::text::bigint, epoch = (select epoch from registry)"
         " where (caller, method, request_id) = %s",
         (*kept, json.dumps(needed), key),
     )
@@ -121,13 +123,14 @@ def _kept(request: Request[T], result: Any, response: bytes) -> _Kept:
 
 def _saved(actor: Actor, request: Request[T]) -> bytes | None:
     found = database.execute_sql(
-        "select fingerprint, rights, response, digest, resource_id from idempotency_keys"
+        "select fingerprint, rights, epoch::text, transaction_id, response, digest, resource_id"
+        " from idempotency_keys"
         " where (caller, method, request_id) = %s",
         (_key(actor, request),),
     ).fetchone()
     if found is None:
         return None
-    fingerprint, needed, *kept = found
+    fingerprint, needed, epoch, transaction_id, *kept = found
     if bytes(fingerprint) != request.fingerprint:
         raise errors.InvalidArgument(
             "REQUEST_ID_REUSED",
@@ -135,7 +138,10 @@ def _saved(actor: Actor, request: Request[T]) -> bytes | None:
             {"request_id": request.request_id},
         )
     kept_rights.require(actor, needed)
-    return _response(request, _Kept(*kept))
+    response = _response(request, _Kept(*kept))
+    # Those from before there was a log have none.
+    call.current().repeated = None if epoch is None else Write(epoch, transaction_id)
+    return response
 
 
 def _response(request: Request[T], kept: _Kept) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from service.cache import Cache
 from service.database.changes import Change
 from service.database.handle import database
+from service.positions import Position
 
 
 class Hearing:
@@ -26,6 +27,9 @@ class Hearing:
     def change(self, changes: Sequence[Change]) -> None:
         self._cache.change({tag for change in changes for tag in change.tags})
 
-    def confirm(self, moment: float, position: object, safe: object) -> None:
-        del position, safe
-        self._cache.confirm(moment)
+    def confirm(self, moment: float, position: Position, safe: object) -> None:
+        del safe
+        self._cache.confirm(moment, position)
+
+    def awaits_flush(self) -> bool:
+        return False

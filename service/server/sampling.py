@@ -7,6 +7,7 @@ from service.database import connections, migrate
 from service.database.feed import Feed
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
+from service.operations.watches import Watches
 from service.server.upkeep import Job
 
 SAMPLE_SECONDS = 0.25
@@ -18,10 +19,11 @@ SCHEMA_SECONDS = 60.0
 class Sampling:
     """A thread that counts what calls have noted, and reads off what the cache, the feed and the like hold."""
 
-    def __init__(self, metrics: Metrics, cache: Cache | None, feed: Feed, gateway: Gateway) -> None:
+    def __init__(self, metrics: Metrics, cache: Cache | None, feed: Feed, watches: Watches, gateway: Gateway) -> None:
         self._metrics = metrics
         self._cache = cache
         self._feed = feed
+        self._watches = watches
         self._gateway = gateway
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
@@ -50,6 +52,7 @@ class Sampling:
         metrics.feed_commits.reach(read.commits)
         metrics.feed_notifications.reach(read.notifications)
         metrics.feed_changes.reach(read.changes)
+        metrics.watches.set(self._watches.count())
         if self._cache is not None:
             figures = self._cache.figures()
             metrics.cache_hits.reach(figures.hits)

@@ -13,6 +13,8 @@ from grpc_health.v1.health import SERVICE_NAME
 from omniflo.templates.v1 import (
     api_key_service_pb2,
     api_key_service_pb2_grpc,
+    change_service_pb2,
+    change_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     organization_service_pb2,
@@ -50,6 +52,7 @@ from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations import quotas
+from service.operations.watches import Watches
 from service.server import reflection, tls
 from service.server.health import Health, Probe
 from service.server.hearing import Hearing
@@ -59,6 +62,7 @@ from service.server.pool import Pool
 from service.server.sampling import Sampling, schema
 from service.server.upkeep import Upkeep, noting, purging
 from service.servicers.api_keys import ApiKeyServicer
+from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
 from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
@@ -76,6 +80,7 @@ _SERVICES = tuple(
         (selection_service_pb2, "SelectionService"),
         (organization_service_pb2, "OrganizationService"),
         (api_key_service_pb2, "ApiKeyService"),
+        (change_service_pb2, "ChangeService"),
     )
 )
 
@@ -113,6 +118,8 @@ class Server:
         health = Health(SERVICES)
         slots = Slots(settings.threads)
         receiving = _receiving(SERVICES, settings, MAX_WAITING)
+        direct_url = url if settings.database_direct_url is None else settings.database_direct_url.get_secret_value()
+        watches = Watches(direct_url, hours=settings.watch_hours)
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
         most = settings.threads + SPARE_THREADS + MAX_WAITING
@@ -144,7 +151,7 @@ class Server:
             slots=slots,
             drain_seconds=settings.drain_seconds,
         )
-        _add_services(self._main.server, gateway)
+        _add_services(self._main.server, gateway, watches)
         # Probes are answered while all other threads wait for the database.
         self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=APART_THREADS)
         if settings.serves_reflection:
@@ -161,19 +168,20 @@ class Server:
         if metrics is not None:
             tasks.append(schema(metrics))
         hearing = None if cache is None else Hearing(cache)
-        direct = settings.database_direct_url
-        feed = Feed([] if hearing is None else [hearing], url if direct is None else direct.get_secret_value())
+        feed = Feed([*([] if hearing is None else [hearing]), watches], direct_url)
+        watches.hurry = feed.hurry
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
                 gateway,
                 *([] if keys is None else [keys]),
                 *([] if hearing is None else [hearing]),
+                watches,
                 feed,
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(tasks, probe.is_reachable),
-                *([] if metrics is None else [Sampling(metrics, cache, feed, gateway)]),
+                *([] if metrics is None else [Sampling(metrics, cache, feed, watches, gateway)]),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 receiving,
                 open_receiving,
@@ -222,7 +230,13 @@ def _receiving(services: Iterable[str], settings: Settings, most: int) -> Receiv
     pool = descriptor_pool.Default()
     found = [pool.FindServiceByName(name) for name in services]
     senders = Pool(1, most + 1, "send")
-    return Receiving(limits.of_services(found), seconds=settings.receive_seconds, most=most, senders=senders)
+    return Receiving(
+        limits.of_services(found),
+        seconds=settings.receive_seconds,
+        most=most,
+        most_open=settings.watches,
+        senders=senders,
+    )
 
 
 def _identities(settings: Settings, fetched: Keys | None, trust_seconds: float) -> Identities:
@@ -244,7 +258,7 @@ def _identities(settings: Settings, fetched: Keys | None, trust_seconds: float) 
     )
 
 
-def _add_services(server: grpc.Server, gateway: Gateway) -> None:
+def _add_services(server: grpc.Server, gateway: Gateway, watches: Watches) -> None:
     user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(), server)
     template_type_service_pb2_grpc.add_TemplateTypeServiceServicer_to_server(TemplateTypeServicer(), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(gateway), server)
@@ -252,3 +266,4 @@ def _add_services(server: grpc.Server, gateway: Gateway) -> None:
     selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), server)
     organization_service_pb2_grpc.add_OrganizationServiceServicer_to_server(OrganizationServicer(), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(), server)
+    change_service_pb2_grpc.add_ChangeServiceServicer_to_server(ChangeServicer(watches), server)

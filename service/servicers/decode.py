@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
+from omniflo.templates.v1.change_pb2 import ChangeKind
 from omniflo.templates.v1.organization_pb2 import Invitation, Member, OrganizationRole
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
 from omniflo.templates.v1.template_type_pb2 import (
@@ -106,6 +107,20 @@ def _value(resource: Message, path: str) -> Any:
         return convert(value)
     # Operations get plain lists, no parts of messages.
     return list(value) if field.is_repeated else value
+
+
+def change_kind(value: ChangeKind.ValueType) -> str:
+    return ChangeKind.Name(value).removeprefix("CHANGE_KIND_").lower()
+
+
+def time(message: Any, field: str) -> datetime | None:
+    """Return the moment in a field, or None when it is unset; FIELD_INVALID for one that no calendar has."""
+    if not message.HasField(field):
+        return None
+    try:
+        return _moment(getattr(message, field))
+    except OverflowError:
+        raise errors.field_invalid((field, "must be a time between the years 1 and 9999")) from None
 
 
 def day(message: Message, field: str, path: str) -> date | None:

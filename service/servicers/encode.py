@@ -8,6 +8,7 @@ from google.type.date_pb2 import Date
 
 from omniflo.templates.v1 import (
     api_key_pb2,
+    change_pb2,
     model_pb2,
     organization_pb2,
     selection_pb2,
@@ -51,6 +52,7 @@ from service.models.users import User
 from service.openai_gateway import ListedModel
 from service.operations import openai_models, replacements, rights
 from service.operations.api_keys import NewKey
+from service.operations.changes import Change
 from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
 
@@ -70,8 +72,8 @@ def user(row: User) -> user_pb2.User:
     return user_pb2.User(
         id=row.id,
         clerk_id=row.clerk_id,
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
     )
 
 
@@ -84,8 +86,8 @@ def organization(row: Organization) -> organization_pb2.Organization:
     return organization_pb2.Organization(
         id=row.id,
         name=row.name,
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -96,8 +98,8 @@ def member(row: Member) -> organization_pb2.Member:
         organization_id=row.organization_id,
         user_id=row.user_id,
         role=_ROLES[row.role],
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -110,8 +112,8 @@ def invitation(row: Invitation) -> organization_pb2.Invitation:
         role=_ROLES[row.role],
         inviter_id=row.inviter_id or "",
         organization_name=row.organization_name,
-        create_time=_timestamp(row.create_time),
-        expire_time=_timestamp(row.expire_time),
+        create_time=timestamp(row.create_time),
+        expire_time=timestamp(row.expire_time),
     )
 
 
@@ -134,12 +136,12 @@ def api_key(row: ApiKey) -> api_key_pb2.ApiKey:
         user_id=row.user_id,
         organization_id=row.organization_id or "",
         scope=api_key_pb2.ApiKeyScope.Value(f"API_KEY_SCOPE_{row.scope.upper()}"),
-        expire_time=row.expire_time and _timestamp(row.expire_time),
-        last_used_time=row.last_used_time and _timestamp(row.last_used_time),
-        revoke_time=row.revoke_time and _timestamp(row.revoke_time),
+        expire_time=row.expire_time and timestamp(row.expire_time),
+        last_used_time=row.last_used_time and timestamp(row.last_used_time),
+        revoke_time=row.revoke_time and timestamp(row.revoke_time),
         parent_id=row.parent_id or "",
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -162,8 +164,8 @@ def template_type(row: TemplateType) -> template_type_pb2.TemplateType:
         name=row.name,
         description=row.description,
         tools=[template_tool(tool) for tool in row.tools],
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -177,8 +179,8 @@ def template_tool(row: TemplateTool) -> template_type_pb2.TemplateTool:
         description=row.description,
         schema=row.schema or "",
         strict=row.strict,
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
         # The stored config is the oneof: its member by name.
         **(row.config or {}),
@@ -192,8 +194,8 @@ def model(row: OpenAIModel) -> model_pb2.Model:
         name=row.name,
         description=row.description,
         shutdown_date=_date(row.shutdown_date),
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -214,8 +216,8 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         assistant_id=row.assistant_id or "",
         # No copy is kept anywhere yet.
         assistant_state=_NO_ASSISTANT,
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
         organization_id=row.organization_id or "",
     )
@@ -234,8 +236,8 @@ def selection(row: Selection) -> selection_pb2.Selection:
         template_type=row.selected.type_name,
         template_id=row.template_id,
         template=template(row.selected),
-        create_time=_timestamp(row.create_time),
-        update_time=_timestamp(row.update_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
         etag=row.etag,
     )
 
@@ -316,6 +318,28 @@ def _date(day: date | None) -> Date | None:
     return day and Date(year=day.year, month=day.month, day=day.day)
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def change(row: Change, *, audits: bool, values: bool) -> change_pb2.Change:
+    """Return a change as the caller may see it: `audits` is whether it may read the audit of the resource."""
+    shows = audits and values
+    return change_pb2.Change(
+        id=str(row.seq),
+        kind=change_pb2.ChangeKind.Value(f"CHANGE_KIND_{row.kind.upper()}"),
+        resource_id=row.resource_id,
+        action=change_pb2.ChangeAction.Value(f"CHANGE_ACTION_{row.action.upper()}"),
+        organization_id=row.organization_id or "",
+        user_id=row.user_id or "",
+        template_type=row.template_type or "",
+        tags=row.tags,
+        time=timestamp(row.time),
+        actor=row.actor,
+        api_key_id=(row.api_key_id or "") if audits else "",
+        method=row.method,
+        request_id=row.request_id,
+        before=(row.before or "") if shows else "",
+        after=(row.after or "") if shows else "",
+    )
+
+
+def timestamp(moment: datetime) -> Timestamp:
     since = moment - _EPOCH
     return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)

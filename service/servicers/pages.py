@@ -26,7 +26,7 @@ def size(request: Any) -> int:
     return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
 
 
-def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
+def after(request: Any, *kinds: type[datetime | str | int]) -> Key | None:
     """Return the key that the request's token holds, with parts of these kinds, or None for the first page."""
     if not request.page_token:
         return None
@@ -48,10 +48,12 @@ def after(request: Any, *kinds: type[datetime | str]) -> Key | None:
         ) from None
 
 
-def _part(part: Any, kind: type[datetime | str]) -> datetime | str:
+def _part(part: Any, kind: type[datetime | str | int]) -> datetime | str | int:
     """Check a part of a key. The digest catches mistakes; a forger can compute it."""
     if kind is datetime and type(part) is int:
         return _EPOCH + timedelta(microseconds=part)
+    if kind is int and type(part) is int and 0 <= part < 2**63:
+        return part
     if kind is str and isinstance(part, str) and "\0" not in part:
         # Raises for what is no text.
         part.encode()

@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 from service import actor, call
 from service.operations import idempotency, rights
 
+TRAILER = "x-omniflo-token"
+
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -29,8 +31,11 @@ def write(
     rights.write(actor.current())
     call.current().request_id = request.request_id
     if not request.request_id or getattr(request, "validate_only", False):
-        return encode(operation())
-    return answer.FromString(idempotency.once(actor.current(), _key(request, encode, again), operation))
+        result = encode(operation())
+    else:
+        result = answer.FromString(idempotency.once(actor.current(), _key(request, encode, again), operation))
+    _tell_token()
+    return result
 
 
 def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operation: Callable[[], T]) -> M:
@@ -59,9 +64,18 @@ def write_after(
     if request.request_id:
         saved = idempotency.saved(actor.current(), _key(request, encode))
         if saved is not None:
+            _tell_token()
             return answer.FromString(saved)
     asked = ask()
     return write(request, answer, encode, lambda: operation(asked))
+
+
+def _tell_token() -> None:
+    """Have the response say which transaction it was, for reads that are to show it."""
+    running = call.current()
+    write = running.repeated or running.write
+    if write is not None:
+        running.trailers[TRAILER] = write.token()
 
 
 def _key(request: Any, encode: Callable[[T], M], again: Callable[[str], T] | None = None) -> idempotency.Request[T]:

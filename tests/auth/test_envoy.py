@@ -16,6 +16,7 @@ import pytest
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest
+from omniflo.templates.v1.change_service_pb2 import WatchChangesRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from tests.auth import answers
 from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, who
@@ -234,6 +235,14 @@ def test_a_service_calls_for_a_user(through: Through) -> None:
         assert who(through(WRITER).sending(("x-omniflo-user", name))) == "user_called_for_by_mesh"
         assert knock(through(READER).sending(("x-omniflo-user", name))) == REFUSED
     assert knock(through(WRITER).sending(("x-omniflo-user", user.id), ("x-omniflo-user", user.id))) == REFUSED
+
+
+def test_changes_are_watched_through_it(through: Through) -> None:
+    stream = through(READER).nobody().changes.WatchChanges(WatchChangesRequest())
+    assert next(stream).resume_token
+    user = through(WRITER).nobody().users.ProvisionUser(ProvisionUserRequest(clerk_id="user_watched_by_mesh"))
+    assert [change.resource_id for change in next(part for part in stream if part.changes).changes] == [user.id]
+    stream.cancel()
 
 
 def test_a_token_passes_through(through: Through, clerk: Clerk) -> None:

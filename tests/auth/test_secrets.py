@@ -55,7 +55,7 @@ def _found(texts: Iterable[str], dump: str) -> list[str]:
 
 def _dump(url: str) -> str:
     """Answer the whole database, as text and, octet by octet, as it is kept."""
-    command = [str(embedded._binaries() / "pg_dump"), "--inserts", "--no-owner", url]
+    command = [str(embedded.binaries() / "pg_dump"), "--inserts", "--no-owner", url]
     return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.decode("latin-1")
 
 

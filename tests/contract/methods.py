@@ -119,7 +119,20 @@ class Method:
         return self.sends(api, self.request.SerializeToString)
 
     def sends(self, api: Api, serialize: Callable[[Any], bytes]) -> Any:
-        return api.channel.unary_unary(self.path, serialize, self.response.FromString)
+        """Answer what makes the call; of a stream it takes the first message alone."""
+        if not self.descriptor.server_streaming:
+            return api.channel.unary_unary(self.path, serialize, self.response.FromString)
+        stream = api.channel.unary_stream(self.path, serialize, self.response.FromString)
+
+        def first(request: Any, **options: Any) -> Message:
+            call = stream(request, **options)
+            try:
+                message: Message = next(call)
+            finally:
+                call.cancel()
+            return message
+
+        return first
 
     def fields(self) -> list[Field]:
         """Answer every field that a caller may fill in; below what is output only there is none."""
@@ -147,8 +160,9 @@ class Method:
         ):
             return False
         if len(field.way) == 1:
-            # What a list is filtered by need not exist, but for the place where it looks.
-            return bool({REQUIRED, OPTIONAL} & set(behaviour(field.last))) or field.name == "organization_id"
+            # What a list is filtered by need not exist, but for the place where it looks. What has changed may be gone.
+            is_place = field.name == "organization_id" and not self.name.endswith("Changes")
+            return bool({REQUIRED, OPTIONAL} & set(behaviour(field.last))) or is_place
         if self.name.startswith("Update"):
             return field.name == "id" or not {IMMUTABLE, OUTPUT_ONLY} & set(behaviour(field.last))
         return OUTPUT_ONLY not in behaviour(field.last)

@@ -18,6 +18,8 @@ from omniflo.templates.v1.api_key_service_pb2 import (
     RotateApiKeyRequest,
     UpdateApiKeyRequest,
 )
+from omniflo.templates.v1.change_pb2 import ChangeKind
+from omniflo.templates.v1.change_service_pb2 import ListChangesRequest, WatchChangesRequest
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import (
     CreateModelRequest,
@@ -289,6 +291,17 @@ def _update_key(api: Api) -> UpdateApiKeyRequest:
     return UpdateApiKeyRequest(api_key=key)
 
 
+def _watch(api: Api) -> WatchChangesRequest:
+    organization = api.organization()
+    return WatchChangesRequest(
+        kinds=[ChangeKind.CHANGE_KIND_ORGANIZATION],
+        organization_id=organization.id,
+        resource_ids=[organization.id],
+        heartbeat=Duration(seconds=2),
+        include_values=True,
+    )
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -349,6 +362,7 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "UpdateApiKey": _update_key,
     "RevokeApiKey": lambda api: RevokeApiKeyRequest(id=api.key().api_key.id),
     "RotateApiKey": lambda api: RotateApiKeyRequest(id=api.key().api_key.id, grace=Duration(seconds=60)),
+    "WatchChanges": _watch,
 }
 
 
@@ -555,6 +569,37 @@ def _keys(api: Api) -> Rows:
     )
 
 
+def _changes(api: Api) -> Rows:
+    id = api.model().id
+    request = ListChangesRequest(
+        kinds=[ChangeKind.CHANGE_KIND_MODEL],
+        resource_id=id,
+        actor="anonymous",
+        method="UpdateModel",
+        start_time=Timestamp(seconds=1),
+        end_time=Timestamp(seconds=4_000_000_000),
+    )
+
+    def add() -> str:
+        api.models.UpdateModel(UpdateModelRequest(model=Model(id=id, name=new("name"))))
+        return api.changes.ListChanges(request).changes[0].id
+
+    def remove(_: str) -> None:
+        raise AssertionError("nobody takes back what happened")
+
+    return Rows(
+        request=request,
+        add=add,
+        remove=remove,
+        # Of one time: the number tells them apart.
+        copy="""
+            insert into changes (epoch, time, kind, resource_id, action, tags, actor, method, request_id)
+            select epoch, time, kind, resource_id, action, tags, actor, method, request_id
+            from changes, generate_series(1, 1001) where seq = %s
+        """,
+    )
+
+
 ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListUsers": _users,
     "ListTemplateTypes": _types,
@@ -566,4 +611,5 @@ ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListMembers": _members,
     "ListInvitations": _invitations,
     "ListApiKeys": _keys,
+    "ListChanges": _changes,
 }

@@ -53,7 +53,9 @@ def test_every_kind_of_method_is_found() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
 def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Method) -> None:
-    reads = method.name.startswith(("Get", "List", "BatchGet", "Resolve", "BatchResolve", "Render", "BatchRender"))
+    reads = method.name.startswith(
+        ("Get", "List", "Watch", "BatchGet", "Resolve", "BatchResolve", "Render", "BatchRender")
+    )
     assert method.is_read == reads
 
 
@@ -107,7 +109,7 @@ def test_a_list_takes_and_answers_pages(method: Method) -> None:
     request, response = method.descriptor.input_type, method.descriptor.output_type
     assert request.fields_by_name["page_size"].type == FieldDescriptor.TYPE_INT32
     assert request.fields_by_name["page_token"].type == FieldDescriptor.TYPE_STRING
-    rows, token = response.fields
+    rows, token, *_ = response.fields
     assert rows.number == 1
     assert rows.is_repeated
     assert rows.type == FieldDescriptor.TYPE_MESSAGE

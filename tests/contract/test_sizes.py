@@ -128,6 +128,6 @@ def test_a_row_is_counted_as_no_smaller_than_its_message(
         rows = getattr(method.on(api)(request(key)), repeated.name)
         assert rows
         source = used[-1]
-        sizes = dict(database.query(f"select {source.id}, {source.message_size} from {source.keys}"))
+        sizes = dict(database.query(f"select {source.id}::text, {source.message_size} from {source.keys}"))
         for row in rows:
             assert row.ByteSize() + ENVELOPE <= sizes[row.id], (row.ByteSize(), sizes[row.id])

@@ -36,6 +36,13 @@ class Service:
         """Wait for its end, which must come in time."""
         self._process.wait(seconds)
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill_worker(self) -> None:
+        """Kill the newest worker; another one takes its place."""
+        os.kill(self.workers()[-1], signal.SIGKILL)
+
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """Answer the line of each call that has ended, from position `since` of the log on."""
         with self._log.open("rb") as log:

@@ -49,6 +49,13 @@ class Counter:
         self.value += 1
         return self.value
 
+    def increase_with_token(self, api: Api) -> Any:
+        """Answer the metadata with which a read shows it."""
+        body = Template(id=self.template.id, title=str(self.value + 1))
+        _, call = api.templates.UpdateTemplate.with_call(UpdateTemplateRequest(template=body))
+        self.value += 1
+        return (("x-omniflo-at-least", dict(call.trailing_metadata())["x-omniflo-token"]),)
+
     def increase_by_hand(self, database: Database) -> int:
         self.value += 1
         database.query("update templates set title = %s where id = %s", (str(self.value), self.template.id))
@@ -108,6 +115,27 @@ def test_a_write_shows_in_another_process_at_once(pair: tuple[Api, Api]) -> None
             assert time.perf_counter() < answered + 1
         behind.append((time.perf_counter() - answered) * 1000)
     say(f"another process answers with a write {statistics.median(behind):.1f} ms after it, {max(behind):.1f} at most")
+
+
+@pytest.mark.timed
+@pytest.mark.soak
+def test_a_write_shows_in_another_process_to_who_sends_its_token(database: Database, tmp_path: Path) -> None:
+    with (
+        serving_api(database.url, tmp_path / "1.log") as writer,
+        serving(database.url, tmp_path / "2.log") as service,
+        connected(service.address) as reader,
+    ):
+        counter = Counter(writer)
+        for _ in range(CACHED_WRITES):
+            known(counter, reader)
+            token = counter.increase_with_token(writer)
+            assert counter.read(reader, metadata=token) == counter.value
+        # From the database at first, and from memory as soon as that has seen the write.
+        known(counter, reader)
+        position = service.position()
+        assert counter.read(reader, metadata=token) == counter.value
+        eventually(lambda: service.calls(position), within=5)
+        assert service.calls(position)[0].get("cached") is True
 
 
 @pytest.mark.timed

@@ -62,6 +62,30 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert "gpt-4o-mini" in done.stdout
 
 
+def test_a_watch_prints_what_another_terminal_writes(new_database: Callable[[], str], tmp_path: Path) -> None:
+    setup, user, *_ = blocks("README.md", "First calls")
+    (watch,) = blocks("docs/callers.md", "Watch")
+    (list_,) = blocks("docs/callers.md", "What happened")
+    # A job of its own can be ended with all that it has started.
+    script = f"set -m\n{setup}\n({watch}) > '{tmp_path}/watched' 2>&1 &\nsleep 3\n{user}\n{list_}\nsleep 3\nkill -- -$!"
+    with serving(new_database(), tmp_path / "log", "--seed") as service:
+        done = subprocess.run(
+            ["/bin/bash", "-c", script],
+            cwd=ROOT,
+            env=os.environ | {"TEMPLATES_ADDRESS": service.address},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        eventually(lambda: service.calls()[-1]["code"] == "CANCELLED", within=10)
+    assert '"beginTime"' in done.stdout, done.stderr
+    watched = (tmp_path / "watched").read_text()
+    assert watched.count('"CHANGE_KIND_USER"') == 1
+    assert watched.count('"resumeToken"') >= 3
+
+
 def test_the_channels_of_a_busy_caller_are_connections(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,9 @@ class Notes:
         assert moment > self.confirmed
         self.confirmed, self.position, self.safe = moment, position, safe
 
+    def awaits_flush(self) -> bool:
+        return False
+
     def ids(self) -> list[str]:
         return [change.resource_id for change in self.changes]
 

@@ -155,10 +155,10 @@ READER = """
 import sys
 from service.database import changes
 from service.database.connections import connect
-from service.positions import Position, Snapshot
+from service.positions import Position
 
-url, epoch, timeline, snapshot = sys.argv[1:]
-position = Position(epoch, timeline, Snapshot.of(snapshot))
+url, token = sys.argv[1:]
+position = Position.of(token)
 connection = connect(url)
 while True:
     fresh = []
@@ -167,7 +167,7 @@ while True:
     for change in fresh:
         print("told", change.transaction_id, change.seq, change.resource_id)
     if reading.flushed >= reading.written:
-        print("safe", position.epoch, position.timeline, position.snapshot, flush=True)
+        print("safe", position.token(), flush=True)
 """
 
 
@@ -178,7 +178,7 @@ def test_a_reader_that_is_killed_goes_on_from_the_last_position_that_it_gave_awa
 ) -> None:
     url = own_postgres.url
     with closing(connect(url)) as connection:
-        since = [str(part) for part in changes.here(connection).position]
+        since = changes.here(connection).position.token()
     told: dict[tuple[str, str], str] = {}
     rounds = 0
 
@@ -187,7 +187,7 @@ def test_a_reader_that_is_killed_goes_on_from_the_last_position_that_it_gave_awa
         nonlocal since, rounds
         rounds += 1
         process = subprocess.Popen(
-            [sys.executable, "-c", READER, url, *since], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", READER, url, since], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         killer = threading.Timer(LOGGED_SECONDS / 4, process.kill)
         killer.start()
@@ -199,7 +199,7 @@ def test_a_reader_that_is_killed_goes_on_from_the_last_position_that_it_gave_awa
                 if what == "told":
                     told[rest[0], rest[1]] = rest[2]
                 elif what == "safe":
-                    since = rest
+                    (since,) = rest
         killer.join()
         assert process.returncode == -signal.SIGKILL
 
@@ -293,7 +293,7 @@ def grow_older(url: str, transactions: int) -> None:
 
 def restored(old: embedded.Server, new: embedded.Server, tmp_path: Path) -> None:
     """Restore a dump of one PostgreSQL in another one, by hand."""
-    programs, dump = old._binaries, tmp_path / "dump"
+    programs, dump = old.binaries, tmp_path / "dump"
     run = ("-U", "omniflo", "-h")
     subprocess.run([programs / "pg_dump", *run, old.socket_dir, "-Fc", "-f", dump, "postgres"], check=True)
     subprocess.run([programs / "pg_restore", *run, new.socket_dir, "--no-owner", "-d", "postgres", dump], check=True)

@@ -146,7 +146,7 @@ def test_a_large_log_is_listed_by_an_index(
 
 def feeding(database: Database, since: changes.Reading) -> Any:
     """Answer the plan of what a feed reads, as it was executed."""
-    return explained(database, changes._FEW, changes._parameters(since.position), ", analyze, buffers")
+    return explained(database, changes._FEW, changes.parameters(since.position), ", analyze, buffers")
 
 
 def blocks(plan: dict[str, Any]) -> int:

@@ -73,11 +73,11 @@ class Kept(Logging):
 class Running:
     """A server with one thread to work on."""
 
-    def __init__(self, seconds: float, receive_seconds: float, identities: Identities | None) -> None:
+    def __init__(self, seconds: float, receive_seconds: float, identities: Identities | None, most: int) -> None:
         self.servicer, self.streams, self._log = Servicer(), Streams(seconds), Kept()
         paths = (f"/{SERVICE}/{name}" for name in ("Watch", "Read", "Write", "Get"))
         self.receiving = Receiving(
-            dict.fromkeys(paths, 1000), seconds=receive_seconds, most=8, senders=Pool(1, 9, "send")
+            dict.fromkeys(paths, 1000), seconds=receive_seconds, most=8, most_open=most, senders=Pool(1, 9, "send")
         )
         self.server = grpc.server(
             ThreadPoolExecutor(1),
@@ -132,8 +132,10 @@ class Running:
 def run() -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start(seconds: float = 60, receive_seconds: float = 60, identities: Identities | None = None) -> Running:
-        started.append(Running(seconds, receive_seconds, identities))
+    def start(
+        seconds: float = 60, receive_seconds: float = 60, identities: Identities | None = None, most: int = 1000
+    ) -> Running:
+        started.append(Running(seconds, receive_seconds, identities, most))
         return started[-1]
 
     yield start
@@ -244,11 +246,8 @@ def test_no_more_than_so_many_responses_wait_to_be_read(
         assert stranger.ended == {streams[0]}
 
 
-def test_the_caller_of_most_callback_streams_loses_the_oldest(
-    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(receiving, "MAX_OPEN", 4)
-    running = run()
+def test_the_caller_of_most_callback_streams_loses_the_oldest(run: Callable[..., Running]) -> None:
+    running = run(most=4)
     watch = running.watch(GetUserRequest(id="other"))
     assert next(watch).id == "other"
     with connections(running.address, 1) as (stranger,):

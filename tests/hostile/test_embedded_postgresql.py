@@ -226,7 +226,7 @@ def test_nobody_looks_into_what_is_made_in_its_name(open_folder: Path) -> None:
 @contextmanager
 def of_an_earlier_release(data_dir: Path) -> Iterator[str]:
     """Run PostgreSQL as earlier releases did, for root: as `nobody`, with a capability, trusting whoever connects."""
-    binaries = embedded._binaries()
+    binaries = embedded.binaries()
     data = data_dir / "postgresql"
     data.mkdir(parents=True, mode=0o700)
     shutil.chown(data, "nobody")

@@ -20,7 +20,11 @@ UNRECORDED = {
 TEXTS = {"title", "description", "instructions"}
 """Of a template, of which it is only recorded that they differ."""
 
-HIDDEN = {"api_keys": {"digest", "previous_digest", "last_used_time"}, "users": {"clerk_id"}}
+HIDDEN = {
+    "api_keys": {"digest", "previous_digest", "last_used_time"},
+    "templates": {"words"},
+    "users": {"clerk_id"},
+}
 """What the log does not have of each table once its rows are gone, beside `update_time` and what is computed."""
 
 

@@ -43,8 +43,8 @@ def list_templates(actor: Actor = SYSTEM, **filters: object) -> List:
     return lambda **page: templates.page(actor, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
 
 
-def list_changes(**filters: object) -> List:
-    return lambda **page: changes.page(SYSTEM, **filters, **page)  # type: ignore[arg-type]
+def list_changes(actor: Actor = SYSTEM, **filters: object) -> List:
+    return lambda **page: changes.page(actor, **filters, **page)  # type: ignore[arg-type]
 
 
 LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
@@ -104,6 +104,8 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
     "changes of two kinds": (list_changes(kinds=["organization", "template_type"]), LOGGED, "changes_by_kind"),
     "changes of a resource": (list_changes(resource_id="u10"), LOGGED, "changes_by_resource"),
     "changes in an organization": (list_changes(organization_id="g10"), LOGGED, "changes_by_organization"),
+    "changes about a user": (list_changes(USER), LOGGED, "changes_by_user"),
+    "changes where a user is an admin": (list_changes(USER), LOGGED, "changes_by_organization"),
     "changes by somebody": (list_changes(by="user:u10"), LOGGED, "changes_by_actor"),
     "changes by a method": (list_changes(method="method-10"), LOGGED, "changes_by_method"),
 }

@@ -129,7 +129,7 @@ def test_a_restored_database_is_searched_as_before(
 
 
 def tool(name: str, *arguments: str) -> None:
-    program = embedded._binaries() / name
+    program = embedded.binaries() / name
     subprocess.run([program, *arguments], check=True, timeout=SECONDS, env=os.environ | {"LC_ALL": "C"})
 
 

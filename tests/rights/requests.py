@@ -16,6 +16,7 @@ from omniflo.templates.v1.api_key_service_pb2 import (
     RotateApiKeyRequest,
     UpdateApiKeyRequest,
 )
+from omniflo.templates.v1.change_service_pb2 import ListChangesRequest, WatchChangesRequest
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import (
     CreateModelRequest,
@@ -204,6 +205,8 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "UpdateApiKey": lambda _: UpdateApiKeyRequest(api_key=ApiKey(name="Changed")),
     "RevokeApiKey": lambda _: RevokeApiKeyRequest(),
     "RotateApiKey": lambda _: RotateApiKeyRequest(),
+    "WatchChanges": lambda _: WatchChangesRequest(include_values=True),
+    "ListChanges": lambda _: ListChangesRequest(page_size=1000),
 }
 """Where a user is named, it is the caller. What names the thing itself, each cell puts in."""
 

@@ -323,6 +323,20 @@ RotateApiKey          id                          keyadminhouse         ????+?? 
 RotateApiKey          id                          keyadminannex         ????+?? !?? ??? !!?  API_KEY_NOT_FOUND
 RotateApiKey          id                          keyadminchild         ????+?? !?? ??? !+?  API_KEY_NOT_FOUND
 RotateApiKey          id                          missing               ??????? !?? ??? !??  API_KEY_NOT_FOUND
+
+# Changes
+WatchChanges          organization_id             none                  +++++++ +++ +++ +++
+WatchChanges          organization_id             house                 ?+++++? +++ +?+ +++  ORGANIZATION_NOT_FOUND
+WatchChanges          organization_id             annex                 ????++? +++ ??+ ++?  ORGANIZATION_NOT_FOUND
+WatchChanges          organization_id             missing               ?????+? +++ ??+ ???  ORGANIZATION_NOT_FOUND
+WatchChanges          resource_ids[0]             house-template        +++++++ +++ +++ +++
+WatchChanges          resource_ids[0]             missing               +++++++ +++ +++ +++
+ListChanges           resource_id                 house-template        +++++++ +++ +++ +++
+ListChanges           resource_id                 missing               +++++++ +++ +++ +++
+ListChanges           organization_id             none                  +++++++ +++ +++ +++
+ListChanges           organization_id             house                 ?+++++? ??+ +?+ +++  ORGANIZATION_NOT_FOUND
+ListChanges           organization_id             annex                 ????++? ??+ ??+ ++?  ORGANIZATION_NOT_FOUND
+ListChanges           organization_id             missing               ?????+? ??+ ??+ ???  ORGANIZATION_NOT_FOUND
 """
 
 NAMES_NOTHING = {

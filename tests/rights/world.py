@@ -248,7 +248,7 @@ class World:
         return self._callers.nobody()
 
     def _sql(self) -> str:
-        deletes = [f"delete from {table}" for table in TABLES.split(", ")]
+        deletes = [f"delete from {table}" for table in (*TABLES.split(", "), "changes")]
         return ";".join([*deletes, *_inserts()])
 
 

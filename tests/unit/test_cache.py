@@ -1,19 +1,23 @@
 """What is kept, for how long, and that nothing old ever comes back."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from service import cache
 from service.cache import Cache, saw, watching
+from service.positions import Position, Snapshot, Write
 from service.tags import EVERYTHING
+
+HERE = Position("epoch", "00000001", Snapshot.of("10:20:10,15"), datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
 def kept() -> Cache:
     """A cache that hears of changes."""
     kept = Cache(100_000)
-    kept.confirm(time.monotonic() + 3600)
+    kept.confirm(time.monotonic() + 3600, HERE)
     return kept
 
 
@@ -41,11 +45,11 @@ def test_what_was_read_before_a_change_is_not_kept_after_it(kept: Cache, tag: st
 def test_nothing_is_answered_or_kept_unless_changes_are_heard_of() -> None:
     deaf = Cache(100_000)
     deaf.put("a", b"1", {"template:a": None}, deaf.begin())
-    deaf.confirm(time.monotonic())
+    deaf.confirm(time.monotonic(), HERE)
     assert deaf.get("a") is None
     deaf.put("a", b"1", {"template:a": None}, deaf.begin())
     assert deaf.get("a") == b"1"
-    deaf.confirm(time.monotonic() - cache.LIVE_SECONDS)
+    deaf.confirm(time.monotonic() - cache.LIVE_SECONDS, HERE)
     assert not deaf.is_live()
     assert deaf.get("a") is None
 
@@ -54,13 +58,13 @@ def test_what_was_last_known_is_there_with_its_age_for_ten_minutes(kept: Cache) 
     kept.put("a", b"1", {"template:a": None}, kept.begin())
     kept.put("b", b"2", {"template:b": None}, kept.begin())
     kept.change(["template:b"])
-    kept.confirm(time.monotonic() - 599)
+    kept.confirm(time.monotonic() - 599, HERE)
     last = kept.last_known("a")
     assert last is not None
     assert last[0] == b"1"
     assert last[1] == pytest.approx(599, abs=0.5)
     assert kept.last_known("b") is None, "it was known to be old"
-    kept.confirm(time.monotonic() - 601)
+    kept.confirm(time.monotonic() - 601, HERE)
     assert kept.last_known("a") is None
 
 
@@ -70,14 +74,14 @@ def test_after_a_gap_nothing_old_is_left(kept: Cache) -> None:
     kept.start_over()
     assert not kept.is_live()
     assert kept.last_known("a") is None
-    kept.confirm(time.monotonic())
+    kept.confirm(time.monotonic(), HERE)
     kept.put("a", b"old", {"template:a": None}, began)
     assert kept.get("a") is None
 
 
 def test_it_takes_no_more_than_it_may() -> None:
     small = Cache(10_000)
-    small.confirm(time.monotonic() + 3600)
+    small.confirm(time.monotonic() + 3600, HERE)
     for number in range(100):
         small.put(number, b"x" * 400, {"template:a": None}, small.begin())
     kept = [number for number in range(100) if small.get(number) is not None]
@@ -142,7 +146,7 @@ def test_what_it_did_and_holds_is_counted(kept: Cache) -> None:
 
 def test_what_goes_for_lack_of_room_is_counted_and_what_has_changed_is_not() -> None:
     small = Cache(5000)
-    small.confirm(time.monotonic() + 3600)
+    small.confirm(time.monotonic() + 3600, HERE)
     for number in range(10):
         small.put(number, b"1" * 900, {f"template:{number}": None}, small.begin())
     figures = small.figures()
@@ -150,3 +154,11 @@ def test_what_goes_for_lack_of_room_is_counted_and_what_has_changed_is_not() -> 
     assert figures.evictions == 7
     small.change([EVERYTHING])
     assert small.figures().evictions == 7
+
+
+def test_it_has_seen_the_writes_of_its_log_that_its_position_sees(kept: Cache) -> None:
+    seen = [id for id in range(8, 22) if kept.has_seen(Write("epoch", id))]
+    assert seen == [8, 9, 11, 12, 13, 14, 16, 17, 18, 19]
+    assert not kept.has_seen(Write("another", 8))
+    kept.start_over()
+    assert not kept.has_seen(Write("epoch", 8))

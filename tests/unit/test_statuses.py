@@ -21,6 +21,7 @@ ERRORS: dict[str, errors.Error] = {
     "ALREADY_EXISTS": errors.CONSTRAINTS["openai_models_openai_id_is_unique"],
     "FAILED_PRECONDITION": errors.FailedPrecondition("USER_IN_USE", "in use", {"templates": "3"}),
     "ABORTED": errors.Aborted("ETAG_MISMATCH", "stale", {"etag": "x"}),
+    "OUT_OF_RANGE": errors.OutOfRange("RESUME_TOKEN_EXPIRED", "too old"),
     "UNAVAILABLE": errors.Unavailable("DATABASE_UNAVAILABLE", "away"),
     "DEADLINE_EXCEEDED": errors.deadline_exceeded(),
     "RESOURCE_EXHAUSTED": errors.ResourceExhausted("RESPONSE_TOO_LARGE", "large", {"fitting": "3"}),
