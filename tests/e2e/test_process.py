@@ -28,9 +28,11 @@ from omniflo.templates.v1.model_service_pb2 import GetModelRequest
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersRequest, ProvisionUserRequest
+from service.__main__ import main
 from service.config import Settings, variable
 from service.database import embedded, migrate
 from tests.conftest import ROOT, Api, Database, fails
+from tests.migrations.conftest import working_on
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ SERVICES = {
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 MIGRATIONS = [migration.name for migration in migrate.load()]
+NEWEST = len(MIGRATIONS)
 
 
 def environment(settings: dict[str, object]) -> dict[str, str]:
@@ -204,6 +207,20 @@ def ready_url(new_database: Callable[[], str]) -> str:
         done = run(*command, database_url=url)
         assert done.returncode == 0, done.stderr
     return url
+
+
+@pytest.fixture
+def migrated(new_database: Callable[[], str], url: str) -> Callable[[int], str]:
+    """Makes a database of some version, which is empty for 0, and answers its URL."""
+
+    def to(version: int) -> str:
+        made = new_database()
+        if version:
+            with working_on(made, afterwards=url):
+                migrate.up(migrate.load(), to=version)
+        return made
+
+    return to
 
 
 @pytest.fixture
@@ -612,30 +629,29 @@ def test_a_service_starts_without_its_database_and_serves_when_it_appears(
     assert all("No such file or directory" in line["error"] for line in found[:-1])
 
 
-MORE = f"{len(MIGRATIONS) + 1:04}_more"
+MORE = f"{NEWEST + 1:04}_more"
 ADD_MORE = "insert into schema_migrations (version, name, checksum, compatible_from) values (%s, %s, '', %s)"
 BEHIND = [
     # How far it is migrated before; what is then true of a migration that this release does not have; what is said.
     (0, None, f"migrations are pending: run `python -m service migrate up` ({', '.join(MIGRATIONS)})"),
-    (len(MIGRATIONS) - 1, None, f"migrations are pending: run `python -m service migrate up` ({MIGRATIONS[-1]})"),
-    (len(MIGRATIONS), len(MIGRATIONS) + 1, f"{MORE} is applied, and this release, which ends at "),
+    (NEWEST - 1, None, f"migrations are pending: run `python -m service migrate up` ({MIGRATIONS[-1]})"),
+    (NEWEST, NEWEST + 1, f"{MORE} is applied, and this release, which ends at "),
 ]
 
 
 @pytest.mark.parametrize(("to", "compatible_from", "said"), BEHIND, ids=["empty", "behind", "too new"])
 def test_a_schema_that_comes_later_and_is_another_is_not_served_until_it_is_right(
     serve: Serve,
-    new_database: Callable[[], str],
+    migrated: Callable[[int], str],
     later: Callable[[str], tuple[str, Callable[[], None]]],
     to: int,
     compatible_from: int | None,
     said: str,
 ) -> None:
-    url = new_database()
+    url = migrated(to)
     database = Database(url)
-    assert to == 0 or run("migrate", "up", "--to", str(to), database_url=url).returncode == 0
     if compatible_from is not None:
-        database.query(ADD_MORE, (len(MIGRATIONS) + 1, MORE, compatible_from))
+        database.query(ADD_MORE, (NEWEST + 1, MORE, compatible_from))
     away, appear = later(url)
     serving = serve(database_url=away).until_ready()
     with serving.api() as api:
@@ -712,10 +728,9 @@ def test_migrate_goes_up_and_down_and_tells_where_it_is(new_database: Callable[[
     [(b"y\n", 0), (b"YES\n", 0), (b"n\n", 1), (b"\n", 1), (b"yes, but\n", 1), (b"\x04", 1), (None, 1)],
 )
 def test_migrate_takes_nothing_back_unless_somebody_agrees(
-    new_database: Callable[[], str], typed: bytes | None, code: int
+    migrated: Callable[[int], str], typed: bytes | None, code: int
 ) -> None:
-    url = new_database()
-    assert run("migrate", "up", "--to", "2", database_url=url).returncode == 0
+    url = migrated(2)
     # Without a terminal, nobody is there to agree.
     terminal, other_end = os.openpty() if typed is not None else (None, subprocess.DEVNULL)
     with subprocess.Popen(
@@ -743,16 +758,14 @@ def test_migrate_takes_nothing_back_unless_somebody_agrees(
     database.close()
 
 
-def test_migrate_refuses_versions_below_none(new_database: Callable[[], str]) -> None:
-    url = new_database()
-    assert run("migrate", "up", database_url=url).returncode == 0
+def test_migrate_refuses_versions_below_none(migrated: Callable[[int], str]) -> None:
+    url = migrated(NEWEST)
     assert run("migrate", "down", "--to", "-1", database_url=url).returncode != 0
     assert run("migrate", "verify", database_url=url).returncode == 0
 
 
-def test_seed_adds_what_is_missing_and_nothing_twice(new_database: Callable[[], str]) -> None:
-    url = new_database()
-    assert run("migrate", "up", database_url=url).returncode == 0
+def test_seed_adds_what_is_missing_and_nothing_twice(migrated: Callable[[int], str]) -> None:
+    url = migrated(NEWEST)
     first = run("seed", database_url=url)
     assert {"added template type data-export", "added model gpt-5.5"} <= set(first.stdout.splitlines())
     assert run("seed", database_url=url).stdout == "nothing to add\n"
@@ -844,17 +857,19 @@ def test_a_misspelt_variable_is_warned_of_also_where_that_is_why_the_command_fai
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["config"]])
-def test_every_command_explains_itself(command: list[str]) -> None:
-    done = run(*command, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: python -m service {' '.join(command)}".rstrip())
-    assert "PERCENT" not in done.stdout
-    assert done.stderr == ""
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*command, "--help"])
+    stdout, stderr = capsys.readouterr()
+    assert stdout.startswith(f"usage: python -m service {' '.join(command)}".rstrip())
+    assert "PERCENT" not in stdout
+    assert stderr == ""
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["migrate"], ["migrate", "sideways"], ["serve", "--fast"]])
-def test_an_unknown_command_is_answered_with_the_usage(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: python -m service")
+def test_an_unknown_command_is_answered_with_the_usage(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments)
+    assert capsys.readouterr().err.startswith("usage: python -m service")
