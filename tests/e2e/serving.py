@@ -40,7 +40,8 @@ class Service:
         self._process.send_signal(number)
 
     def kill_worker(self) -> None:
-        """Kill the newest worker; another one takes its place."""
+        """Kill the newest worker, once it serves; another one takes its place."""
+        eventually(lambda: Path(f"/proc/{self.workers()[-1]}").exists(), within=STOP_SECONDS)
         os.kill(self.workers()[-1], signal.SIGKILL)
 
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
