@@ -1,5 +1,6 @@
 """The log of changes, which migrations/0024_change_log.up.sql writes: a row for each, and how one reads on and on."""
 
+import functools
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -99,6 +100,12 @@ _FEW = f"""
     select here.*, {columns("fresh")} from here left join fresh on true order by fresh.seq
 """
 
+PREPARE = "prepare omniflo_feed (uuid, text, text[]) as " + functools.reduce(
+    lambda sql, number: sql.replace(*number), (("%(epoch)s", "$1"), ("%(end)s", "$2"), ("%(running)s", "$3")), _FEW
+)
+"""Has the statement planned that PREPARED executes: planning takes longer than reading a few changes."""
+PREPARED = "execute omniflo_feed (%(epoch)s, %(end)s, %(running)s)"
+
 _HUGE = f"""
     select transaction_id::text from {FRESH.format(select="c.transaction_id", limit="")} fresh
     group by transaction_id having count(*) > {MOST_OF_ONE}
@@ -130,13 +137,14 @@ def here(connection: Any) -> Reading:
         return _reading(cursor.fetchone())
 
 
-def read(connection: Any, since: Position, hear: Hear) -> Reading:
+def read(connection: Any, since: Position, hear: Hear, statement: str = _FEW) -> Reading:
     """Tell what became visible since a position, in order of `seq`, and return how far that was.
 
-    The connection is in autocommit. What is told may be told again when this raises.
+    The connection is in autocommit. What is told may be told again when this raises. A `statement` reads few changes as
+    PREPARED does, perhaps after others.
     """
     with time_limit(ANSWER_SECONDS), connection.cursor() as cursor:
-        cursor.execute(_FEW, parameters(since))
+        cursor.execute(statement, parameters(since))
         rows = cursor.fetchall()
     width = len(Position._fields) + len(Reading._fields) - 1
     reading = _checked(rows[0][:width], since)

@@ -29,8 +29,12 @@ PAUSE_SECONDS = 0.2
 MAX_TOLD = 100_000
 """The most changes that are remembered as told, for a connection that is lost."""
 
-_PREPARE = f"listen {CHANNEL}; set enable_seqscan = off; set synchronous_commit = off; select renew_epoch()"
+_PREPARE = (
+    f"listen {CHANNEL}; set enable_seqscan = off; set plan_cache_mode = force_generic_plan;"
+    f"set synchronous_commit = off; {changes.PREPARE}; select renew_epoch()"
+)
 """No plan reads the whole log, and a notification waits for no disk."""
+_NOTIFY = f"notify {CHANNEL};"
 
 # What was written before is on disk when this transaction is.
 _FLUSH = "begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'omniflo', ''); commit"
@@ -170,11 +174,9 @@ class Feed:
         self._take_news(connection)
         self._commits += self._is_woken
         self._notifications += self._is_notified
-        if self._is_woken:
-            with time_limit(ANSWER_SECONDS):
-                _execute(connection, f"notify {CHANNEL}")
+        notify = _NOTIFY if self._is_woken else ""
         self._is_woken = self._is_notified = False
-        position = self._read(connection, position)
+        position = self._read(connection, position, notify)
         if self._progress.safe is not position and any(hearer.awaits_flush() for hearer in self._hearers):
             with time_limit(ANSWER_SECONDS):
                 _execute(connection, _FLUSH)
@@ -200,9 +202,9 @@ class Feed:
         connection.notifies.clear()
         return bool(said) or self._is_woken or self._is_notified
 
-    def _read(self, connection: Any, since: Position) -> Position:
+    def _read(self, connection: Any, since: Position, notify: str = "") -> Position:
         began = time.monotonic()
-        return self._confirm(began, changes.read(connection, since, self._tell))
+        return self._confirm(began, changes.read(connection, since, self._tell, notify + changes.PREPARED))
 
     def _tell(self, found: Sequence[Change]) -> None:
         if fresh := self._progress.untold(found):

@@ -82,6 +82,10 @@ class Streams(Interceptor):
             stream.end()
             pause.wait(DRAIN_SECONDS / max(len(streams), 100))
 
+    def wraps(self, method: str) -> bool:
+        # Health ends its own. A stream of reflection may go on asking for as long as it likes.
+        return "ServerReflection" in method or super().wraps(method)
+
     def wrap(self, method: str, handler: Any) -> Any:
         del method
         if not is_stream(handler):

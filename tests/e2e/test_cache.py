@@ -32,7 +32,7 @@ from tests.scale import CACHED_WRITES, HISTORY_SECONDS
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 STRONG = (("x-omniflo-consistency", "strong"),)
 AVAILABLE = (("x-omniflo-consistency", "available"),)
-LISTENS = "query like '%%pg_current_snapshot%%' and datname = current_database() and pid <> pg_backend_pid()"
+LISTENS = "query like '%%omniflo_feed%%' and datname = current_database() and pid <> pg_backend_pid()"
 AWAY = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
 
 

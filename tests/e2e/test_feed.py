@@ -150,7 +150,7 @@ def test_after_a_lost_connection_all_start_over_and_nothing_is_missed_or_told_tw
     kill = "select pg_terminate_backend(pid) from pg_stat_activity where query like %s and pid <> pg_backend_pid()"
     for number in range(5):
         database.query("insert into users (id, clerk_id) values (%s, %s)", (f"u{number}", f"user_{number}"))
-        assert database.query(kill, ("%pg_current_snapshot%",))
+        assert database.query(kill, ("%omniflo_feed%",))
         database.query("insert into users (id, clerk_id) values (%s, %s)", (f"v{number}", f"other_{number}"))
         for hearer in hearers:
             wanted = number + 2

@@ -104,7 +104,7 @@ def cut(url: str) -> None:
     with closing(Database(url)) as database:
         database.query(
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where query like '%%pg_current_snapshot%%' and pid <> pg_backend_pid()"
+            " where query like '%%omniflo_feed%%' and pid <> pg_backend_pid()"
         )
 
 

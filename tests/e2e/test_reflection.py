@@ -1,8 +1,10 @@
 """Reflection as clients ask for it: in both versions, for every kind of symbol, and through real clients."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,3 +133,30 @@ def test_grpcurl_reads_the_details_of_errors_from_third_party(address: str) -> N
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=SECONDS, check=False)
     assert '"reason": "FIELD_INVALID"' in done.stderr
     assert '"field": "key"' in done.stderr
+
+
+@both_versions
+def test_a_stream_that_goes_on_asking_does_not_hold_up_the_end(
+    new_database: Callable[[], str], tmp_path: Path, version: str
+) -> None:
+    def asking() -> Iterator[ServerReflectionRequest]:
+        while True:
+            yield ServerReflectionRequest(list_services="*")
+            time.sleep(0.05)
+
+    with (
+        serving(new_database(), tmp_path / "log", drain_seconds=60) as service,
+        grpc.insecure_channel(service.address) as channel,
+    ):
+        method = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        responses = method(asking())
+        assert next(responses)
+        service.signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(responses)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        service.wait(SECONDS)

@@ -16,6 +16,7 @@ TIMEOUT = 5.0
 GET = "/omniflo.templates.v1.TemplateService/GetTemplate"
 UPDATE = "/omniflo.templates.v1.TemplateService/UpdateTemplate"
 CHECK = "/grpc.health.v1.Health/Check"
+WATCH_CHANGES = "/omniflo.templates.v1.ChangeService/WatchChanges"
 WATCH = "/grpc.health.v1.Health/Watch"
 
 

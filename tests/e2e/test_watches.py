@@ -1,0 +1,148 @@
+"""What a process holds for its watches: readers that are slow, changes that are too many, and callers that end."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from service import errors
+from service.actor import SYSTEM, Actor
+from service.database.backlog import Backlog
+from service.database.feed import Feed
+from service.operations import watches
+from service.operations.watches import Filter, Watches
+from service.positions import Position
+from tests.conftest import Database, as_service
+from tests.e2e.serving import eventually
+
+SECONDS = 10.0
+ALL = Filter(frozenset(), "", frozenset())
+INSERT = "insert into users (id, clerk_id) select '{0}' || n, '{0}' || n from generate_series(1, {1}) n"
+
+
+class Stream:
+    """A caller of the watches of a process, who reads all that there is, or nothing."""
+
+    def __init__(self, held: Watches, *, reads: bool = True, token: str = "", actor: Actor = SYSTEM) -> None:
+        self.ids: list[str] = []
+        self.position: Position | None = None
+        self.ends: list[errors.Error] = []
+        self.reads = reads
+        self._is_woken = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self.watch = held.open(
+            actor, ALL, token=token, heartbeat=60, wake=lambda _: self._is_woken.set(), end=self.ends.append
+        )
+        if reads:
+            self._thread.start()
+
+    def _read(self) -> None:
+        while not self.ends:
+            self._is_woken.wait(0.1)
+            self._is_woken.clear()
+            while (told := self.watch.next()) is not None:
+                self.ids += [change.resource_id for change in told.changes]
+                self.position = told.position or self.position
+
+
+@pytest.fixture
+def held(url: str, database: Database) -> Iterator[Watches]:
+    """The watches of a process, with the feed that they hear."""
+    del database
+    running = Watches(as_service(url), hours=24)
+    feed = Feed([running], as_service(url))
+    running.hurry = feed.hurry
+    running.start()
+    feed.start()
+    yield running
+    feed.stop()
+    running.stop()
+
+
+def ids(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number}" for number in range(1, count + 1)]
+
+
+def test_a_reader_that_falls_behind_what_is_held_is_told_so_and_nobody_else_notices(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "MAX_HELD", 20)
+    fast, slow = Stream(held), Stream(held, reads=False)
+    eventually(lambda: fast.position, within=SECONDS)
+    # Its first message is taken, and then no more.
+    eventually(lambda: slow.watch.next() is not None, within=SECONDS)
+    assert slow.watch.next() is None
+    for number in range(40):
+        database.query(INSERT.format(f"u{number}-", 1))
+        held.hurry()
+        eventually(lambda: len(fast.ids) > number, within=SECONDS)  # noqa: B023 - it is over before the next
+    eventually(lambda: slow.ends, within=SECONDS)
+    assert [(error.code, error.reason) for error in slow.ends] == [("RESOURCE_EXHAUSTED", "WATCH_TOO_SLOW")]
+    assert fast.ids == [f"u{number}-1" for number in range(40)]
+    assert not fast.ends
+    assert held._held_count <= 20
+
+
+@pytest.mark.parametrize("count", [21, 1200])
+def test_what_is_too_much_to_be_held_is_read_from_the_database(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(watches, "MAX_HELD", 20)
+    streams = [Stream(held) for _ in range(3)]
+    for stream in streams:
+        eventually(lambda stream=stream: stream.position, within=SECONDS)  # type: ignore[misc]
+    database.query(INSERT.format("u", count))
+    database.query(INSERT.format("last", 1))
+    for stream in streams:
+        eventually(lambda stream=stream: "last1" in stream.ids, within=SECONDS)  # type: ignore[misc]
+        assert stream.ids == [*ids("u", count), "last1"]
+
+
+def test_a_backlog_is_read_on_when_its_connection_was_lost(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    token = first.position.token()
+    database.query(INSERT.format("u", 5_000))
+    kill = "select pg_terminate_backend(pid) from pg_stat_activity where query like %s and pid <> pg_backend_pid()"
+    page = Backlog.page
+    pages: list[int] = []
+
+    def cut(backlog: Any, reader: Any) -> Any:
+        pages.append(len(pages))
+        if len(pages) in {3, 6}:
+            database.query(kill, ("%c.seq >%",))
+        return page(backlog, reader)
+
+    monkeypatch.setattr(Backlog, "page", cut)
+    resumed = Stream(held, token=token)
+    eventually(lambda: len(resumed.ids) >= 5_000, within=SECONDS)
+    assert resumed.ids == ids("u", 5_000)
+    assert len(pages) > 11
+    assert not resumed.ends
+
+
+@pytest.mark.parametrize(("key", "cause"), [(None, "session_expired"), ("k1", "key_over")])
+def test_a_stream_ends_with_the_credentials_of_its_caller(held: Watches, key: str | None, cause: str) -> None:
+    until = time.monotonic() + 0.5
+    stream = Stream(held, actor=Actor("user:u1", user_id="u1", api_key_id=key, ends=until))
+    eventually(lambda: stream.ends, within=SECONDS)
+    (end,) = stream.ends
+    assert time.monotonic() >= until
+    assert isinstance(end, errors.Unauthenticated)
+    assert end.cause == cause
+
+
+def test_a_stream_that_is_over_is_forgotten(held: Watches, database: Database) -> None:
+    streams = [Stream(held, reads=False) for _ in range(5)]
+    assert held.count() == 5
+    for stream in streams:
+        held.close(stream.watch)
+    assert held.count() == 0
+    database.query(INSERT.format("u", 10))
+    eventually(lambda: held._told_number == held._number, within=SECONDS)
+    assert (held._held, held._pages_size) == ([], 0)
