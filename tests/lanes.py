@@ -21,7 +21,7 @@ from typing import IO, NamedTuple, NoReturn
 
 from tests import pooler
 
-LONGEST_SECONDS = 1000.0
+LONGEST_SECONDS = 1050.0
 """After how long lanes that hang are interrupted."""
 STOP_SECONDS = 30.0
 """How long a lane that is interrupted may take to end what it has started."""

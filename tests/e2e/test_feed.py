@@ -117,6 +117,7 @@ def test_no_wake_up_is_lost_in_this_process_or_another(
 ) -> None:
     # Nobody reads unless somebody is woken.
     monkeypatch.setattr(feed, "BEAT_SECONDS", 3600.0)
+    monkeypatch.setattr(feed, "PACE_SECONDS", 0.005)
     here, there = Notes(), Notes()
     feeds = [Feed([here], as_service(url)), Feed([there], as_service(url))]
     for each in feeds:

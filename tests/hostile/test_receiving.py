@@ -26,9 +26,11 @@ pytestmark = pytest.mark.timed
 
 RECEIVE_SECONDS = 2
 FILL = """
+alter table templates disable trigger record_changes;
 insert into templates (id, title, description, instructions, user_id, template_type_id, model_id, organization_id)
 select 't' || n, 'Words of ' || n, string_agg(md5(n::text || w), ' '), 'Do it.', min(u.id), 'kind', 'gpt', 'house'
-from generate_series(1, 10000) n, generate_series(1, 20) w, users u where u.clerk_id = 'user_owner' group by n
+from generate_series(1, 10000) n, generate_series(1, 20) w, users u where u.clerk_id = 'user_owner' group by n;
+alter table templates enable trigger record_changes
 """
 MEGABYTE = 1024 * 1024
 
