@@ -138,7 +138,9 @@ def test_a_large_log_is_listed_by_an_index(
     with working_on(logged.url, afterwards=url):
         assert operations.page(SYSTEM, **filters, after=None, size=50).rows
     (plan,) = plans
-    used = {node["Index Name"] for node in nodes(plan) if node.get("Index Name", "").startswith("changes_by")}
+    scans = [node for node in nodes(plan) if node.get("Index Name", "").startswith("changes_by")]
+    # The rows of the page itself are read by their times and numbers.
+    used = {node["Index Name"] for node in scans if "seq = " not in node.get("Index Cond", "")}
     assert used & indexes, plan
     assert used <= indexes, plan
     assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"], plan
