@@ -391,7 +391,6 @@ def test_a_write_with_a_request_id_that_is_cut_off_at_its_commit_is_looked_up_an
         assert world.written(database) == {"At once": [id], "Later": [later]}
 
 
-@pytest.mark.covered
 def test_replies_cut_off_at_random_lose_and_double_no_write_that_has_a_request_id(
     proxied: tuple[Proxy, Service, Database],
 ) -> None:

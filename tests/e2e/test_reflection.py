@@ -16,8 +16,6 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from tests.conftest import ROOT, Failure
 from tests.e2e.serving import serving
 
-pytestmark = pytest.mark.covered
-
 SECONDS = 30.0
 PACKAGE = "omniflo.templates.v1"
 FOLDER = "omniflo/templates/v1"

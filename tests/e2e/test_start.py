@@ -12,7 +12,6 @@ from service.database.migrate import LOCK_KEY
 from tests.conftest import Database
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_a_start_that_waits(new_database: Callable[[], str], number: signal.Signals) -> None:
     database = Database(new_database())

@@ -39,7 +39,6 @@ def lines(log: Path) -> list[str]:
     return log.read_text().split("\n")[:-1]
 
 
-@pytest.mark.covered
 def test_a_purge_that_waits_does_not_hold_up_health(database: Database, tmp_path: Path) -> None:
     old_request_ids(database, 10)
     holder = Database(database.url)

@@ -16,8 +16,6 @@ from hyperframe.frame import Frame, GoAwayFrame, PingFrame, SettingsFrame
 from service.server import listening
 from service.server.health import Health
 
-pytestmark = pytest.mark.covered
-
 SECONDS = 20.0
 CLIENT_PING_SECONDS = 10.0
 """The most often that clients in Go and Java send pings."""
