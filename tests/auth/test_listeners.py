@@ -172,7 +172,6 @@ def test_a_key_that_the_command_makes_works_at_once(processes: Served, connect: 
     assert answers[1][1].startswith("FIELD_INVALID: ")
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(
     "arguments",
     [["--days", "0"], ["--days", "1e3"], ["--scope", "admin"], ["--user", "\udcff"], ["--organization", "\udced"], []],

@@ -407,7 +407,6 @@ def test_an_address_that_is_taken_is_refused_by_name(measured: Measured) -> None
     assert said(done).startswith(f"OMNIFLO_METRICS_LISTEN={measured.address}: the port is taken")
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(("host", "is_open"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 - as a mistake
 def test_an_address_that_others_reach_is_warned_of(host: str, is_open: bool) -> None:
     settings: dict[str, Any] = {"auth": "required", "metrics_listen": f"{host}:0"}

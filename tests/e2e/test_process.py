@@ -676,7 +676,6 @@ def test_a_schema_that_comes_later_and_is_another_is_not_served_until_it_is_righ
     database.close()
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(
     "command", [["migrate", "up"], ["migrate", "status"], ["seed"], ["serve", "--migrate"], ["serve", "--seed"]]
 )
@@ -759,14 +758,12 @@ def test_migrate_takes_nothing_back_unless_somebody_agrees(
     database.close()
 
 
-@pytest.mark.covered
 def test_migrate_refuses_versions_below_none(migrated: Callable[[int], str]) -> None:
     url = migrated(NEWEST)
     assert run("migrate", "down", "--to", "-1", database_url=url).returncode != 0
     assert run("migrate", "verify", database_url=url).returncode == 0
 
 
-@pytest.mark.covered
 def test_seed_adds_what_is_missing_and_nothing_twice(migrated: Callable[[int], str]) -> None:
     url = migrated(NEWEST)
     first = run("seed", database_url=url)

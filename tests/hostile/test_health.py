@@ -56,7 +56,6 @@ def test_a_watcher_that_does_not_read_is_ended(service: Service, health: HealthS
         assert stranger.wait_until_ended(stream, 10)
 
 
-@pytest.mark.covered
 def test_a_watch_of_an_unknown_service_is_told_so_and_its_name_is_not_kept(
     service: Service, health: HealthStub
 ) -> None:
@@ -72,7 +71,6 @@ def test_a_watch_of_an_unknown_service_is_told_so_and_its_name_is_not_kept(
     assert service.memory() - before < 10 * MEGABYTE
 
 
-@pytest.mark.covered
 def test_a_watch_that_begins_in_a_drain_does_not_hold_it_up(new_database: Callable[[], str], tmp_path: Path) -> None:
     drains = threading.Event()
 

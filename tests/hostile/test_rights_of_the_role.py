@@ -159,7 +159,6 @@ def denied(command: list[str], url: str) -> str:
     return said(done) if command[0] == "serve" else done.stderr.splitlines()[-1]
 
 
-@pytest.mark.covered
 def test_a_role_without_rights_is_told_which_to_ask_for(stranger: tuple[str, str]) -> None:
     url, without = stranger
     prefix = "DATABASE_UNAVAILABLE: the database does not let the service do its work: permission denied for"

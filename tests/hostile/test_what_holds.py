@@ -79,7 +79,6 @@ def test_a_mask_of_two_million_paths_costs_nobody_anything(running: Running) -> 
         assert api.templates.GetTemplate(GetTemplateRequest(id=template.id)) == template
 
 
-@pytest.mark.covered
 def test_no_caller_writes_a_line_of_the_log(running: Running) -> None:
     with connected(running.service.address) as api:
         api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_before"))
