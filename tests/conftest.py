@@ -191,19 +191,6 @@ class Database:
         self._connection.close()
 
 
-_COVERAGE = "COVERAGE_PROCESS_CONFIG"
-_coverage = os.environ.get(_COVERAGE)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let coverage only into the processes of tests that are marked for it: it doubles the time of their start."""
-    if _coverage is not None and item.get_closest_marker("covered"):
-        os.environ[_COVERAGE] = _coverage
-    else:
-        os.environ.pop(_COVERAGE, None)
-
-
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
     # A process that is killed loses nothing without fsync; only a machine that loses power does.

@@ -2,7 +2,7 @@
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away. They run one
 after another, without coverage, which would slow the service down. All other tests run in a process for each core, with
-coverage; in the processes that they start, it is there only for tests marked `covered`.
+coverage.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """

@@ -144,7 +144,6 @@ def test_without_authentication_a_call_for_a_user_is_refused(url: str, connect: 
         assert knock(callers.sending(("x-omniflo-user", "clerk:user_x"))) == REFUSED
 
 
-@pytest.mark.covered
 def test_a_key_that_the_command_makes_works_at_once(processes: Served, connect: Callable[..., Callers]) -> None:
     def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run("keys", "create", *arguments, database_url=processes.url)
@@ -182,7 +181,6 @@ def test_the_command_for_keys_explains_itself(arguments: list[str]) -> None:
     assert done.stderr.startswith("usage: python -m service keys")
 
 
-@pytest.mark.covered
 def test_config_prints_who_may_call_as_it_is_spelled(mesh: Mesh) -> None:
     settings = {
         "database_url": "postgresql://user:hunter2@host/database",
@@ -258,7 +256,6 @@ def test_files_that_are_no_certificates_are_named_by_their_setting(mesh: Mesh, t
     assert str(caught.value).startswith(variable(name))
 
 
-@pytest.mark.covered
 def test_the_command_ends_over_a_certificate_without_its_key(mesh: Mesh) -> None:
     complaint = refused("tls_cert", run("serve", **{**_tls(mesh), "tls_key": mesh.proxy.key}))
     assert complaint.startswith("OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY: ")

@@ -214,7 +214,6 @@ def test_connections_and_the_schema_are_as_the_database_sees_them(measured: Meas
     database.close()
 
 
-@pytest.mark.covered
 def test_odd_models_of_openai_are_counted(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +324,6 @@ def test_counters_go_on_when_a_worker_is_replaced(measured: Measured, template: 
     eventually(lambda: measured.handled() == handled + 1, within=SECONDS)
 
 
-@pytest.mark.covered
 def test_what_holds_for_the_living_ends_with_them(new_database: Callable[[], str], tmp_path: Path) -> None:
     url = new_database()
     with serving(url, tmp_path / "log", workers=1, metrics_listen="127.0.0.1:0") as service:

@@ -262,7 +262,6 @@ def socket_folder(data_dir: Path) -> Path:
     return Path((data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()[4])
 
 
-@pytest.mark.covered
 def test_a_new_folder_is_served_and_its_data_are_there_at_the_next_start(serve: Serve, tmp_path: Path) -> None:
     data_dir = tmp_path / "a data folder"
     first = serve("--migrate", "--seed", data_dir=data_dir).until_ready()
@@ -303,7 +302,6 @@ def test_a_killed_service_leaves_nothing_running_and_starts_again(serve: Serve, 
         assert api.users.GetUser(GetUserRequest(id=user.id)) == user
 
 
-@pytest.mark.covered
 def test_commands_work_beside_a_service_that_runs_and_without_one(serve: Serve, tmp_path: Path) -> None:
     assert run("migrate", "up", data_dir=tmp_path).stdout.splitlines() == [f"applied {name}" for name in MIGRATIONS]
     serving = serve(data_dir=tmp_path).until_ready()
@@ -313,7 +311,6 @@ def test_commands_work_beside_a_service_that_runs_and_without_one(serve: Serve, 
         assert api.models.GetModel(GetModelRequest(openai_id="gpt-5.5")).name == "GPT-5.5"
 
 
-@pytest.mark.covered
 def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run("migrate", "status", data_dir=tmp_path / "file")
@@ -413,7 +410,6 @@ def test_a_killed_server_is_replaced(serve: Serve, ready_url: str) -> None:
     assert not is_alive(replacement)
 
 
-@pytest.mark.covered
 def test_workers_that_keep_dying_end_the_service_with_an_error(serve: Serve, ready_url: str) -> None:
     serving = serve(database_url=ready_url).until_ready()
     killed: set[int] = set()
@@ -425,7 +421,6 @@ def test_workers_that_keep_dying_end_the_service_with_an_error(serve: Serve, rea
     assert "workers died 5 times within 60 s" in serving.stderr
 
 
-@pytest.mark.covered
 def test_more_connections_than_the_database_has_are_refused_with_the_numbers(ready_url: str) -> None:
     done = run("serve", database_url=ready_url, workers=30, threads=20)
     assert done.returncode == 1
@@ -446,7 +441,6 @@ def _method(url: str) -> str:
     return "/".join(url.rsplit("/", 2)[-2:])
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("shares", [False, True], ids=["alone", "sharing"])
 def test_a_port_that_somebody_listens_on_is_refused_by_name(shares: bool) -> None:
     with socket.socket() as listener:
@@ -478,7 +472,6 @@ def _is_refused(done: subprocess.CompletedProcess[str], address: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.covered
 def test_an_ipv6_address_is_served(serve: Serve, ready_url: str) -> None:
     serving = serve(listen="[::1]:0", database_url=ready_url).until_ready()
     assert re.fullmatch(r"\[::1\]:\d+", serving.address)
@@ -526,7 +519,6 @@ def test_a_running_call_finishes_while_health_says_so_and_new_calls_are_refused(
     assert time.monotonic() - released < 10
 
 
-@pytest.mark.covered
 def test_a_call_that_takes_longer_than_the_drain_is_cut(serve: Serve, database: Database) -> None:
     serving = serve(database_url=database.url, drain_seconds=0.2).until_ready()
     with _waiting_call(serving, database) as (call, holder, template):
@@ -537,7 +529,6 @@ def test_a_call_that_takes_longer_than_the_drain_is_cut(serve: Serve, database: 
     assert database.query("select title from templates where id = %s", (template.id,)) == [(template.title,)]
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
 def test_a_terminal_that_closes_or_quits_lets_running_calls_finish(
     serve: Serve, database: Database, number: signal.Signals
@@ -609,7 +600,6 @@ def later(postgres: embedded.Server) -> Iterator[Callable[[str], tuple[str, Call
         yield of
 
 
-@pytest.mark.covered
 def test_a_service_starts_without_its_database_and_serves_when_it_appears(
     serve: Serve, ready_url: str, later: Callable[[str], tuple[str, Callable[[], None]]]
 ) -> None:
@@ -687,7 +677,6 @@ def test_what_needs_the_database_says_in_one_message_that_it_is_away(command: li
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("command", [["serve"], ["serve", "--seed"], ["seed"], ["migrate", "verify"]])
 def test_an_empty_database_is_refused_with_what_to_do(new_database: Callable[[], str], command: list[str]) -> None:
     done = run(*command, database_url=new_database())
@@ -696,7 +685,6 @@ def test_an_empty_database_is_refused_with_what_to_do(new_database: Callable[[],
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.covered
 def test_migrate_goes_up_and_down_and_tells_where_it_is(new_database: Callable[[], str]) -> None:
     url = new_database()
 
@@ -722,7 +710,6 @@ def test_migrate_goes_up_and_down_and_tells_where_it_is(new_database: Callable[[
     assert migrate("status") == (0, pending)
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(
     ("typed", "code"),
     [(b"y\n", 0), (b"YES\n", 0), (b"n\n", 1), (b"\n", 1), (b"yes, but\n", 1), (b"\x04", 1), (None, 1)],
@@ -777,7 +764,6 @@ def test_seed_adds_what_is_missing_and_nothing_twice(migrated: Callable[[int], s
     database.close()
 
 
-@pytest.mark.covered
 def test_config_prints_every_setting_with_secrets_masked() -> None:
     done = run("config", threads=7, database_url="postgresql://user:hunter2@host/database")
     assert done.returncode == 0
@@ -787,7 +773,6 @@ def test_config_prints_every_setting_with_secrets_masked() -> None:
     assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -807,7 +792,6 @@ def test_a_wrong_setting_is_named_and_ends_the_command(name: str, value: str) ->
     assert "hunter2" not in done.stderr
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize(
     "command",
     [["serve"], ["migrate", "up"], ["keys", "create", "--user", "user_1", "--name", "laptop"], ["config"]],
@@ -845,7 +829,6 @@ def test_the_release_is_told() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{version('omniflo-templates')}\n", "")
 
 
-@pytest.mark.covered
 def test_a_misspelt_variable_is_warned_of_also_where_that_is_why_the_command_fails() -> None:
     settings = {"clerk_isuer": "https://clerk.example.com", "clerk_jwks_url": "https://clerk.example.com/jwks"}
     done = run("serve", **settings)

@@ -58,7 +58,6 @@ def test_a_purge_that_waits_does_not_hold_up_health(database: Database, tmp_path
     holder.close()
 
 
-@pytest.mark.covered
 def test_old_request_ids_are_purged_in_as_many_batches_as_it_takes(database: Database, tmp_path: Path) -> None:
     old_request_ids(database, 2500)
     database.query(

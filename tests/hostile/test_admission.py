@@ -7,7 +7,6 @@ from pathlib import Path
 
 import grpc
 import psycopg2
-import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -21,7 +20,6 @@ THREADS, QUEUE, BEYOND = 2, 20, 10
 MOST = THREADS + SPARE_THREADS + MAX_WAITING
 
 
-@pytest.mark.covered
 def test_calls_that_find_no_room_are_rejected_and_probes_are_answered(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -36,7 +36,6 @@ def parsed(log: Path) -> list[dict[str, Any]]:
     return lines
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("format_", ["json", "auto"])
 def test_every_line_is_json_whoever_writes_it(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str

@@ -52,7 +52,6 @@ def _folder_of_another(path: Path) -> None:
 PLANTED = [Path.touch, _link, _dangling, os.mkfifo, _folder_of_another]
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 @pytest.mark.parametrize("name", ["omniflo-templates-{uid}", "omniflo-templates-{uid}-127.0.0.1-{port}.lock"])
 def test_what_others_plant_keeps_no_service_from_starting(
@@ -80,7 +79,6 @@ def test_what_others_plant_keeps_no_metrics_from_being_kept(tmp: Path, plant: Ca
     assert not (tmp / "nothing").exists()
 
 
-@pytest.mark.covered
 def test_of_two_that_start_at_once_one_is_refused(tmp: Path, port: int) -> None:
     del tmp
     with ExitStack() as stack:

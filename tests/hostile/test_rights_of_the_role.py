@@ -54,7 +54,6 @@ def test_every_table_of_the_schema_is_asked_for(url: str) -> None:
     database.close()
 
 
-@pytest.mark.covered
 def test_a_missing_right_is_named_and_makes_the_service_not_ready(running: Running) -> None:
     def provision() -> object:
         return running.api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_1"))
@@ -107,7 +106,6 @@ def _all() -> list[str]:
     return sorted([*of_tables, *(f"EXECUTE on {function}" for function in FUNCTIONS)])
 
 
-@pytest.mark.covered
 def test_a_service_that_starts_without_a_right_says_so(new_database: Callable[[], str], tmp_path: Path) -> None:
     url, log = new_database(), tmp_path / "log"
     with serving(url, log):
