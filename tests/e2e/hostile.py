@@ -24,9 +24,11 @@ class Call(NamedTuple):
 
 
 def methods() -> Iterator[Method]:
-    """Answer every method of the services of this project."""
+    """Answer every method of the services of this project that answers once."""
     for service in SERVICES:
         for method in Default().FindServiceByName(service).methods:
+            if method.server_streaming:
+                continue
             yield Method(f"/{service}/{method.name}", GetMessageClass(method.input_type))
 
 
@@ -53,6 +55,9 @@ WORDS: Known = {
     "query": ["title", "a ti", "it's & !(this) | \\ 'that':*"],
     "request_id": ["", "", "", "one", "two"],
     "page_token": [""],
+    "resource_id": ["", "*"],
+    "actor": ["", "anonymous", "sql:omniflo"],
+    "method": ["", "UpdateTemplate"],
     "etag": ["", "", "stale"],
     "schema": [
         "",
