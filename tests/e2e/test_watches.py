@@ -9,6 +9,7 @@ import pytest
 
 from service import errors
 from service.actor import SYSTEM, Actor
+from service.database import backlog
 from service.database.backlog import Backlog
 from service.database.feed import Feed
 from service.operations import watches
@@ -112,11 +113,11 @@ def test_a_backlog_is_read_on_when_its_connection_was_lost(
     page = Backlog.page
     pages: list[int] = []
 
-    def cut(backlog: Any, reader: Any) -> Any:
+    def cut(of: Any, reader: Any) -> Any:
         pages.append(len(pages))
         if len(pages) in {3, 6}:
             database.query(kill, ("%c.seq >%",))
-        return page(backlog, reader)
+        return page(of, reader)
 
     monkeypatch.setattr(Backlog, "page", cut)
     resumed = Stream(held, token=token)
@@ -124,6 +125,20 @@ def test_a_backlog_is_read_on_when_its_connection_was_lost(
     assert resumed.ids == ids("u", 5_000)
     assert len(pages) > 11
     assert not resumed.ends
+
+
+def test_a_backlog_that_takes_too_long_to_find_is_known_no_more(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    database.query(INSERT.format("u", 10))
+    monkeypatch.setattr(backlog, "LONGEST_SECONDS", -1.0)
+    resumed = Stream(held, token=first.position.token())
+    eventually(lambda: resumed.ends, within=SECONDS)
+    assert [(error.code, error.reason) for error in resumed.ends] == [("OUT_OF_RANGE", "RESUME_TOKEN_EXPIRED")]
+    assert resumed.ids == []
 
 
 @pytest.mark.parametrize(("key", "cause"), [(None, "session_expired"), ("k1", "key_over")])
