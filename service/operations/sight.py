@@ -9,10 +9,10 @@ from service.database.handle import database
 from service.database.transactions import read
 from service.models import api_keys
 from service.positions import Snapshot
+from service.tags import EVERYTHING
 
 _PLATFORM = frozenset({"template_type", "template_tool", "model"})
 _PERSONAL = frozenset({"user", "selection", "api_key"})
-EVERYTHING = "*"
 
 
 class Sight(NamedTuple):

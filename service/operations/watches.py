@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from operator import attrgetter
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from service.cache import LIVE_SECONDS
 from service.database.backlog import Backlog, Reader
 from service.database.changes import Change, GapError
 from service.operations import rights, sight
-from service.operations.sight import EVERYTHING, Sight
+from service.operations.watch import Filter, Told, Watch, size_of
 from service.positions import Position
 
 MAX_CHANGES = 500
@@ -34,33 +34,6 @@ PACE_SECONDS = 0.0005
 """How long each open watch puts the next telling off: what changes meanwhile is told together."""
 PAUSE_SECONDS = 0.2
 _READINGS = 10_000
-_OVERHEAD_BYTES = 600
-
-
-class Filter(NamedTuple):
-    """What a watch asks for; what is empty filters nothing."""
-
-    kinds: frozenset[str]
-    organization_id: str
-    resource_ids: frozenset[str]
-
-    def wants(self, change: Change) -> bool:
-        if self.kinds and change.kind not in self.kinds:
-            return False
-        if change.resource_id == EVERYTHING:
-            return True
-        if self.organization_id and change.organization_id != self.organization_id:
-            return False
-        return not self.resource_ids or change.resource_id in self.resource_ids
-
-
-class Told(NamedTuple):
-    """A message of a watch."""
-
-    changes: Sequence[Change]
-    position: Position | None
-    """Up to where all is told; None where more of the same follows, or it is not known."""
-    is_behind: bool = False
 
 
 class _Reading(NamedTuple):
@@ -70,66 +43,6 @@ class _Reading(NamedTuple):
     position: Position
     changes: Sequence[Change]
     size: int
-
-
-class Watch:
-    """One stream. All but `next` is guarded by the lock of its `Watches`."""
-
-    def __init__(
-        self,
-        watches: "Watches",
-        actor: Actor,
-        filter: Filter,
-        seen: Sight,
-        *,
-        since: Position | None,
-        heartbeat: float,
-        wake: Callable[[], None],
-        end: Callable[[errors.Error], None],
-    ) -> None:
-        self._watches = watches
-        self.filter = filter
-        self.sight = seen
-        self.actor = actor
-        self.since = since
-        """Where it goes on from, until it has a place among the newest changes."""
-        self.heartbeat = heartbeat
-        self.wake, self.end = wake, end
-        """Has `next` be called until it returns None, on another thread; ends the stream."""
-        self.number = 0
-        """Of the last reading that is told or queued; 0 for a watch that has no place yet."""
-        self.backlog: Backlog | None = None
-        self.queue: deque[Change] = deque()
-        self.size = 0
-        """Of the queue, as long as it is a page of the backlog."""
-        self.position = since
-        """Up to where all is told when the queue is empty; None where it is not known, or more follows."""
-        self.is_woken = False
-        """Whether `next` will be called, or is."""
-        self.is_asked = False
-        """Whether a page of the backlog is asked for."""
-        self.is_due = True
-        """Whether there is to be a message, also without changes: the first is due at once."""
-        self.is_behind = False
-        self.is_over = False
-        self.told_at = self.opened_at = time.monotonic()
-        self.ends = actor.ends
-
-    def next(self) -> Told | None:
-        """Return the next message, or None when there is nothing to say."""
-        return self._watches.next(self)
-
-    def wanted(self, changes: Iterable[Change]) -> tuple[list[Change], bool]:
-        """Return what the watch is told of these, or whether its caller may see something else since one of them."""
-        found: list[Change] = []
-        for change in changes:
-            if self.sight.is_outdated_by(change):
-                return [], True
-            if self.since is not None and self.since.snapshot.sees(change.transaction_id):
-                continue
-            if self.filter.wants(change) and self.sight.sees(change):
-                found.append(change)
-        return found, False
 
 
 class Watches:
@@ -201,7 +114,7 @@ class Watches:
 
     def change(self, changes: Sequence[Change]) -> None:
         with self._lock:
-            self._heard_size += sum(map(_size, changes))
+            self._heard_size += sum(map(size_of, changes))
             if self._open and len(self._heard) + len(changes) <= MAX_HELD and self._heard_size <= MAX_HELD_BYTES:
                 self._heard += changes
             else:
@@ -250,7 +163,7 @@ class Watches:
         if filter.organization_id and not seen.sees_all:
             rights.read_organization(actor, filter.organization_id)
         watch = Watch(
-            self,
+            self.next,
             actor,
             filter,
             seen,
@@ -275,6 +188,8 @@ class Watches:
             self._pages_size -= watch.size
             watch.size = 0
             watch.queue.clear()
+            # There may be room for another page now.
+            self._work.notify()
 
     def next(self, watch: Watch) -> Told | None:
         with self._lock:
@@ -375,7 +290,7 @@ class Watches:
         size = 0
         changes: list[Change] = []
         while watch.queue and len(changes) < MAX_CHANGES:
-            size += _size(watch.queue[0])
+            size += size_of(watch.queue[0])
             if changes and size > MAX_BYTES:
                 break
             changes.append(watch.queue.popleft())
@@ -441,7 +356,7 @@ class Watches:
                 if now >= next_tick:
                     next_tick = now + TICK_SECONDS
                     self._tick(now)
-                for watch in list(self._beginning):
+                for watch in list(self._beginning) if self._has_news() else ():
                     self._wake(watch)
                 watches = self._to_tell() if now >= next_telling else []
             for watch in watches:
@@ -512,7 +427,7 @@ class Watches:
             self._end(watch, _outdated())
             return
         watch.queue += wanted
-        watch.size = sum(map(_size, wanted))
+        watch.size = sum(map(size_of, wanted))
         self._pages_size += watch.size
         if is_last:
             watch.position, watch.backlog = watch.backlog.until, None
@@ -523,10 +438,6 @@ class Watches:
         elif not wanted:
             self._ask(watch)
         self._wake(watch)
-
-
-def _size(change: Change) -> int:
-    return len(change.before or "") + len(change.after or "") + _OVERHEAD_BYTES
 
 
 def _position(token: str) -> Position:

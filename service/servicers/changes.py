@@ -21,7 +21,8 @@ from omniflo.templates.v1.change_service_pb2 import (
 from omniflo.templates.v1.change_service_pb2_grpc import ChangeServiceServicer
 from service import actor
 from service.operations import changes
-from service.operations.watches import Filter, Watch, Watches
+from service.operations.watch import Filter, Watch
+from service.operations.watches import Watches
 from service.positions import Position
 from service.servicers import decode, encode, pages
 

@@ -13,7 +13,8 @@ from service.database import backlog
 from service.database.backlog import Backlog
 from service.database.feed import Feed
 from service.operations import watches
-from service.operations.watches import Filter, Watches
+from service.operations.watch import Filter, Told, Watch
+from service.operations.watches import Watches
 from service.positions import Position
 from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
@@ -161,3 +162,41 @@ def test_a_stream_that_is_over_is_forgotten(held: Watches, database: Database) -
     database.query(INSERT.format("u", 10))
     eventually(lambda: held._told_number == held._number, within=SECONDS)
     assert (held._held, held._pages_size) == ([], 0)
+
+
+def test_a_page_that_nobody_reads_any_more_makes_room_for_another(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    token = first.position.token()
+    database.query(INSERT.format("u", 10))
+    eventually(lambda: first.ids, within=SECONDS)
+    monkeypatch.setattr(watches, "MAX_PAGES_BYTES", 0)
+    silent = Stream(held, reads=False, token=token)
+    # It takes the first message, and leaves the page.
+    assert silent.watch.next() is not None
+    assert silent.watch.next() is None
+    eventually(lambda: silent.watch.queue, within=SECONDS)
+    resumed = Stream(held, token=token)
+    time.sleep(0.5)
+    assert resumed.ids == []
+    held.close(silent.watch)
+    eventually(lambda: resumed.ids == ids("u", 10), within=SECONDS)
+
+
+def test_while_the_log_cannot_be_read_a_new_watch_is_told_so_once_and_then_left_alone(url: str) -> None:
+    running = Watches(as_service(url), hours=24)
+    running.start()
+    woken: list[Watch] = []
+    running.open(SYSTEM, ALL, token="", heartbeat=1, wake=woken.append, end=lambda _: None)
+    told: list[Told | None] = []
+    for _ in range(20):
+        time.sleep(0.05)
+        while len(woken) > len(told):
+            told.append(woken[len(told)].next())
+            assert woken[0].next() is None
+    assert [message.is_behind for message in told if message is not None] == [True]
+    assert len(woken) <= 3
+    running.stop()
