@@ -98,13 +98,15 @@ def whole(format: Format, level: str) -> Iterator[None]:
     original = Stderr(real)
     take(original)
     configure(format, level)
-    thread = threading.Thread(target=_wrap, args=(reader, original.open()), name="stderr", daemon=True)
+    # The pipe itself ends later: a process that helps `multiprocessing` holds it until this one is gone.
+    end = os.urandom(16).hex().encode()
+    thread = threading.Thread(target=_wrap, args=(reader, original.open(), end), name="stderr", daemon=True)
     thread.start()
     try:
         yield
     finally:
         sys.stderr.flush()
-        # With the children gone, this was the last end of the pipe to write to.
+        os.write(number, b"\n%b\n" % end)
         os.dup2(real, number)
         thread.join(1)
 
@@ -141,10 +143,10 @@ def _trace(of: TracebackType | None) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(of)]
 
 
-def _wrap(reader: int, out: TextIO) -> None:
-    """Put every line that comes into one of the log, until the pipe ends."""
+def _wrap(reader: int, out: TextIO, end: bytes) -> None:
+    """Put every line that comes into one of the log, until one says that it was the last, or the pipe ends."""
     with os.fdopen(reader, "rb") as lines:
-        while line := lines.readline(_MAX_LINE):
+        while (line := lines.readline(_MAX_LINE)) and line != end + b"\n":
             # Also what looks like a line of the log, which somebody may have smuggled into it.
             if text := line.rstrip(b"\r\n").decode(errors="backslashreplace"):
                 fields = {"event": "stderr", "level": "error", "line": text}

@@ -1,7 +1,9 @@
 """The format and the level of the log."""
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any
@@ -71,3 +73,17 @@ def test_lines_are_json_unless_text_is_asked_for_or_somebody_watches(
 def test_lines_below_the_level_are_left_out(monkeypatch: pytest.MonkeyPatch, level: str, heard: list[str]) -> None:
     lines = logged(monkeypatch, StringIO(), "json", level)
     assert [json.loads(line)["level"] for line in lines] == heard
+
+
+def test_what_is_put_into_lines_ends_with_the_service_though_another_process_still_holds_the_pipe() -> None:
+    reader, writer = os.pipe()
+    out = StringIO()
+    wrapping = threading.Thread(target=logs._wrap, args=(reader, out, b"the end"), daemon=True)
+    wrapping.start()
+    try:
+        os.write(writer, b"one\nthe end, nearly\n\nthe end\nnobody's\n")
+        wrapping.join(30)
+        assert not wrapping.is_alive()
+    finally:
+        os.close(writer)
+    assert [json.loads(line)["line"] for line in out.getvalue().splitlines()] == ["one", "the end, nearly"]
