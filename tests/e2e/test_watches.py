@@ -12,7 +12,7 @@ from service.actor import SYSTEM, Actor
 from service.database import backlog
 from service.database.backlog import Backlog
 from service.database.feed import Feed
-from service.operations import watches
+from service.operations import backlogs, newest
 from service.operations.watch import Filter, Told, Watch
 from service.operations.watches import Watches
 from service.positions import Position
@@ -70,7 +70,7 @@ def ids(prefix: str, count: int) -> list[str]:
 def test_a_reader_that_falls_behind_what_is_held_is_told_so_and_nobody_else_notices(
     held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches, "MAX_HELD", 20)
+    monkeypatch.setattr(newest, "MAX_CHANGES", 20)
     fast, slow = Stream(held), Stream(held, reads=False)
     eventually(lambda: fast.position, within=SECONDS)
     # Its first message is taken, and then no more.
@@ -84,14 +84,14 @@ def test_a_reader_that_falls_behind_what_is_held_is_told_so_and_nobody_else_noti
     assert [(error.code, error.reason) for error in slow.ends] == [("RESOURCE_EXHAUSTED", "WATCH_TOO_SLOW")]
     assert fast.ids == [f"u{number}-1" for number in range(40)]
     assert not fast.ends
-    assert held._held_count <= 20
+    assert held._newest._count <= 20
 
 
 @pytest.mark.parametrize("count", [21, 1200])
 def test_what_is_too_much_to_be_held_is_read_from_the_database(
     held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(watches, "MAX_HELD", 20)
+    monkeypatch.setattr(newest, "MAX_CHANGES", 20)
     streams = [Stream(held) for _ in range(3)]
     for stream in streams:
         eventually(lambda stream=stream: stream.position, within=SECONDS)  # type: ignore[misc]
@@ -161,7 +161,7 @@ def test_a_stream_that_is_over_is_forgotten(held: Watches, database: Database) -
     assert held.count() == 0
     database.query(INSERT.format("u", 10))
     eventually(lambda: held._told_number == held._number, within=SECONDS)
-    assert (held._held, held._pages_size) == ([], 0)
+    assert (held._newest.last(), held._backlogs._size) == (0, 0)
 
 
 def test_a_page_that_nobody_reads_any_more_makes_room_for_another(
@@ -173,7 +173,7 @@ def test_a_page_that_nobody_reads_any_more_makes_room_for_another(
     token = first.position.token()
     database.query(INSERT.format("u", 10))
     eventually(lambda: first.ids, within=SECONDS)
-    monkeypatch.setattr(watches, "MAX_PAGES_BYTES", 0)
+    monkeypatch.setattr(backlogs, "MAX_BYTES", 0)
     silent = Stream(held, reads=False, token=token)
     # It takes the first message, and leaves the page.
     assert silent.watch.next() is not None
