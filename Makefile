@@ -17,10 +17,9 @@ run: .venv/installed ## serve on OMNIFLO_LISTEN, without authentication unless O
 
 test: .venv/installed ## run every test against an embedded PostgreSQL of its own, and print the coverage
 	@$(COMPILE) gen service tests
-	$(BIN)/coverage erase
+	@rm -rf .coverage && mkdir .coverage
 	$(BIN)/python -m tests.lanes tests $(ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/python tests/measuring/report.py .coverage
 
 test-modes: .venv/installed ## tests marked `modes` once more: without cache and prepared statements, and through PgBouncer where it is installed
 	@$(COMPILE) gen service tests
@@ -84,7 +83,7 @@ release: check ## make the contract the one that later changes are compared with
 	@echo "Then: the next version in pyproject.toml"
 
 clean: ## remove everything that was built or installed; the data in .data stays
-	rm -rf .venv gen dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv gen dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	rm -rf $(foreach made,.venv stubs node_modules dist target,examples/*/$(made))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -44,6 +44,7 @@ from service.config import Settings
 from service.database import embedded, feed, handle, migrate
 from service.identity.identities import Identities
 from service.server import wiring
+from tests import commands
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
 from tests.pooler import pooled
@@ -56,6 +57,26 @@ TABLES = (
 
 # Several servers run in this process: each would read the log after every write, and again for each of the others.
 feed.PACE_SECONDS = 0.05
+
+
+COVERING = {name: os.environ[name] for name in ("COVERED", "PYTHONPATH") if name in os.environ}
+"""What has a process count which lines of it run, where that is asked for."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have this process and commands counted, and of the processes that they start those of `covered` modules alone."""
+    if COVERING and (hasattr(config, "workerinput") or not config.option.numprocesses):
+        commands.preload()
+        for name in COVERING:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _covering(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in COVERING.items() if request.node.get_closest_marker("covered") else ():
+            patched.setenv(name, value)
+        yield
 
 
 class Api:

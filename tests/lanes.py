@@ -1,8 +1,7 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away. They run one
-after another, without coverage, which would slow the service down. All other tests run in a process for each core, with
-coverage.
+after another. All other tests run in a process for each core, and note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -25,6 +24,10 @@ LONGEST_SECONDS = 1050.0
 """After how long lanes that hang are interrupted."""
 STOP_SECONDS = 30.0
 """How long a lane that is interrupted may take to end what it has started."""
+
+
+_FOLDER = Path(__file__).parent
+COVERING = {"COVERED": str(_FOLDER.parent / ".coverage"), "PYTHONPATH": str(_FOLDER / "measuring")}
 
 
 class Lane(NamedTuple):
@@ -97,7 +100,7 @@ def of_tests() -> list[Lane]:
     pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal", "-m", "not timed")
     return [
         Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), {}),
-        Lane("others", (sys.executable, "-m", "coverage", "run", *pytest), {}),
+        Lane("others", (sys.executable, *pytest), COVERING),
     ]
 
 

@@ -4,17 +4,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.conftest import ROOT, as_service
+from tests.commands import Command, run
+from tests.conftest import as_service
 
 T = TypeVar("T")
+Process = Command | subprocess.Popen[str]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -23,7 +25,7 @@ STOP_SECONDS = 30.0
 class Service:
     """A service that runs, and what it logs of its calls."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str, log: Path) -> None:
+    def __init__(self, process: Process, address: str, log: Path) -> None:
         self._process = process
         self.address = address
         self._log = log
@@ -74,14 +76,44 @@ class Service:
         return self._log.stat().st_size
 
 
-def serving(url: str, log: Path, *flags: str, **settings: object) -> AbstractContextManager[Service]:
+@contextmanager
+def serving(url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
     """Serve that database, migrated, on a free port for the time of the block."""
-    return serving_by(Path(sys.executable), ROOT, url, log, "--migrate", *flags, **settings)
+    stdout = log.with_name(f"{log.name}.out")
+    command = Command(("serve", "--migrate", *flags), _environment(url, settings), stdout=stdout, stderr=log)
+    with _ended(command, log):
+        give_up = time.monotonic() + START_SECONDS
+        while not (stdout.exists() and "\n" in stdout.read_text()):
+            assert command.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.01)
+        yield Service(command, _address(stdout.read_text(), log), log)
 
 
 @contextmanager
 def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **settings: object) -> Iterator[Service]:
     """Serve with the packages of that interpreter, started in that folder."""
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [python, "-m", "service", "serve", *flags],
+            cwd=folder,
+            env=_environment(url, settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    # Whatever happens to it, the wait for its first words ends.
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    with _ended(process, log), process.stdout or nullcontext():
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        watchdog.cancel()
+        yield Service(process, _address(first, log), log)
+
+
+def _environment(url: str, settings: dict[str, object]) -> dict[str, str]:
     settings = {
         "database_url": as_service(url),
         "database_owner_url": url,
@@ -91,32 +123,24 @@ def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **s
         "auth": "none",
         **settings,
     }
-    # The rest is for coverage, which finds its own settings there.
-    environment = os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [python, "-m", "service", "serve", *flags],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    # Whatever happens to it, the wait for its first words ends.
-    watchdog = threading.Timer(START_SECONDS, process.kill)
-    watchdog.start()
+    return os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def _address(first: str, log: Path) -> str:
+    """Return the address that the first words of a service name."""
+    assert first.startswith("Serving on "), log.read_text()
+    return first.split()[2].rstrip(".")
+
+
+@contextmanager
+def _ended(process: Process, log: Path) -> Iterator[None]:
+    """End it, as process managers do, at the end of the block."""
     try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first.startswith("Serving on "), log.read_text()
-        watchdog.cancel()
-        yield Service(process, first.split()[2].rstrip("."), log)
+        yield
     finally:
-        watchdog.cancel()
         process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=STOP_SECONDS)
+            process.wait(STOP_SECONDS)
         finally:
             process.kill()
             process.wait()
@@ -125,9 +149,10 @@ def serving_by(python: Path, folder: Path, url: str, log: Path, *flags: str, **s
 
 def key(url: str, user: str, scope: str) -> str:
     """Return an API key that the command makes for that user, who is provisioned."""
-    command = [sys.executable, "-m", "service", "keys", "create", "--user", user, "--name", user, "--scope", scope]
-    environment = os.environ | {"OMNIFLO_DATABASE_URL": url}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    arguments = ("keys", "create", "--user", user, "--name", user, "--scope", scope)
+    with tempfile.TemporaryDirectory() as folder:
+        done = run(arguments, os.environ | {"OMNIFLO_DATABASE_URL": url}, Path(folder), within=START_SECONDS)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 

@@ -290,11 +290,10 @@ def test_connections_killed_at_random_fail_no_read_and_double_or_lose_no_write(
                         "and backend_start < clock_timestamp() - interval '250 ms' order by random() limit 1",
                     )
                     time.sleep(0.01)
-            assert killed > 50
+            assert killed > THREADS
             assert set(load.reads) == {(StatusCode.OK, "")}
             assert {code for code, _ in load.refused_writes} <= {StatusCode.UNAVAILABLE, StatusCode.ABORTED}
-            assert load.reads.total() > killed
-            assert len(load.acknowledged) > killed
+            assert min(load.reads.total(), len(load.acknowledged)) > THREADS
             # Once more, each with its id: nothing happens.
             for title, id in load.acknowledged.items():
                 assert world.write(api, title, title).id == id

@@ -31,6 +31,7 @@ from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersReque
 from service.__main__ import main
 from service.config import Settings, variable
 from service.database import embedded, migrate
+from tests import commands
 from tests.conftest import ROOT, Api, Database, fails
 from tests.migrations.conftest import working_on
 
@@ -61,15 +62,8 @@ def environment(settings: dict[str, object]) -> dict[str, str]:
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", *arguments],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        return commands.run(arguments, environment(settings), Path(folder), within=SECONDS)
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
