@@ -24,6 +24,9 @@ class Command:
     """A command that was started; its methods are those of `subprocess.Popen`."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *, stdout: Path, stderr: Path) -> None:
+        for file in (stdout, stderr):
+            # Whoever reads them must not find what an earlier command has written.
+            file.write_bytes(b"")
         self._process = _processes.Process(target=_run, args=(arguments, dict(environment), stdout, stderr))
         self._process.start()
 

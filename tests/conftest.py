@@ -64,19 +64,22 @@ COVERING = {name: os.environ[name] for name in ("COVERED", "PYTHONPATH") if name
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have this process and commands counted, and of the processes that they start those of `covered` modules alone."""
+    """Have this process and commands counted, and the processes that they start for `covered` tests alone."""
     if COVERING and (hasattr(config, "workerinput") or not config.option.numprocesses):
         commands.preload()
         for name in COVERING:
             del os.environ[name]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _covering(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in COVERING.items() if request.node.get_closest_marker("covered") else ():
-            patched.setenv(name, value)
-        yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Before the fixtures of its module, which may start a service.
+    is_covered = item.get_closest_marker("covered") is not None
+    for name, value in COVERING.items():
+        if is_covered:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
 
 
 class Api:

@@ -1,7 +1,7 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away. They run one
-after another. All other tests run in a process for each core, and note which lines of the service they run.
+after another; all others run in a process for each core. Processes note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -99,7 +99,7 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 def of_tests() -> list[Lane]:
     pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal", "-m", "not timed")
     return [
-        Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), {}),
+        Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), COVERING),
         Lane("others", (sys.executable, *pytest), COVERING),
     ]
 

@@ -32,6 +32,8 @@ from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import command_of, descendants, is_alive, run, said
 from tests.openai_stand_in import KEY, StandIn, listed
 
+pytestmark = pytest.mark.covered
+
 SECONDS = 20.0
 PREFIX = "omniflo.templates.v1"
 OURS = "/omniflo.templates.v1.TemplateService/GetTemplate"
@@ -133,6 +135,7 @@ def test_calls_to_all_workers_are_counted_together(measured: Measured, template:
     # Each connection is one worker's: that all 16 land on one has a chance of 1 in 32,768.
     peers = {line["peer"] for line in measured.service.calls() if line["method"] == OURS}
     assert len(peers) >= 16
+    eventually(lambda: measured.handled() == before[0] + 16, within=SECONDS)
     measured.settled()
     assert measured.handled() == before[0] + 16
     assert measured.handled("GetUser", "NOT_FOUND") == before[1] + 16
@@ -227,8 +230,7 @@ def test_odd_models_of_openai_are_counted(
         measured = Measured(service, log, url)
         for _ in range(2):
             api.models.ListAvailableModels(ListAvailableModelsRequest())
-        measured.settled()
-        assert measured.value("omniflo_openai_odd_models_total", field="id") == 4
+        eventually(lambda: measured.value("omniflo_openai_odd_models_total", field="id") == 4, within=SECONDS)
         assert measured.value("omniflo_openai_odd_models_total", field="shutdown_date") == 2
         assert len(service.events("odd models of OpenAI")) == 2
     openai.close()
@@ -360,8 +362,7 @@ def test_a_metrics_process_that_dies_is_replaced_and_calls_go_on(measured: Measu
             return False
 
     eventually(is_back, within=SECONDS)
-    measured.settled()
-    assert measured.handled() == handled + 1
+    eventually(lambda: measured.handled() == handled + 1, within=SECONDS)
     assert measured.children()["metrics"] != [killed]
 
 

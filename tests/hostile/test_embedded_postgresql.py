@@ -26,7 +26,10 @@ SECRET = "sk-of-nobody-else"  # noqa: S105 - it opens nothing
 SETPRIV = shutil.which("setpriv") or ""
 STRANGERS = {"nobody": pwd.getpwnam("nobody").pw_uid, "another user": 23_456}
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what other users can do")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what other users can do"),
+    pytest.mark.covered,
+]
 
 
 class Running(NamedTuple):

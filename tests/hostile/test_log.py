@@ -20,6 +20,8 @@ from tests.e2e.serving import eventually, serving
 from tests.e2e.test_process import command_of, descendants, run
 from tests.hostile.raw import CHECK, connections
 
+pytestmark = pytest.mark.covered
+
 FORGED = b'{"event":"call","level":"info","timestamp":"2026-11-26T00:00:00Z","caller":"somebody else"}'
 GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b'{"event": "call"}\n', b"\0" * 100]
 

@@ -14,6 +14,8 @@ from tests.conftest import Database, Failure
 from tests.e2e.serving import Service, eventually, key, serving
 from tests.hostile.raw import GET, UPDATE, Raw
 
+pytestmark = pytest.mark.covered
+
 RECEIVE_SECONDS = 2
 
 
