@@ -319,15 +319,20 @@ def emptying(url: str, postgres: embedded.Server) -> Iterator[Database]:
     superuser.close()
 
 
-@pytest.fixture
-def database(database_session: Database, emptying: Database) -> Database:
-    """The server's database, without a row but one in the log, for the caches: everything has changed."""
+def empty(emptying: Database) -> None:
+    """Leave no row in the server's database but one in the log, for the caches: everything has changed."""
     # Faster than truncate, which makes new files for every table and index.
     emptying.query(";".join(f"delete from {table}" for table in (*TABLES.split(", "), "changes")))
     emptying.query(
         "insert into changes (epoch, kind, resource_id, action, tags, actor, method, request_id)"
         " select epoch, 'user', '*', 'delete', '{*}', 'sql', '', '' from registry"
     )
+
+
+@pytest.fixture
+def database(database_session: Database, emptying: Database) -> Database:
+    """The server's database, without a row."""
+    empty(emptying)
     return database_session
 
 

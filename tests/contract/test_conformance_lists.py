@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from grpc import StatusCode
 
-from tests.conftest import Api, Database, Failure, fails
+from tests.conftest import Api, Database, Failure, empty, fails
 from tests.contract import samples
 from tests.contract.methods import LISTS, Field, Method
 from tests.contract.walks import walk
@@ -62,31 +62,54 @@ def assert_is_no_token(failure: Failure) -> None:
     assert failure.metadata == {}
 
 
+class Filled(NamedTuple):
+    """A list with rows that no test changes, which several of them read."""
+
+    api: Api
+    method: Method
+    rows: samples.Rows
+    ids: list[str]
+    """Of those that were made by a call each."""
+
+    def pages(self, size: int) -> Iterator[list[str]]:
+        return pages(self.api, self.method, self.rows.request, size)
+
+
+def filled(request: pytest.FixtureRequest, count: int) -> Filled:
+    empty(request.getfixturevalue("emptying"))
+    api = Api(request.getfixturevalue("channel"))
+    rows = samples.ROWS[request.param.name](api)
+    return Filled(api, request.param, rows, [rows.add() for _ in range(count)])
+
+
+@pytest.fixture(scope="module", params=LISTS, ids=NAME)
+def some(request: pytest.FixtureRequest) -> Filled:
+    """Each list with 14 rows."""
+    return filled(request, 14)
+
+
+@pytest.fixture(scope="module", params=LISTS, ids=NAME)
+def many(request: pytest.FixtureRequest, database_session: Database) -> Filled:
+    """Each list with 1,002 rows."""
+    made = filled(request, 1)
+    database_session.query(made.rows.copy, (made.ids[0],))
+    return made
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-@lists
-def test_a_walk_meets_every_row_once(api: Api, method: Method, size: int) -> None:
-    rows = samples.ROWS[method.name](api)
-    ids = {rows.add() for _ in range(14)}
-    walked = [id for page in pages(api, method, rows.request, size) for id in page]
-    assert sorted(walked) == sorted(ids)
+def test_a_walk_meets_every_row_once(some: Filled, size: int) -> None:
+    walked = [id for page in some.pages(size) for id in page]
+    assert sorted(walked) == sorted(some.ids)
 
 
-@lists
-def test_the_order_does_not_depend_on_the_size_of_pages(api: Api, method: Method) -> None:
-    rows = samples.ROWS[method.name](api)
-    for _ in range(7):
-        rows.add()
-    walks = [[id for page in pages(api, method, rows.request, size) for id in page] for size in (1, 3, 1000)]
+def test_the_order_does_not_depend_on_the_size_of_pages(some: Filled) -> None:
+    walks = [[id for page in some.pages(size) for id in page] for size in (1, 3, 1000)]
     assert walks[0] == walks[1] == walks[2]
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@lists
-def test_the_last_page_has_no_token_even_when_it_is_full(api: Api, method: Method, size: int) -> None:
-    rows = samples.ROWS[method.name](api)
-    for _ in range(14):
-        rows.add()
-    assert [len(page) for page in pages(api, method, rows.request, size)] == [size] * (14 // size)
+def test_the_last_page_has_no_token_even_when_it_is_full(some: Filled, size: int) -> None:
+    assert [len(page) for page in some.pages(size)] == [size] * (14 // size)
 
 
 # An organization has a member at any time.
@@ -101,22 +124,14 @@ def test_nothing_to_list_is_one_empty_page(api: Api, method: Method) -> None:
 
 
 @pytest.mark.parametrize(("size", "first"), [(0, 50), (999, 999), (1000, 1000), (1001, 1000), (LARGEST, 1000)])
-@lists
-def test_a_page_has_50_rows_by_default_and_1000_at_most(
-    api: Api, database: Database, method: Method, size: int, first: int
-) -> None:
-    rows = samples.ROWS[method.name](api)
-    database.query(rows.copy, (rows.add(),))
-    walk = list(islice(pages(api, method, rows.request, size), 2))
+def test_a_page_has_50_rows_by_default_and_1000_at_most(many: Filled, size: int, first: int) -> None:
+    walk = list(islice(many.pages(size), 2))
     assert len(walk[0]) == first
     assert walk[1]
 
 
-@lists
-def test_a_walk_of_pages_of_1000_meets_every_row_once(api: Api, database: Database, method: Method) -> None:
-    rows = samples.ROWS[method.name](api)
-    database.query(rows.copy, (rows.add(),))
-    walked = [id for page in pages(api, method, rows.request, 1000) for id in page]
+def test_a_walk_of_pages_of_1000_meets_every_row_once(many: Filled) -> None:
+    walked = [id for page in many.pages(1000) for id in page]
     assert len(walked) == len(set(walked)) == 1002
 
 
