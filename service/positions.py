@@ -32,6 +32,11 @@ class Snapshot(NamedTuple):
         """Whether all that is seen from the other is seen from here."""
         return self.end >= other.end and not any(map(other.sees, self.running))
 
+    def is_possible(self) -> bool:
+        """Whether PostgreSQL could have taken it: it reads no other ids than these."""
+        first, end, running = self
+        return 0 <= first <= end <= _MAX_ID and all(first <= id < end for id in running)
+
     def __str__(self) -> str:
         return f"{self.first_running}:{self.end}:{','.join(map(str, sorted(self.running)))}"
 
@@ -65,7 +70,7 @@ class Position(NamedTuple):
             position = cls(epoch, timeline, Snapshot.of(snapshot), _EPOCH + int(micros) * _MICROSECOND)
         except OverflowError:
             raise ValueError(token) from None
-        if position.token() != token or not 0 <= position.snapshot.end <= _MAX_ID:
+        if position.token() != token or not position.snapshot.is_possible():
             raise ValueError(token)
         return position
 

@@ -1,6 +1,7 @@
 """What became visible between two positions in the log of changes, read in pages: for who was away for a while."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -14,6 +15,16 @@ from service.positions import Position
 
 PAGE = 500
 """The most changes of a page."""
+
+# Two looks into an index.
+_OLDEST = """
+    select least(
+      (select time from changes where epoch = %(epoch)s and transaction_id >= %(end)s::text::xid8
+       order by transaction_id limit 1),
+      (select min(time) from changes
+       where epoch = %(epoch)s and transaction_id = any(%(running)s::text[]::xid8[]))
+    )
+"""
 
 _OUTLINE = f"""
     with fresh as (
@@ -41,8 +52,11 @@ class Reader:
         self._url = url
         self._connection: Any = None
 
-    def query(self, sql: str, parameters: dict[str, Any], seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """Return the rows; DATABASE_UNAVAILABLE where there is no connection, or it is lost."""
+    def query(self, sql: str, parameters: dict[str, Any], seconds: float) -> list[Any]:
+        """Return the rows; DATABASE_UNAVAILABLE where there is no connection, or it is lost.
+
+        GapError where the server is there, and has not found them in time: it would not the next time.
+        """
         try:
             with time_limit(seconds):
                 if self._connection is None:
@@ -50,8 +64,10 @@ class Reader:
                     with self._connection.cursor() as cursor:
                         cursor.execute("set enable_seqscan = off")
                 with self._connection.cursor() as cursor:
-                    cursor.execute(sql, parameters)
+                    cursor.execute(f"set statement_timeout = {max(1, int(1000 * seconds))};{sql}", parameters)
                     return list(cursor.fetchall())
+        except psycopg2.errors.QueryCanceled:
+            raise GapError from None
         except psycopg2.Error:
             self.close()
             raise errors.Unavailable("DATABASE_UNAVAILABLE", "the database cannot be reached") from None
@@ -68,9 +84,11 @@ class Reader:
 class Backlog:
     """The changes that can be seen from one position and not from an earlier one, in order of `seq`."""
 
-    def __init__(self, since: Position, until: Position) -> None:
+    def __init__(self, since: Position, until: Position, longest: timedelta) -> None:
         self._parameters = changes.parameters(since)
         self.until = until
+        self._earliest = until.time - longest
+        """No change of it is older: the time of a token is what its caller says."""
         self._sums: list[Change] | None = None
         """Of the huge transactions that are not told yet; None until somebody has looked for them."""
 
@@ -78,7 +96,7 @@ class Backlog:
         """Return what follows, and whether it was the last. GapError where it takes too long to find out."""
         if self._sums is None:
             self._sums = self._outline(reader)
-        rows = [Change._make(row) for row in reader.query(_PAGE, self._parameters)]
+        rows = [Change._make(row) for row in reader.query(_PAGE, self._parameters, ANSWER_SECONDS)]
         is_last = len(rows) < PAGE
         sees = self.until.snapshot.sees
         found = [change for change in rows if sees(change.transaction_id)]
@@ -90,11 +108,11 @@ class Backlog:
 
     def _outline(self, reader: Reader) -> list[Change]:
         """Find where it begins, and sum up transactions that are too large to be told whole."""
-        try:
-            ((first, huge),) = reader.query(_OUTLINE, self._parameters, LONGEST_SECONDS)
-            self._parameters |= {"after": (first or 1) - 1, "huge": huge}
-            sums = reader.query(f"{changes.SUMS} order by 1", self._parameters, LONGEST_SECONDS) if huge else []
-        except errors.DeadlineExceeded:
-            raise GapError from None
+        ((oldest,),) = reader.query(_OLDEST, self._parameters, ANSWER_SECONDS)
+        if oldest is not None and oldest < self._earliest:
+            raise GapError
+        ((first, huge),) = reader.query(_OUTLINE, self._parameters, LONGEST_SECONDS)
+        self._parameters |= {"after": (first or 1) - 1, "huge": huge}
+        sums = reader.query(f"{changes.SUMS} order by 1", self._parameters, LONGEST_SECONDS) if huge else []
         found = map(Change._make, sums)
         return [change for change in found if self.until.snapshot.sees(change.transaction_id)]

@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.2
 
 
 class Backlogs:
-    """Reads one page after another on a thread of its own, each watch in its turn.
+    """Reads one page after another on a thread of its own. Callers take turns, however many watches each of them has.
 
     Its methods are called under the lock of its `Watches`, but for `start` and `join`.
     """
@@ -31,7 +31,8 @@ class Backlogs:
         self._lock = lock
         self._take, self._lose = take, lose
         """Are told a page, and whether it is the last one; or that there is a gap."""
-        self._wanting: deque[Watch] = deque()
+        self._wanting: dict[str, deque[Watch]] = {}
+        """Those that wait for a page, by their callers, the next caller first."""
         self._size = 0
         self._is_stopped = False
         self._work = threading.Condition(lock)
@@ -51,7 +52,7 @@ class Backlogs:
         """Have the next page of a watch read."""
         if not watch.is_asked:
             watch.is_asked = True
-            self._wanting.append(watch)
+            self._want(watch)
             self._work.notify()
 
     def keep(self, watch: Watch, changes: Sequence[Change]) -> None:
@@ -66,6 +67,18 @@ class Backlogs:
         watch.size = 0
         self._work.notify()
 
+    def _want(self, watch: Watch) -> None:
+        self._wanting.setdefault(watch.actor.name, deque()).append(watch)
+
+    def _next(self) -> Watch:
+        """Return the watch whose turn it is."""
+        name = next(iter(self._wanting))
+        watches = self._wanting.pop(name)
+        watch = watches.popleft()
+        if watches:
+            self._wanting[name] = watches
+        return watch
+
     def _run(self) -> None:
         while True:
             with self._lock:
@@ -73,7 +86,7 @@ class Backlogs:
                     self._work.wait()
                 if self._is_stopped:
                     break
-                watch = self._wanting.popleft()
+                watch = self._next()
                 backlog = watch.backlog
             if watch.is_over or backlog is None:
                 continue
@@ -81,7 +94,7 @@ class Backlogs:
                 page, is_last = backlog.page(self._reader)
             except errors.Error:
                 with self._lock:
-                    self._wanting.append(watch)
+                    self._want(watch)
                     self._work.wait(PAUSE_SECONDS)
                 continue
             except GapError:

@@ -24,6 +24,8 @@ MAX_CHANGES = 500
 MAX_BYTES = 1024 * 1024
 """What one message has at most, unless a single change is larger."""
 TICK_SECONDS = 0.1
+UNKNOWN_SECONDS = 5.0
+"""After how long a token is given up that has seen what this process has not: nobody made it, or a crash undid it."""
 PACE_SECONDS = 0.0008
 """How long each open watch puts the others off: what changes meanwhile is told together."""
 TURN = 4
@@ -192,19 +194,25 @@ class Watches:
         # What the token has seen, the process is about to see.
         if position.snapshot.covers(watch.since.snapshot):
             self._catch_up(watch, watch.since, self._safe)
+        elif self._safe_at > watch.opened_at + UNKNOWN_SECONDS:
+            self._end(watch, _expired())
         return None
 
     def _catch_up(self, watch: Watch, since: Position, safe: tuple[int, Position]) -> None:
         """Have what follows read from the database."""
         watch.number, until = safe
         self._beginning.discard(watch)
-        watch.backlog = Backlog(since, until)
+        watch.backlog = Backlog(since, until, self._longest)
         watch.position = None
         self._backlogs.ask(watch)
 
     def _fill(self, watch: Watch) -> bool:
         """Queue the next changes that the watch is told, and return whether there are any."""
-        if self._safe is None or watch.backlog is not None or watch.number >= self._safe[0]:
+        if watch.backlog is not None:
+            # Its reader has room: nothing is read for one that has not taken what came before.
+            self._backlogs.ask(watch)
+            return False
+        if self._safe is None or watch.number >= self._safe[0]:
             return False
         if watch.number < self._newest.floor and watch.position is not None:
             self._catch_up(watch, watch.position, self._safe)
@@ -240,8 +248,6 @@ class Watches:
         if watch.queue:
             return Told(changes, None)
         self._backlogs.release(watch)
-        if watch.backlog is not None:
-            self._backlogs.ask(watch)
         return Told(changes, watch.position)
 
     def _wake(self, watch: Watch) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from service.actor import SYSTEM, Actor
 from service.database import backlog
 from service.database.backlog import Backlog
 from service.database.feed import Feed
-from service.operations import backlogs, newest
+from service.operations import backlogs, newest, watches
 from service.operations.watch import Filter, Told, Watch
 from service.operations.watches import Watches
-from service.positions import Position
+from service.positions import Position, Snapshot
 from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
 
@@ -128,18 +129,97 @@ def test_a_backlog_is_read_on_when_its_connection_was_lost(
     assert not resumed.ends
 
 
+@pytest.mark.parametrize("statement", ["_OLDEST", "_OUTLINE", "_PAGE"])
 def test_a_backlog_that_takes_too_long_to_find_is_known_no_more(
-    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     first = Stream(held)
     eventually(lambda: first.position, within=SECONDS)
     assert first.position is not None
     database.query(INSERT.format("u", 10))
-    monkeypatch.setattr(backlog, "LONGEST_SECONDS", -1.0)
+    monkeypatch.setattr(backlog, statement, "select pg_sleep(60)")
+    monkeypatch.setattr(backlog, "LONGEST_SECONDS", 0.2)
+    monkeypatch.setattr(backlog, "ANSWER_SECONDS", 0.2)
     resumed = Stream(held, token=first.position.token())
     eventually(lambda: resumed.ends, within=SECONDS)
     assert [(error.code, error.reason) for error in resumed.ends] == [("OUT_OF_RANGE", "RESUME_TOKEN_EXPIRED")]
     assert resumed.ids == []
+
+
+def test_a_token_whose_time_is_made_up_reaches_no_further_back(held: Watches, database: Database) -> None:
+    database.query(INSERT.format("u", 10))
+    database.query("update changes set time = time - interval '25 hours' where seq = (select min(seq) from changes)")
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    for snapshot in (Snapshot(0, 0, frozenset()), all_running(database, first.position)):
+        resumed = Stream(held, token=first.position._replace(snapshot=snapshot).token())
+        eventually(lambda: resumed.ends, within=SECONDS)  # noqa: B023 - it is over before the next
+        assert [error.reason for error in resumed.ends] == ["RESUME_TOKEN_EXPIRED"]
+
+
+def all_running(database: Database, position: Position) -> Snapshot:
+    """Answer a snapshot that sees nothing of what is in the log, with the end of the position's."""
+    ids = [id for (id,) in database.query("select distinct transaction_id::text::bigint from changes")]
+    return Snapshot(min(ids), position.snapshot.end, frozenset(ids))
+
+
+def test_a_token_from_a_future_that_does_not_come_is_known_no_more(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "UNKNOWN_SECONDS", 0.5)
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    future = Snapshot(first.position.snapshot.end, 2**62, frozenset())
+    resumed = Stream(held, token=first.position._replace(snapshot=future).token())
+    eventually(lambda: resumed.ends, within=SECONDS)
+    assert [error.reason for error in resumed.ends] == ["RESUME_TOKEN_EXPIRED"]
+    eventually(lambda: not held.awaits_flush(), within=SECONDS)
+    del database
+
+
+def test_a_caller_with_many_backlogs_is_served_by_turns_with_others(
+    held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    token = first.position.token()
+    database.query(INSERT.format("u", 10))
+    eventually(lambda: first.ids, within=SECONDS)
+    pages: list[int] = []
+    page = Backlog.page
+
+    def slow(of: Any, reader: Any) -> Any:
+        pages.append(len(pages))
+        time.sleep(0.2)
+        return page(of, reader)
+
+    monkeypatch.setattr(Backlog, "page", slow)
+    many = [Stream(held, token=token) for _ in range(20)]
+    eventually(lambda: pages, within=SECONDS)
+    other = Stream(held, token=token, actor=replace(SYSTEM, name="another"))
+    eventually(lambda: other.ids, within=SECONDS)
+    # The one that is being read, and some of which are read before the other's first message is taken.
+    assert len(pages) <= 5
+    for stream in many:
+        held.close(stream.watch)
+
+
+def test_no_page_is_read_for_one_that_has_not_taken_what_came_before(held: Watches, database: Database) -> None:
+    first = Stream(held)
+    eventually(lambda: first.position, within=SECONDS)
+    assert first.position is not None
+    token = first.position.token()
+    database.query(INSERT.format("u", 1_200))
+    eventually(lambda: len(first.ids) == 1_200, within=SECONDS)
+    silent = Stream(held, reads=False, token=token)
+    # Its first message, and a page.
+    eventually(lambda: silent.watch.next() is not None, within=SECONDS)
+    eventually(lambda: (told := silent.watch.next()) is not None and told.changes, within=SECONDS)
+    time.sleep(0.5)
+    assert (list(silent.watch.queue), held._backlogs._size) == ([], 0)
 
 
 @pytest.mark.parametrize(("key", "cause"), [(None, "session_expired"), ("k1", "key_over")])
