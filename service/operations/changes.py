@@ -44,25 +44,28 @@ _SOURCE = Source(
     key=lambda change: (change.time, change.seq),
 )
 
-# What belongs to an organization that the actor administers, and what is about the actor, each by its index.
+# What belongs to an organization that the actor administers, and what is about the actor, each by its index. A template
+# stays in its organization when its author leaves.
 _OWN = replace(
     _SOURCE,
     keys="""(
         select * from changes where part.is_user and user_id = part.id
           and (organization_id is null or organization_id <> all(part.others))
           and (part.within is null or organization_id = part.within)
+          and (kind <> 'template' or organization_id is null or organization_id = any(part.places))
         union all
         select * from changes where not part.is_user and organization_id = part.id
     ) t""",
 )
 _PARTS = """
-    with administered as (
-        select organization_id as id from organization_members
-        where user_id = %s and role = 'admin' and (%s::text is null or organization_id = %s)
+    with place as (
+        select organization_id as id, role from organization_members
+        where user_id = %s and (%s::text is null or organization_id = %s)
     )
-    select false as is_user, id, null::text[] as others, null::text as within from administered
+    select false as is_user, id, null::text[] as others, null::text[] as places, null::text as within
+    from place where role = 'admin'
     union all
-    select true, %s::text, array(select id from administered), %s::text
+    select true, %s::text, array(select id from place where role = 'admin'), array(select id from place), %s::text
 """
 
 

@@ -67,6 +67,9 @@ class Sight(NamedTuple):
     def _is_own(self, change: Change) -> bool:
         if self.user_id is None or change.user_id != self.user_id:
             return False
+        if change.kind == "template" and change.organization_id not in {None, *self.organizations}:
+            # It stays there when its author leaves.
+            return False
         return self.limit is None or change.organization_id == self.limit
 
 

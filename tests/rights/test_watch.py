@@ -20,7 +20,7 @@ TOUCHED = {
     "template_type": ("template_types", "type"),
     "template_tool": ("template_tools", "tool"),
     "model": ("openai_models", "model"),
-    "template": ("templates", "wide-author", "house-template", "annex-template", "foreign-template"),
+    "template": ("templates", "wide-author", "house-removed", "house-template", "annex-template", "foreign-template"),
     "organization": ("organizations", "house", "annex", "foreign"),
     "member": ("organization_members", "house-deputy", "annex-deputy"),
     "invitation": ("organization_invitations", "guild-author", "house-guest"),
@@ -42,6 +42,8 @@ def touch(world: World) -> None:
 
 def is_own(caller: Caller, change: Change) -> bool:
     _, _, limit = KEYS.get(caller.key, ("", "", ""))
+    if change.kind == ChangeKind.CHANGE_KIND_TEMPLATE and change.organization_id not in {"", *caller.organizations}:
+        return False
     return bool(caller.user) and change.user_id == caller.user and limit in {"", change.organization_id}
 
 
