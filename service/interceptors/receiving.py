@@ -23,7 +23,7 @@ from service.interceptors.outbox import Outbox
 
 CHECK_SECONDS = 0.25
 SMALL_BYTES = 4 * 1024
-"""Up to this size a response is not watched: it holds less than its stream does, of which a connection has few."""
+"""Up to this size a response holds less than its stream does."""
 LARGE_BYTES = 64 * 1024
 """The size from which messages that are held are counted in bytes; smaller ones are bounded by their number."""
 MAX_HELD_BYTES = 128 * 1024 * 1024
@@ -32,6 +32,9 @@ MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
 """The most of them that it holds for one caller."""
 MAX_UNREAD = 1_000
 """The most responses that wait to be read, of those that are not small."""
+MAX_UNREAD_SMALL = 4_000
+"""The most of those that are, each with its stream of about 10 KB. They are looked at now and then: others are sent at
+once, so the oldest ones are those that nobody reads."""
 
 Context = Any
 
@@ -90,6 +93,8 @@ class Receiving(Interceptor):
         """The calls that wait for a message, the oldest first."""
         self._unread: dict[Context, _Wait] = {}
         """The calls with a response that is not sent yet, likewise."""
+        self._small: dict[Context, _Wait] = {}
+        """Those with a small one, likewise."""
         self._open: dict[Context, _Wait] = {}
         """The callback streams, likewise."""
         self._sending: dict[Context, _Wait] = {}
@@ -117,6 +122,7 @@ class Receiving(Interceptor):
         def answer(requests: Iterator[bytes], context: Context) -> bytes:
             response: bytes = behaviour(take(requests, context, limit), context)
             if len(response) <= SMALL_BYTES:
+                self._hold(self._small, context)
                 return response
             self._keep(self._unread, context, MAX_UNREAD)
             if len(response) > LARGE_BYTES and not self._sent.add(context, _who(context), len(response)):
@@ -183,10 +189,13 @@ class Receiving(Interceptor):
 
     def _keep(self, calls: dict[Context, _Wait], context: Context, most: int) -> None:
         """Have the call among these until it is over, and no more of them than so many."""
+        self._hold(calls, context)
+        self._bound(calls, most)
+
+    def _hold(self, calls: dict[Context, _Wait], context: Context) -> None:
         calls[context] = _Wait(context)
         if not context.add_callback(lambda: calls.pop(context, None)):
             calls.pop(context, None)
-        self._bound(calls, most)
 
     def _bound(self, calls: dict[Context, _Wait], most: int) -> None:
         if len(calls) > most:
@@ -218,9 +227,10 @@ class Receiving(Interceptor):
     def _run(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):
             since = time.monotonic() - self._seconds
-            for calls in (self._waiting, self._unread, self._sending):
-                for context, wait in list(calls.items()):
-                    if wait.began > since:
+            for calls in (self._waiting, self._unread, self._small, self._sending):
+                spare = len(calls) - MAX_UNREAD_SMALL if calls is self._small else 0
+                for number, (context, wait) in enumerate(list(calls.items())):
+                    if wait.began > since and number >= spare:
                         break
                     self._cancel(calls, context)
 

@@ -267,6 +267,20 @@ def attacked_without_a_trace(world: World, attack: Attack) -> None:
     eventually(is_back, within=5)
 
 
+@pytest.mark.parametrize("probes", [True, False])
+def test_small_responses_that_nobody_reads_end(world: World, probes: bool) -> None:
+    targets = [(world.address, CHECK, b""), (world.health, CHECK, b"")]
+    if not probes:
+        targets = [(world.address, GET, GetTemplateRequest(id="small").SerializeToString())]
+    for address, path, request in targets:
+        with connections(address, 1, window=0) as (one,):
+            streams = [one.open(path, world.auth(world.reader)) for _ in range(50)]
+            for stream in streams:
+                one.send(stream, request)
+            assert all(one.wait_until_ended(stream, 2 * RECEIVE_SECONDS) for stream in streams)
+            assert not one.is_closed
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(not scale.IS_SOAK, reason="measures the time of calls, which only a quiet machine can")
 @pytest.mark.parametrize("attack", ATTACKS)
