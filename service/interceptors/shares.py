@@ -6,7 +6,7 @@ from queue import Empty, SimpleQueue
 from service import deadline, errors
 
 MAX_WAITING = 32
-"""How many calls of one caller may wait for its share."""
+"""How many calls of one caller may wait for its share. Where several have many, it is fewer for each."""
 
 
 class _Caller:
@@ -24,6 +24,10 @@ class Shares:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.room = 2 * (most + MAX_WAITING)
+        """How many calls may work or wait, of all callers that have more than their share. Some of it is always free: a
+        caller may have as many calls as are left."""
+        self._calls = 0
         self._callers: dict[str, _Caller] = {}
         self._lock = threading.Lock()
 
@@ -33,11 +37,12 @@ class Shares:
             caller = self._callers.get(name)
             if caller is None:
                 caller = self._callers[name] = _Caller(self._most)
-            if caller.calls >= self._most + MAX_WAITING:
+            if caller.calls >= max(self._most, self.room - self._calls):
                 raise errors.ResourceExhausted(
                     "OVERLOADED", "too many calls of this caller wait already", retry_seconds=1.0
                 )
             caller.calls += 1
+            self._calls += 1
         left = deadline.remaining()
         try:
             caller.permits.get(timeout=None if left == float("inf") else max(0.0, left))
@@ -53,5 +58,6 @@ class Shares:
     def _end(self, name: str, caller: _Caller) -> None:
         with self._lock:
             caller.calls -= 1
+            self._calls -= 1
             if not caller.calls:
                 del self._callers[name]

@@ -122,7 +122,9 @@ class Server:
         watches = Watches(direct_url, hours=settings.watch_hours)
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
-        most = settings.threads + SPARE_THREADS + MAX_WAITING
+        shares = Shares(max(1, settings.threads // 2))
+        # Nobody who makes one kind of wait as long as may be takes the threads of another.
+        most = shares.room + SPARE_THREADS + MAX_WAITING
         pool = Pool(settings.threads, most, "call", initializer=slots.assign)
         rejecting = ThreadPoolExecutor(1, "rejecting")
         # The first sees the code that callers see, of every call, also of one that is rejected. With the second,
@@ -145,7 +147,7 @@ class Server:
                 open_receiving,
                 # Its key is the request's bytes and the caller's rights. What it has needs no connection.
                 *([] if cache is None else [Caching(cache)]),
-                Working(Shares(max(1, settings.threads // 2))),
+                Working(shares),
                 Messages(),
             ],
             slots=slots,

@@ -19,6 +19,7 @@ from service.deadline import time_limit
 from service.interceptors.shares import MAX_WAITING, Shares
 from tests.conftest import Failure
 from tests.e2e.serving import Service, eventually, key, serving
+from tests.hostile.raw import GET, connections
 
 
 def test_a_caller_has_its_share_and_some_calls_that_wait() -> None:
@@ -35,6 +36,33 @@ def test_a_caller_has_its_share_and_some_calls_that_wait() -> None:
             shares.give("a", caller)
         for future in as_completed(waiting, 5):
             shares.give("a", future.result())
+    assert not shares._callers
+
+
+def test_callers_with_many_calls_leave_room_for_others() -> None:
+    shares = Shares(2)
+
+    def take(name: str) -> str:
+        try:
+            with time_limit(2):
+                shares.give(name, shares.take(name))
+        except errors.Error as error:
+            return error.reason
+        return ""
+
+    held = [(name, shares.take(name)) for name in "abc" for _ in range(2)]
+    with ThreadPoolExecutor(3 * MAX_WAITING) as pool:
+        waiting = {name: [pool.submit(take, name) for _ in range(MAX_WAITING)] for name in "abc"}
+        eventually(lambda: sum(future.done() for futures in waiting.values() for future in futures) > 0, within=5)
+        calls = sum(caller.calls for caller in shares._callers.values())
+        # A newcomer has its share, and may have some calls that wait.
+        assert calls + 2 < shares.room
+        for name, caller in held:
+            shares.give(name, caller)
+    reasons = {name: [future.result() for future in futures] for name, futures in waiting.items()}
+    for name in "abc":
+        assert reasons[name].count("") >= MAX_WAITING // 4, name
+    assert {reason for of_one in reasons.values() for reason in of_one} == {"", "OVERLOADED"}
     assert not shares._callers
 
 
@@ -64,6 +92,10 @@ def test_calls_of_one_key_that_all_wait_for_the_database_leave_others_their_conn
         stack.callback(holder.close)
         holder.cursor().execute("lock table templates")
         channel = stack.enter_context(grpc.insecure_channel(running.address))
+        # Calls that wait for their message, beside those that wait for their share.
+        (stranger,) = stack.enter_context(connections(running.address, 1))
+        for _ in range(60):
+            stranger.open(GET, greedy)
         find = TemplateServiceStub(channel).ListTemplates
         calls = [find.future(ListTemplatesRequest(), timeout=20, metadata=(greedy,)) for _ in range(90)]
         rejected = threading.Event()
