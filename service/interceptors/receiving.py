@@ -215,7 +215,7 @@ class Receiving(Interceptor):
         """End the oldest of these calls of the caller that weighs most."""
         # There is none when their calls have just ended.
         worst = next((who for who, _ in weights.most_common(1)), None)
-        for context, wait in list(calls.items()):
+        for context, wait in calls.copy().items():
             if wait.who == worst:
                 self._cancel(calls, context)
                 return
@@ -229,7 +229,8 @@ class Receiving(Interceptor):
             since = time.monotonic() - self._seconds
             for calls in (self._waiting, self._unread, self._small, self._sending):
                 spare = len(calls) - MAX_UNREAD_SMALL if calls is self._small else 0
-                for number, (context, wait) in enumerate(list(calls.items())):
+                # The copy is made at once. While a list of its items is made, the garbage collector lets others run.
+                for number, (context, wait) in enumerate(calls.copy().items()):
                     if wait.began > since and number >= spare:
                         break
                     self._cancel(calls, context)

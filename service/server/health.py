@@ -80,7 +80,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It comes 
         if status == self._status:
             return
         self._status = status
-        for send, is_known in list(self._watches.items()):
+        for send, is_known in self._watches.copy().items():
             if is_known:
                 send(health_pb2.HealthCheckResponse(status=status))
 

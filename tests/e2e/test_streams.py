@@ -1,7 +1,9 @@
 """Streams behind all interceptors: none holds a thread that others need, and each one ends."""
 
+import gc
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +14,7 @@ from grpc import StatusCode
 
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from service.actor import Actor, acting_as
 from service.errors import NotFound
 from service.identity.identities import Identities
 from service.interceptors import receiving
@@ -244,6 +247,30 @@ def test_no_more_than_so_many_responses_wait_to_be_read(
         assert stranger.wait_until_ended(streams[0], 10)
         stranger.read(0.5)
         assert stranger.ended == {streams[0]}
+
+
+def test_calls_that_begin_while_others_are_looked_at_disturb_nobody(run: Callable[..., Running]) -> None:
+    receiving_ = run().receiving
+    calls: dict[Any, Any] = receiving_._waiting
+    with acting_as(Actor("user:u")):
+        calls.update((object(), receiving._Wait(None)) for _ in range(100))
+
+    def begin(phase: str, info: object) -> None:
+        # The garbage collector runs wherever something is made, and lets other threads run.
+        del phase, info
+        calls[object()] = next(iter(calls.values()))
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(begin)
+    gc.set_threshold(1)
+    try:
+        receiving_._make_room(calls, Counter())
+        time.sleep(2 * receiving.CHECK_SECONDS)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(begin)
+        calls.clear()
+    assert receiving_._thread.is_alive()
 
 
 def test_the_caller_of_most_callback_streams_loses_the_oldest(run: Callable[..., Running]) -> None:
