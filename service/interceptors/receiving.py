@@ -33,8 +33,7 @@ MAX_HELD_BYTES_OF_ONE = 64 * 1024 * 1024
 MAX_UNREAD = 1_000
 """The most responses that wait to be read, of those that are not small."""
 MAX_UNREAD_SMALL = 4_000
-"""The most of those that are, each with its stream of about 10 KB. They are looked at now and then: others are sent at
-once, so the oldest ones are those that nobody reads."""
+"""The most of those that are, each with its stream of about 10 KB. They are counted now and then, and not at each."""
 
 Context = Any
 
@@ -228,12 +227,23 @@ class Receiving(Interceptor):
         while not self._stopped.wait(CHECK_SECONDS):
             since = time.monotonic() - self._seconds
             for calls in (self._waiting, self._unread, self._small, self._sending):
-                spare = len(calls) - MAX_UNREAD_SMALL if calls is self._small else 0
                 # The copy is made at once. While a list of its items is made, the garbage collector lets others run.
-                for number, (context, wait) in enumerate(calls.copy().items()):
-                    if wait.began > since and number >= spare:
+                for context, wait in calls.copy().items():
+                    if wait.began > since:
                         break
                     self._cancel(calls, context)
+            if len(self._small) > MAX_UNREAD_SMALL:
+                self._bound_small()
+
+    def _bound_small(self) -> None:
+        """End the oldest small responses of each caller that has more of them than its part."""
+        waits = self._small.copy()
+        counts = Counter(wait.who for wait in waits.values())
+        part = MAX_UNREAD_SMALL // max(1, len(counts))
+        for context, wait in waits.items():
+            if counts[wait.who] > part:
+                counts[wait.who] -= 1
+                self._cancel(self._small, context)
 
 
 def _who(context: Context) -> str:

@@ -273,6 +273,23 @@ def test_calls_that_begin_while_others_are_looked_at_disturb_nobody(run: Callabl
     assert receiving_._thread.is_alive()
 
 
+def test_of_small_responses_each_caller_has_its_part(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MAX_UNREAD_SMALL", 6)
+    running = run()
+    with connections(running.address, 2, window=0) as (many, few):
+        for stranger, count in ((few, 2), (many, 5)):
+            streams = [stranger.open(f"/{SERVICE}/Get") for _ in range(count)]
+            for stream in streams:
+                stranger.send(stream, GetUserRequest(id="u").SerializeToString())
+            few.read(0.2)
+        assert many.wait_until_ended(streams[1], 10)
+        many.read(0.5)
+        assert many.ended == {streams[0], streams[1]}
+        assert few.ended == set()
+
+
 def test_the_caller_of_most_callback_streams_loses_the_oldest(run: Callable[..., Running]) -> None:
     running = run(most=4)
     watch = running.watch(GetUserRequest(id="other"))
