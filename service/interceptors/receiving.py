@@ -170,12 +170,20 @@ class Receiving(Interceptor):
         self._waiting[context] = _Wait(context)
         self._bound(self._waiting, self._most)
         try:
-            return next(requests, None)
+            message = next(requests, None)
+            if message is None and context not in self._waiting:
+                # grpcio may say that no message comes before it says that the call was cancelled. Then this raises.
+                over = threading.Event()
+                if context.add_callback(over.set):
+                    over.wait(CHECK_SECONDS)
+                message = next(requests, None)
         except grpc.RpcError:
             # The call is over: its caller has ended it, or `_cancel` has.
             if context not in self._waiting:
                 logging.add(reason="MESSAGE_LATE")
             raise
+        else:
+            return message
         finally:
             self._waiting.pop(context, None)
 
