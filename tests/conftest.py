@@ -55,6 +55,15 @@ TABLES = (
 )
 
 
+QUEUE = (
+    "job_schedule",
+    "procrastinate_events",
+    "procrastinate_periodic_defers",
+    "procrastinate_jobs",
+    "procrastinate_workers",
+)
+"""The tables of jobs."""
+
 # Several servers run in this process: each would read the log after every write, and again for each of the others.
 feed.PACE_SECONDS = 0.05
 
@@ -322,7 +331,7 @@ def emptying(url: str, postgres: embedded.Server) -> Iterator[Database]:
 def empty(emptying: Database) -> None:
     """Leave no row in the server's database but one in the log, for the caches: everything has changed."""
     # Faster than truncate, which makes new files for every table and index.
-    emptying.query(";".join(f"delete from {table}" for table in (*TABLES.split(", "), "changes")))
+    emptying.query(";".join(f"delete from {table}" for table in (*TABLES.split(", "), *QUEUE, "changes")))
     emptying.query(
         "insert into changes (epoch, kind, resource_id, action, tags, actor, method, request_id)"
         " select epoch, 'user', '*', 'delete', '{*}', 'sql', '', '' from registry"

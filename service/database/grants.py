@@ -13,10 +13,15 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
     (
         "api_keys",
         "idempotency_keys",
+        "job_schedule",
         "openai_models",
         "organization_invitations",
         "organization_members",
         "organizations",
+        "procrastinate_events",
+        "procrastinate_jobs",
+        "procrastinate_periodic_defers",
+        "procrastinate_workers",
         "template_tools",
         "template_types",
         "templates",
@@ -33,7 +38,10 @@ FUNCTIONS = ("purge_changes(integer, integer)", "renew_epoch()")
 _OWNER_FUNCTIONS = ("record_change()",)
 """The other such functions, which only the owner's triggers call."""
 
-_SEQUENCES = ("changes_seq_seq",)
+SEQUENCES = ("procrastinate_events_id_seq", "procrastinate_jobs_id_seq")
+"""Whose next numbers the role takes itself, where it inserts."""
+
+_OWNER_SEQUENCES = ("changes_seq_seq", "procrastinate_periodic_defers_id_seq", "procrastinate_workers_id_seq")
 
 HELP = (
     "run `python -m service migrate roles --apply` with OMNIFLO_DATABASE_OWNER_URL for the role that owns the tables,"
@@ -59,6 +67,12 @@ from grantee
 cross join unnest(%s::text[]) asked (name)
 cross join lateral (select to_regprocedure(asked.name) as oid) seen
 where seen.oid is null or not has_function_privilege(role, seen.oid, 'EXECUTE')
+union all
+select 'USAGE on ' || asked.name
+from grantee
+cross join unnest(%s::text[]) asked (name)
+cross join lateral (select to_regclass(asked.name) as oid) seen
+where seen.oid is null or not has_sequence_privilege(role, seen.oid, 'USAGE')
 union all
 select 'USAGE on schema ' || current_schema()
 from grantee
@@ -129,11 +143,12 @@ def statements(connection: Any, role: str) -> list[str]:
         # Databases that were made before PostgreSQL 15 let everybody create.
         f"revoke create on schema {schema} from public, {grantee}",
         f"revoke all on {named(TABLES)} from {grantee}",
-        f"revoke all on sequence {named(_SEQUENCES)} from {grantee}",
+        f"revoke all on sequence {named([*_OWNER_SEQUENCES, *SEQUENCES])} from {grantee}",
         f"revoke all on function {named(_OWNER_FUNCTIONS)} from {grantee}",
         f"grant usage on schema {schema} to {grantee}",
         f"grant {', '.join(_ALL).lower()} on {named(written)} to {grantee}",
         f"grant {', '.join(_READ).lower()} on {named(read)} to {grantee}",
+        f"grant usage on sequence {named(SEQUENCES)} to {grantee}",
         f"grant execute on function {named(FUNCTIONS)} to {grantee}",
     ]
 
@@ -155,11 +170,17 @@ def apply(connection: Any, role: str) -> None:
 
 def wanted_by(role: str | None = None) -> list[object]:
     """Return the parameters of MISSING, for a role or for that of the connection."""
-    return [role, list(TABLES), [", ".join(rights) for rights in TABLES.values()], list(FUNCTIONS)]
+    return [
+        role,
+        list(TABLES),
+        [", ".join(rights) for rights in TABLES.values()],
+        list(FUNCTIONS),
+        list(SEQUENCES),
+    ]
 
 
 def _unwanted(connection: Any, role: str) -> list[str]:
-    parameters = [*wanted_by(role)[:3], list(_OWNER_FUNCTIONS), list(_SEQUENCES)]
+    parameters = [*wanted_by(role)[:3], list(_OWNER_FUNCTIONS), [*_OWNER_SEQUENCES, *SEQUENCES]]
     return _rights(connection, _UNWANTED, parameters)
 
 

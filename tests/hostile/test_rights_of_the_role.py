@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from service.database import embedded
-from service.database.grants import FUNCTIONS, HELP, TABLES
+from service.database.grants import FUNCTIONS, HELP, SEQUENCES, TABLES
 from tests.conftest import ROOT, Api, Database, as_service, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving, serving_by
@@ -103,7 +103,8 @@ def test_a_schema_that_the_role_does_not_see_is_named_and_makes_the_service_not_
 
 def _all() -> list[str]:
     of_tables = [f"{right} on {table}" for table, rights in TABLES.items() for right in rights]
-    return sorted([*of_tables, *(f"EXECUTE on {function}" for function in FUNCTIONS)])
+    of_sequences = [f"USAGE on {sequence}" for sequence in SEQUENCES]
+    return sorted([*of_tables, *of_sequences, *(f"EXECUTE on {function}" for function in FUNCTIONS)])
 
 
 def test_a_service_that_starts_without_a_right_says_so(new_database: Callable[[], str], tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ ROWS = {
         insert into idempotency_keys (caller, method, request_id, fingerprint, response)
         values ('anonymous', 'CreateModel', 'order-17', 'abc', 'def')
     """,
+    "job_schedule": "insert into job_schedule (task_name, due_time) values ('purge_changes', '2026-01-01Z')",
+    "procrastinate_workers": "insert into procrastinate_workers default values",
+    "procrastinate_jobs": """
+        insert into procrastinate_jobs (queue_name, task_name, worker_id)
+        select 'purge_changes', 'purge_changes', id from procrastinate_workers
+    """,
+    # The first is written by a trigger.
+    "procrastinate_events": """
+        insert into procrastinate_events (job_id, type) select id, 'started' from procrastinate_jobs
+    """,
+    "procrastinate_periodic_defers": """
+        insert into procrastinate_periodic_defers (task_name, job_id) select task_name, id from procrastinate_jobs
+    """,
 }
 """Some rows for each table, in an order in which what they refer to is there."""
 

@@ -14,6 +14,11 @@ UNRECORDED = {
     "changes": "the log itself",
     "registry": "which database this is",
     "schema_migrations": "the runner's own",
+    "job_schedule": "what was queued when",
+    "procrastinate_events": "what became of jobs",
+    "procrastinate_jobs": "the queue of jobs",
+    "procrastinate_periodic_defers": "the engine's schedule, which is not used",
+    "procrastinate_workers": "who runs jobs now",
 }
 """The tables whose changes are no changes of resources, with what they have instead."""
 

@@ -243,16 +243,17 @@ def filled(database: Database) -> Database:
 
 
 def names_in(database: Database) -> list[str]:
-    """Answer the names of the constraints that a row can break, but primary keys and not null."""
+    """Answer the names of the constraints that a row can break, but primary keys and not null, and the engine's own."""
     return [
         name
         for (name,) in database.query(
             """
             select conname from pg_constraint
             where connamespace = 'public'::regnamespace and contype not in ('p', 'n')
+              and conrelid::regclass::text not like 'procrastinate%'
             union all
             select relname from pg_index join pg_class on pg_class.oid = indexrelid
-            where relnamespace = 'public'::regnamespace and indisunique
+            where relnamespace = 'public'::regnamespace and indisunique and relname not like 'procrastinate%'
               and not exists (select 1 from pg_constraint where conindid = indexrelid and contype in ('p', 'u'))
             """
         )
@@ -289,8 +290,10 @@ def test_every_name_begins_with_its_table_and_says_what_holds(database: Database
         """
         select conrelid::regclass::text, conname from pg_constraint
         where connamespace = 'public'::regnamespace and contype not in ('p', 'n')
+          and conrelid::regclass::text not like 'procrastinate%'
         union all
-        select tablename, indexname from pg_indexes where schemaname = 'public' and indexname not like '%_pkey'
+        select tablename, indexname from pg_indexes
+        where schemaname = 'public' and indexname not like '%_pkey' and tablename not like 'procrastinate%'
         """
     )
     # What PostgreSQL appends where a migration gives no name.

@@ -12,7 +12,7 @@ from service import models
 from service.database import handle
 from service.database.changes import Change
 from service.models.row import Row, Versioned
-from tests.conftest import Database
+from tests.conftest import QUEUE, Database
 
 
 def rows_of(base: type[pw.Model]) -> Iterator[type[pw.Model]]:
@@ -46,7 +46,7 @@ def table_of(row: type[pw.Model]) -> str:
 
 def test_every_table_has_a_model(database: Database) -> None:
     tables = database.query("select relname from pg_stat_user_tables")
-    assert sorted(table for (table,) in tables) == sorted([*LOG, *(table_of(row) for row in MODELS)])
+    assert sorted(table for (table,) in tables) == sorted([*LOG, *QUEUE, *(table_of(row) for row in MODELS)])
 
 
 def test_a_change_is_read_with_all_columns_of_the_log_but_those_that_find_it(database: Database) -> None:

@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from service.database import embedded, handle, migrate
-from service.database.grants import FUNCTIONS, HELP, TABLES
+from service.database.grants import FUNCTIONS, HELP, SEQUENCES, TABLES
 from tests.conftest import Database, as_service
 from tests.e2e.clients import connected
 from tests.e2e.serving import serving
@@ -50,9 +50,11 @@ def rights(database: Database) -> dict[str, str]:
     )
 
 
-WANTED = {table: ", ".join(sorted(rights)) for table, rights in TABLES.items()} | {
-    function.replace(", ", ","): "EXECUTE" for function in FUNCTIONS
-}
+WANTED = (
+    {table: ", ".join(sorted(rights)) for table, rights in TABLES.items()}
+    | {function.replace(", ", ","): "EXECUTE" for function in FUNCTIONS}
+    | dict.fromkeys(SEQUENCES, "USAGE")
+)
 
 
 def test_migrating_gives_the_serving_role_what_it_needs_and_no_more(empty: Database) -> None:

@@ -117,7 +117,9 @@ def test_a_restored_database_is_searched_as_before(
 ) -> None:
     migrated.query("update templates set title = '月度报告', description = 'Cafe\u0301' where id = 'p1'")
     dump, restored = str(tmp_path / "dump"), Database(new_database())
-    tool("pg_dump", "--format=custom", *parts, "--exclude-table=schema_migrations", "--file", dump, migrated.url)
+    # With rows alone, triggers would write the engine's events a second time.
+    without = ["--exclude-table=schema_migrations", *(["--exclude-table=procrastinate_*"] if parts else [])]
+    tool("pg_dump", "--format=custom", *parts, *without, "--file", dump, migrated.url)
     with working_on(restored.url, afterwards=migrated.url):
         if parts:
             migrate.up(MIGRATIONS)
