@@ -14,9 +14,10 @@ from importlib.metadata import version
 
 import structlog
 
+import service.drivers  # noqa: F401 - before anything that imports Peewee
 from service import errors, logs
 from service.call import Call, running
-from service.commands import changes, config, database, keys, migrate, seed, serve
+from service.commands import changes, config, database, jobs, keys, migrate, seed, serve, work
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.grants import RoleError
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run: Callable[[Settings, argparse.Namespace], None] = options.run
-    # Of other commands than `serve`, whose log it is, people read the one message.
-    format = log_format() if run is serve.run else "text"
+    # Of other commands than these two, whose log it is, people read the one message.
+    format = log_format() if run in {serve.run, work.run} else "text"
     logs.configure(log_format(), "info")
     # First: it may be why a setting is missing.
     for name, nearest in unknown_variables():
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("omniflo-templates"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
-    for command in (serve, migrate, seed, keys, changes, config):
+    for command in (serve, work, migrate, seed, keys, changes, jobs, config):
         command.add(commands)
     return parser
 

@@ -19,6 +19,7 @@ from service.variables import (
     PostgresqlUrl,
     Roles,
     RsaPublicKey,
+    Schedules,
     Url,
     is_loopback,
 )
@@ -29,6 +30,11 @@ PREFIX = "OMNIFLO_"
 CONNECTIONS_BESIDE = 4
 """The connections of a worker beside those of its threads: one that asks for health, one that reads changes, one for
 watches that resume, and one for the upkeep."""
+
+JOBS_AT_ONCE = 3
+"""Jobs that a process for jobs runs at once."""
+JOB_CONNECTIONS = JOBS_AT_ONCE + 4
+"""Its connections: one of each job, two of procrastinate's, one that listens, and one that keeps all going."""
 
 
 class ConfigurationError(Exception):
@@ -150,6 +156,15 @@ class Settings(BaseSettings):
     watches: int = Field(
         default=1_000, ge=1, le=10_000, description="watches that a process has open at most, 1 to 10000"
     )
+    work: Literal["on", "off"] = Field(
+        default="on", description="on: `serve` runs jobs too, in a process of its own; off: only `work` does"
+    )
+    jobs_schedule: Schedules = Field(
+        default={},
+        description="when tasks run that should not when they would, as name=time joined by commas, in UTC: 03:30 is"
+        " daily, :30 hourly, and 10m every 10 minutes",
+    )
+    jobs_off: Names = Field(default=(), description="the tasks that are not run by the clock, joined by commas")
     deadline_seconds: float = Field(
         default=30,
         ge=0.1,
@@ -197,8 +212,9 @@ class Settings(BaseSettings):
 
     @property
     def connections(self) -> int:
-        """How many connections to the database the service may have: of each thread, and beside them."""
-        return self.workers * (self.threads + CONNECTIONS_BESIDE)
+        """How many connections to the database `serve` may have: of each thread, beside them, and of jobs."""
+        of_jobs = JOB_CONNECTIONS if self.work == "on" else 0
+        return self.workers * (self.threads + CONNECTIONS_BESIDE) + of_jobs
 
     def listeners(self) -> dict[str, str]:
         """Return the addresses that workers serve, by their settings."""

@@ -27,6 +27,9 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 OTHER = ("other", "other")
 """What stands for the service and the method of calls to anything that is not served: callers choose those names."""
 
+JOB_SECONDS = (0.01, 0.1, 1, 10, 60, 300, 1800, 7200)
+JOB_RESULTS = ("succeeded", "failed", "gave_up", "handed_back")
+
 TRIES = 4
 TRY_SECONDS = 0.05
 
@@ -124,9 +127,40 @@ class Metrics:
         self.feed_age = _gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
         self.watches = _gauge(registry, "omniflo_watches", "Streams of changes that are open.")
         self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
+        self.job_worker_age = _gauge(
+            registry, "omniflo_job_worker_age_seconds", "Since a worker for jobs was last seen.", mode="max"
+        )
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
         build.labels(version("omniflo-templates")).set(1)
+
+
+class Jobs:
+    """The metrics of a process that runs jobs."""
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.registry = registry = CollectorRegistry()
+        runs = Counter("omniflo_job_runs", "Runs of tasks that have ended.", ["task", "result"], registry=registry)
+        seconds = Histogram(
+            "omniflo_job_seconds", "How long runs of tasks took.", ["task"], registry=registry, buckets=JOB_SECONDS
+        )
+        taken_back = Counter(
+            "omniflo_jobs_taken_back", "Jobs whose worker did not say how they ended.", ["task"], registry=registry
+        )
+        # All of them are there from the start, at 0.
+        self._runs = {(task, result): runs.labels(task, result) for task in tasks for result in JOB_RESULTS}
+        tasks = {task for task, _ in self._runs}
+        self._seconds = {task: seconds.labels(task) for task in tasks}
+        self._taken_back = {task: taken_back.labels(task) for task in tasks}
+
+    def ended(self, task: str, result: str, seconds: float) -> None:
+        self._runs[task, result].inc()
+        self._seconds[task].observe(seconds)
+
+    def taken_back(self, task: str) -> None:
+        # A newer release may have other tasks.
+        if task in self._taken_back:
+            self._taken_back[task].inc()
 
 
 class Restarts:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
-from typing import Annotated, get_args
+from typing import Annotated, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -99,10 +99,12 @@ def _listen(value: str) -> str:
         raise ValueError("must be host:port, such as 127.0.0.1:50051, 0.0.0.0:50051 or [::]:50051") from None
 
 
-def _names(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _split(value: str) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, value.split(",")) if name)
+
+
+def _names(value: object) -> object:
+    return _split(value) if isinstance(value, str) else value
 
 
 def _roles(value: object) -> object:
@@ -118,6 +120,57 @@ def _roles(value: object) -> object:
     return roles
 
 
+class Schedule(NamedTuple):
+    """When something is due, again and again, in UTC."""
+
+    every: int
+    """Seconds."""
+    shift: int
+    """Seconds after the beginning of such a span, counted from 1970 on."""
+
+    @classmethod
+    def of(cls, text: str) -> "Schedule":
+        """Read `03:30` (daily), `:30` (hourly) or `10m` (also `s` and `h`); ValueError for all else."""
+        if match := re.fullmatch(r"(?:([01][0-9]|2[0-3]))?:([0-5][0-9])", text):
+            hour, minute = match.groups()
+            shift = _HOUR * int(hour or 0) + 60 * int(minute)
+            return cls(_HOUR if hour is None else 24 * _HOUR, shift)
+        if match := re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text):
+            return cls(int(match[1]) * _UNITS[match[2]], 0)
+        raise ValueError
+
+    def __str__(self) -> str:
+        hour, minute = self.shift // _HOUR, self.shift % _HOUR // 60
+        if self.every == 24 * _HOUR:
+            return f"{hour:02}:{minute:02}"
+        if self.every == _HOUR:
+            return f":{minute:02}"
+        return next(f"{self.every // size}{unit}" for unit, size in _UNITS.items() if self.every % size == 0)
+
+
+_HOUR = 3600
+_UNITS = {"h": _HOUR, "m": 60, "s": 1}
+
+
+def _schedules(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    schedules: dict[str, Schedule] = {}
+    for entry in _split(value):
+        name, _, text = entry.partition("=")
+        try:
+            schedule = Schedule.of(text)
+        except ValueError:
+            schedule = None
+        if not name or name in schedules or schedule is None:
+            raise ValueError(
+                f"{entry!a} must be the name of a task and when it runs, in UTC: 03:30 is daily, :30 hourly, and 10m"
+                " every 10 minutes; each name once"
+            )
+        schedules[name] = schedule
+    return schedules
+
+
 PostgresqlUrl = Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))]
 Url = Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))]
 Issuer = Annotated[str | None, AfterValidator(lambda url: url and _issuer(url))]
@@ -128,3 +181,4 @@ OptionalAddress = Annotated[str | None, AfterValidator(lambda address: address a
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_names)]
 Roles = Annotated[Mapping[str, Role], NoDecode, BeforeValidator(_roles)]
+Schedules = Annotated[Mapping[str, Schedule], NoDecode, BeforeValidator(_schedules)]

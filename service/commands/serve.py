@@ -1,19 +1,18 @@
 """`serve`: one service, of several processes, until SIGTERM or Ctrl-C."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import structlog
 
 from service import logs
 from service.actor import SYSTEM
-from service.commands import database
-from service.config import ConfigurationError, Settings, variable
+from service.commands import database, supervised
+from service.config import Settings, variable
 from service.database import handle, migrate
-from service.errors import Unavailable
-from service.operations import maintenance, seed
-from service.server import ports, processes, tls, worker
+from service.jobs import tasks
+from service.operations import seed
+from service.server import ports, tls, worker
 from service.server.processes import Kind
 
 _log = structlog.get_logger()
@@ -23,6 +22,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C", description=run.__doc__)
     command.add_argument("--migrate", action="store_true", help="apply pending migrations first")
     command.add_argument("--seed", action="store_true", help="add the seed's types, tools and models first")
+    command.add_argument("--no-work", action="store_true", help="run no jobs, as with OMNIFLO_WORK=off")
     command.set_defaults(run=run)
 
 
@@ -34,6 +34,9 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
 
 def _run(settings: Settings, options: argparse.Namespace) -> None:
     tls.check(settings)
+    tasks.check(settings)
+    if options.no_work:
+        settings = settings.model_copy(update={"work": "off"})
     if settings.is_open:
         _log.warning(
             "plain text", listen=settings.listen, help="set OMNIFLO_TLS_CERT, or listen on loopback behind a proxy"
@@ -54,64 +57,20 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
             handle.database.configure(urls.service, prepares=settings.prepare == "on")
         else:
             database.require_schema()
-        _require_connections(settings)
+        supervised.require_connections(
+            settings.connections,
+            f"{settings.workers} workers with {settings.threads} threads each need {settings.connections} connections",
+            f"set {variable('workers')} or {variable('threads')} lower",
+        )
         if options.seed:
             for added in seed.run(SYSTEM):
                 _log.info("seeded", added=added)
         handle.database.drop()
-        kinds, died = stack.enter_context(_children(settings, urls.service))
-        with processes.signals() as stop:
-            processes.supervise(
-                kinds,
-                stop,
-                lambda: print(_welcome(settings), flush=True),
-                drain_seconds=settings.drain_seconds,
-                died=died,
-            )
-
-
-@contextmanager
-def _children(settings: Settings, url: str) -> Iterator[tuple[list[Kind], Callable[[Kind, str], None]]]:
-    """Yield which processes there are to be, and what to do when one has died."""
-    if settings.metrics_listen is None:
-        yield [Kind("worker", worker.serve, (settings, url, None), count=settings.workers)], lambda *_: None
-        return
-    # A tenth of a second, which a service without metrics does without.
-    from service import metrics  # noqa: PLC0415 - see above
-    from service.server import endpoint  # noqa: PLC0415 - see above
-
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(metrics.shared_folder(settings.metrics_listen))
-        except OSError as error:
-            raise ConfigurationError(f"{variable('metrics_listen')}: {error}") from None
-        kinds = [
-            Kind("worker", worker.serve, (settings, url, folder), count=settings.workers),
-            # Calls are served also while it cannot be.
-            Kind("metrics", endpoint.serve, (settings, settings.metrics_listen, folder), is_vital=False),
-        ]
-        metrics.join(folder, "parent")
-        restarts = metrics.Restarts(kind.name for kind in kinds)
-
-        def died(kind: Kind, name: str) -> None:
-            metrics.forget(folder, name)
-            restarts.count(kind.name)
-
-        yield kinds, died
-
-
-def _require_connections(settings: Settings) -> None:
-    """Raise when the database has too few connections for what the workers may open, unless it cannot be asked."""
-    try:
-        most = maintenance.max_connections(SYSTEM)
-    except Unavailable:
-        return
-    if settings.connections > most:
-        raise ConfigurationError(
-            f"{settings.workers} workers with {settings.threads} threads each need {settings.connections} connections,"
-            f" and the database has {most} (max_connections less what it reserves): set {variable('workers')} or"
-            f" {variable('threads')} lower, or max_connections higher"
-        )
+        kinds = [Kind("worker", worker.serve, (settings, urls.service), count=settings.workers)]
+        if settings.work == "on":
+            # Calls are served also while no jobs can be run.
+            kinds.append(supervised.jobs(settings, urls.service, is_vital=False))
+        supervised.run(settings, kinds, _welcome(settings))
 
 
 def _welcome(settings: Settings) -> str:

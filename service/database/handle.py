@@ -96,12 +96,13 @@ class Database(pw.PostgresqlDatabase):
         with self._told_lock:
             self._told = tuple(other for other in self._told if other != hear)
 
-    def configure(self, url: str, *, prepares: bool = True) -> None:
-        """Name the server; nothing connects yet."""
+    def configure(self, url: str, *, prepares: bool = True, name: str = OPTIONS["application_name"]) -> None:
+        """Name the server, and ourselves to it; nothing connects yet."""
         bound_waits()
         self.prepares = prepares
         # Peewee takes the other spelling for the name of a database.
-        self.init(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url, **OPTIONS)
+        url = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
+        self.init(url, **OPTIONS | {"application_name": name})
 
     def _initialize_connection(self, conn: Any) -> None:
         # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+import service.drivers  # noqa: F401 - this module is the first that a child imports
 from service import logs
 from service.config import ConfigurationError
 

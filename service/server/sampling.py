@@ -8,7 +8,7 @@ from service.database.feed import Feed
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations.watches import Watches
-from service.server.upkeep import Job
+from service.server.upkeep import Chore
 
 SAMPLE_SECONDS = 0.25
 """Short, so that what is done at once holds up no call, and a worker that is killed loses little."""
@@ -63,11 +63,10 @@ class Sampling:
             metrics.cache_entries.set(figures.entries)
 
 
-def schema(metrics: Metrics) -> Job:
-    """Return the upkeep's job that reads the version of the schema."""
+def schema(metrics: Metrics) -> Chore:
+    """Return the chore that reads the version of the schema."""
 
-    def step() -> bool:
+    def read() -> None:
         metrics.schema.set(migrate.version())
-        return False
 
-    return Job("schema", SCHEMA_SECONDS, step)
+    return Chore("schema", SCHEMA_SECONDS, read)

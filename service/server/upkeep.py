@@ -14,32 +14,35 @@ from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.identity.identities import Identities
-from service.operations import api_keys, maintenance
+from service.metrics import Metrics
+from service.operations import api_keys, jobs
 
 NOTE_SECONDS = 1.0
-PURGE_SECONDS = 600.0
+LOOK_SECONDS = 60.0
+MISSED_SECONDS = 3600.0
+"""After how long without a worker for jobs somebody is told."""
 LONGEST_SECONDS = 60.0
-"""How long one step of a job may take."""
+"""How long a chore may take."""
 JOIN_SECONDS = 2.0
+HELP = "nothing is purged meanwhile: run `python -m service work`, or `serve` without --no-work and OMNIFLO_WORK=off"
 
 _log = structlog.get_logger()
 
 
-class Job(NamedTuple):
+class Chore(NamedTuple):
     """Something to do again and again."""
 
     name: str
     every: float
     """After how many seconds it is due again."""
-    step: Callable[[], bool]
-    """Does some of it, and returns whether more is to be done at once."""
+    do: Callable[[], None]
 
 
 class Upkeep:
-    """A thread that runs jobs by turns, while the database is there."""
+    """A thread that does chores by turns, while the database is there."""
 
-    def __init__(self, jobs: Sequence[Job], is_reachable: Callable[[], bool]) -> None:
-        self._jobs = jobs
+    def __init__(self, chores: Sequence[Chore], is_reachable: Callable[[], bool]) -> None:
+        self._chores = chores
         self._is_reachable = is_reachable
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -52,60 +55,49 @@ class Upkeep:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        due = dict.fromkeys(self._jobs, 0.0)
+        due = dict.fromkeys(self._chores, 0.0)
         while not self._stopped.is_set():
-            is_busy = False
-            for job in self._jobs:
-                if time.monotonic() < due[job] or self._stopped.is_set() or not self._is_reachable():
+            for chore in self._chores:
+                if time.monotonic() < due[chore] or self._stopped.is_set() or not self._is_reachable():
                     continue
-                has_more = False
-                with _kept_going(job.name), time_limit(LONGEST_SECONDS):
-                    has_more = job.step()
-                due[job] = time.monotonic() + (0 if has_more else job.every)
-                is_busy = is_busy or has_more
-            self._stopped.wait(0 if is_busy else NOTE_SECONDS)
+                with _kept_going(chore.name), time_limit(LONGEST_SECONDS):
+                    chore.do()
+                due[chore] = time.monotonic() + chore.every
+            self._stopped.wait(NOTE_SECONDS)
         database.drop()
 
 
-def noting(identities: Identities) -> Job:
-    """Return the job that writes which API keys were used, off the path of the calls that used them."""
+def noting(identities: Identities) -> Chore:
+    """Return the chore that writes which API keys were used, off the path of the calls that used them."""
 
-    def step() -> bool:
+    def note() -> None:
         if used := identities.used_keys():
             api_keys.note_use(SYSTEM, used)
-        return False
 
-    return Job("API keys", NOTE_SECONDS, step)
+    return Chore("API keys", NOTE_SECONDS, note)
 
 
-def purging(changes_days: int) -> Job:
-    """Return the job that deletes old request ids, invitations that have expired, and API keys that ended long ago.
+def missing(metrics: Metrics | None, *, every: float = LOOK_SECONDS, after: float = MISSED_SECONDS) -> Chore:
+    """Return the chore that looks whether anybody runs jobs, and says so where nobody has for an hour."""
+    seen = said = time.monotonic()
 
-    It also deletes changes that are older than so many days.
-    """
-    purged = 0
-    purges: tuple[Callable[[], int], ...] = (
-        lambda: maintenance.purge_batch(SYSTEM),
-        lambda: maintenance.purge_invitations(SYSTEM),
-        lambda: maintenance.purge_keys(SYSTEM),
-        lambda: maintenance.purge_changes(SYSTEM, changes_days),
-    )
+    def look() -> None:
+        nonlocal seen, said
+        now = time.monotonic()
+        if jobs.workers(SYSTEM):
+            seen = said = now
+        elif now - said >= after:
+            said = now
+            _log.warning("no worker for jobs", seconds=round(now - seen), help=HELP)
+        if metrics is not None:
+            metrics.job_worker_age.set(now - seen)
 
-    def step() -> bool:
-        nonlocal purged
-        deleted = sum(purge() for purge in purges)
-        purged += deleted
-        if not deleted:
-            _log.info("purge", purged=purged)
-            purged = 0
-        return deleted > 0
-
-    return Job("purge", PURGE_SECONDS, step)
+    return Chore("workers", every, look)
 
 
 @contextmanager
 def _kept_going(name: str) -> Iterator[None]:
-    """Log what goes wrong in the block: the other jobs and the next time must not suffer from it."""
+    """Log what goes wrong in the block: the other chores and the next time must not suffer from it."""
     try:
         yield
     except errors.Error as error:

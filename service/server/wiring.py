@@ -60,7 +60,7 @@ from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
 from service.server.sampling import Sampling, schema
-from service.server.upkeep import Upkeep, noting, purging
+from service.server.upkeep import Upkeep, missing, noting
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
@@ -166,9 +166,9 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
-        tasks = [*([] if self.identities is None else [noting(self.identities)]), purging(settings.changes_days)]
+        chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics)]
         if metrics is not None:
-            tasks.append(schema(metrics))
+            chores.append(schema(metrics))
         hearing = None if cache is None else Hearing(cache)
         feed = Feed([*([] if hearing is None else [hearing]), watches], direct_url)
         watches.hurry = feed.hurry
@@ -182,7 +182,7 @@ class Server:
                 feed,
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
-                Upkeep(tasks, probe.is_reachable),
+                Upkeep(chores, probe.is_reachable),
                 *([] if metrics is None else [Sampling(metrics, cache, feed, watches, gateway)]),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 receiving,

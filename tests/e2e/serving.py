@@ -121,6 +121,7 @@ def _environment(url: str, settings: dict[str, object]) -> dict[str, str]:
         "workers": 1,
         "log_format": "json",
         "auth": "none",
+        "work": "off",
         **settings,
     }
     return os.environ | {f"OMNIFLO_{name.upper()}": str(value) for name, value in settings.items()}

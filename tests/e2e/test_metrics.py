@@ -73,11 +73,12 @@ class Measured:
         time.sleep(1.0)
 
     def children(self) -> dict[str, list[int]]:
-        """Return the processes of each kind; only workers have loaded grpcio."""
-        found: dict[str, list[int]] = {"worker": [], "metrics": []}
+        """Return the processes of each kind; only workers have loaded grpcio, and only that of jobs psycopg 3."""
+        found: dict[str, list[int]] = {"worker": [], "jobs": [], "metrics": []}
         for pid in descendants(self.service.pid):
             if "spawn_main" in command_of(pid):
-                found["worker" if has_grpcio(pid) else "metrics"].append(pid)
+                kind = "worker" if has_loaded(pid, "cygrpc") else "jobs" if has_loaded(pid, DRIVER) else "metrics"
+                found[kind].append(pid)
         return found
 
     @contextmanager
@@ -87,9 +88,12 @@ class Measured:
             yield Api(channel)
 
 
-def has_grpcio(pid: int) -> bool:
+DRIVER = "psycopg_binary"
+
+
+def has_loaded(pid: int, library: str) -> bool:
     try:
-        return "cygrpc" in Path(f"/proc/{pid}/maps").read_text()
+        return library in Path(f"/proc/{pid}/maps").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -98,7 +102,7 @@ def has_grpcio(pid: int) -> bool:
 def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     """A service of two workers with metrics."""
     url, log = new_database(), tmp_path_factory.mktemp("metrics") / "log"
-    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0") as service:
+    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0", work="on") as service:
         yield Measured(service, log, url)
 
 
@@ -244,10 +248,13 @@ def test_only_metrics_are_served_there(measured: Measured) -> None:
         assert caught.value.code == code
 
 
-def test_neither_the_parent_nor_the_metrics_process_has_grpcio(measured: Measured) -> None:
+def test_each_process_loads_what_it_needs(measured: Measured) -> None:
     children = measured.children()
-    assert (len(children["worker"]), len(children["metrics"])) == (2, 1)
-    assert not has_grpcio(measured.service.pid)
+    assert {kind: len(pids) for kind, pids in children.items()} == {"worker": 2, "jobs": 1, "metrics": 1}
+    for pid in (*children["worker"], *children["metrics"], measured.service.pid):
+        assert not has_loaded(pid, DRIVER)
+    for pid in (*children["jobs"], measured.service.pid):
+        assert not has_loaded(pid, "cygrpc")
 
 
 def test_clients_that_say_nothing_harm_nobody_and_are_sent_away(measured: Measured, template: Template) -> None:

@@ -53,7 +53,15 @@ NEWEST = len(MIGRATIONS)
 
 def environment(settings: dict[str, object]) -> dict[str, str]:
     """Answer the environment of a child: these settings, and nothing of ours that the tests were started with."""
-    ours = {"listen": "127.0.0.1:0", "auth": "none", "log_format": "json", "workers": 1, "threads": 4, **settings}
+    ours = {
+        "listen": "127.0.0.1:0",
+        "auth": "none",
+        "log_format": "json",
+        "workers": 1,
+        "threads": 4,
+        "work": "off",
+        **settings,
+    }
     inherited = os.environ.items()
     return {name: value for name, value in inherited if not name.startswith("OMNIFLO_")} | {
         variable(name): str(value) for name, value in ours.items()

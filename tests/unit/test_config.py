@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.config import ConfigurationError, Settings, describe, unknown_variables, variable
-from service.variables import split_address
+from service.variables import Schedule, split_address
 from tests.clerk_stand_in import SigningKey
 
 
@@ -45,6 +45,12 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_FORMAT", "xml", "json, text, or auto"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("AUTH", "maybe", "every call needs a session"),
+        ("WORK", "maybe", "`serve` runs jobs too"),
+        ("JOBS_SCHEDULE", "purge_jobs", "'purge_jobs' must be the name of a task and when it runs, in UTC"),
+        ("JOBS_SCHEDULE", "purge_jobs=24:00", "03:30 is daily"),
+        ("JOBS_SCHEDULE", "purge_jobs=3:30", ":30 hourly"),
+        ("JOBS_SCHEDULE", "purge_jobs=0m", "10m every 10 minutes"),
+        ("JOBS_SCHEDULE", "purge_jobs=:30,purge_jobs=:31", "each name once"),
         ("CLERK_ISSUER", "clerk.example.com", "must be an https URL"),
         ("CLERK_ISSUER", "http://clerk.example.com", "must be an https URL"),
         ("CLERK_ISSUER", "https://clerk.example.com/", "can never match: must be the iss of Clerk's sessions"),
@@ -336,3 +342,20 @@ def test_the_description_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_address_is_split_into_host_and_port(address: str, host: str, port: int) -> None:
     assert split_address(address) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "spelled"),
+    [
+        ("03:30", (86_400, 12_600), "03:30"),
+        ("00:00", (86_400, 0), "00:00"),
+        (":05", (3600, 300), ":05"),
+        ("10m", (600, 0), "10m"),
+        ("90s", (90, 0), "90s"),
+        ("120s", (120, 0), "2m"),
+        ("2h", (7200, 0), "2h"),
+    ],
+)
+def test_a_schedule_is_read_and_spelled(text: str, wanted: tuple[int, int], spelled: str) -> None:
+    assert Schedule.of(text) == wanted
+    assert str(Schedule.of(text)) == spelled

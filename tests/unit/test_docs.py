@@ -8,6 +8,7 @@ import pytest
 
 from service.config import Settings, variable
 from service.errors import Cause, Reason
+from service.jobs.tasks import TASKS
 from tests.conftest import ROOT
 from tests.contract.methods import METHODS
 
@@ -27,6 +28,11 @@ def names(cells: list[str]) -> list[str]:
 def test_every_setting_is_in_the_table_of_settings() -> None:
     rows = table("docs/operators.md", "| variable | default | meaning |")
     assert sorted(names([row[0] for row in rows])) == sorted(map(variable, Settings.model_fields))
+
+
+def test_every_task_is_in_the_table_of_tasks() -> None:
+    rows = table("docs/operators.md", "| task | runs, in UTC | what it does |")
+    assert [(row[0].strip("` "), row[1]) for row in rows] == [(t.name, f"hourly at {t.schedule}") for t in TASKS]
 
 
 def test_every_method_is_in_the_table_of_services() -> None:

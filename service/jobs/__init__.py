@@ -1,0 +1,1 @@
+"""What nobody waits for: tasks, and the processes that run them."""

@@ -1,0 +1,81 @@
+"""The tasks: what runs by the clock, or when somebody asks for it. This is the one list of them."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from service.actor import SYSTEM
+from service.config import ConfigurationError, Settings, variable
+from service.deadline import time_limit
+from service.operations import jobs, maintenance
+from service.variables import Schedule
+
+STEP_SECONDS = 60.0
+"""How long one batch may take."""
+
+
+class Run(NamedTuple):
+    """What a run of a task works with."""
+
+    settings: Settings
+    url: str
+    """The database past a pooler, for the role that serves."""
+    stopped: threading.Event
+    """Set when the run is handed back: it is to end, and what it returns counts for nothing."""
+
+
+class Task(NamedTuple):
+    """Something that one worker at a time does, that may be done again after any part of it, and that ends by itself.
+
+    Nothing can cut it but the time limits of the database and of HTTP: it sets `time_limit` for each of its steps, and
+    no statement may take longer than 300 s in any case.
+    """
+
+    name: str
+    schedule: Schedule
+    """When it runs, unless OMNIFLO_JOBS_SCHEDULE says otherwise."""
+    run: Callable[[Run], Mapping[str, Any]]
+    """Does it, and returns what the line of the log has of it."""
+    lacks: Callable[[Settings], str] = lambda _: ""
+    """Returns the variable that has to be set before it can run, if it is not."""
+
+
+def _purge(purge: Callable[[Settings], int]) -> Callable[[Run], Mapping[str, Any]]:
+    """Return the run of a task that deletes in batches until nothing is left to delete."""
+
+    def run(run: Run) -> Mapping[str, Any]:
+        purged = 0
+        while not run.stopped.is_set():
+            with time_limit(STEP_SECONDS):
+                deleted = purge(run.settings)
+            if not deleted:
+                break
+            purged += deleted
+        return {"purged": purged}
+
+    return run
+
+
+TASKS = (
+    Task("purge_api_keys", Schedule.of(":05"), _purge(lambda _: maintenance.purge_keys(SYSTEM))),
+    Task("purge_changes", Schedule.of(":10"), _purge(lambda of: maintenance.purge_changes(SYSTEM, of.changes_days))),
+    Task("purge_invitations", Schedule.of(":15"), _purge(lambda _: maintenance.purge_invitations(SYSTEM))),
+    Task("purge_jobs", Schedule.of(":20"), _purge(lambda _: jobs.purge(SYSTEM))),
+    Task("purge_request_ids", Schedule.of(":25"), _purge(lambda _: maintenance.purge_batch(SYSTEM))),
+)
+
+
+def schedule(task: Task, settings: Settings) -> Schedule | None:
+    """Return when a task runs, or None where it runs only when somebody asks for it."""
+    if task.name in settings.jobs_off or task.lacks(settings):
+        return None
+    return settings.jobs_schedule.get(task.name, task.schedule)
+
+
+def check(settings: Settings, tasks: Sequence[Task] = TASKS) -> None:
+    """Raise when settings name a task that there is not."""
+    names = [task.name for task in tasks]
+    for setting in ("jobs_off", "jobs_schedule"):
+        for name in getattr(settings, setting):
+            if name not in names:
+                raise ConfigurationError(f"{variable(setting)}: there is no task {name!a}, only {', '.join(names)}")

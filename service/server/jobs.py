@@ -1,0 +1,27 @@
+"""The process that runs jobs."""
+
+from pathlib import Path
+
+from service import logs
+from service.config import Settings
+from service.server.processes import Life
+
+
+def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None) -> None:
+    """Run jobs on the database of that URL, and keep metrics where there is a folder."""
+    # The parent does without the engine and its driver.
+    from service import metrics  # noqa: PLC0415 - see above
+    from service.database.handle import database  # noqa: PLC0415 - see above
+    from service.jobs.tasks import TASKS  # noqa: PLC0415 - see above
+    from service.jobs.worker import NAME, Worker  # noqa: PLC0415 - see above
+
+    logs.configure(settings.log_format, settings.log_level)
+    if metrics_folder is not None:
+        metrics.join(metrics_folder, life.name)
+    database.configure(url, prepares=settings.prepare == "on", name=NAME)
+    measured = None if metrics_folder is None else metrics.Jobs(task.name for task in TASKS)
+    worker = Worker(settings, url, TASKS, metrics=measured)
+    worker.start()
+    life.ready()
+    life.wait()
+    worker.stop()

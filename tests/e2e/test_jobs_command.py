@@ -1,0 +1,109 @@
+"""`jobs`, `work`, and the process for jobs beside `serve`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.jobs.tasks import TASKS
+from tests.conftest import ROOT, Database
+from tests.e2e.serving import eventually, serving
+from tests.e2e.test_metrics import DRIVER, has_loaded
+from tests.e2e.test_process import descendants, environment, run
+
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def url(new_database: Callable[[], str]) -> str:
+    """The URL of a database in which nobody runs jobs."""
+    url = new_database()
+    assert run("migrate", "up", database_url=url).returncode == 0
+    return url
+
+
+def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
+    done = run("jobs", "list", database_url=url, jobs_off="purge_jobs", jobs_schedule="purge_changes=03:30")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()[1:]]
+    assert rows == [
+        ["purge_api_keys", ":05"],
+        ["purge_changes", "03:30"],
+        ["purge_invitations", ":15"],
+        ["purge_jobs", "off: in OMNIFLO_JOBS_OFF"],
+        ["purge_request_ids", ":25"],
+        ["workers:", "none; start one with `python -m service work`"],
+    ]
+    asked = run("jobs", "run", "purge_changes", database_url=url)
+    assert asked.stdout.startswith("queued purge_changes as job ")
+    id = asked.stdout.split("\n")[0].rpartition(" ")[2]
+    again = run("jobs", "run", "purge_changes", database_url=url).stdout
+    assert again.startswith(f"purge_changes waits already, as job {id}\n")
+    line = run("jobs", "list", "--all", database_url=url).stdout.splitlines()[-1]
+    assert line.split()[0] == id
+    assert line.endswith("Z  waiting  purge_changes  asked for")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (["run", "backups"], {}, "invalid choice: 'backups'"),
+        (["list", "--limit", "0"], {}, "must be 1 to 10000"),
+        (["list"], {"jobs_off": "backups"}, "OMNIFLO_JOBS_OFF: there is no task 'backups'"),
+        (["list"], {"jobs_schedule": "purge_jobs=daily"}, "03:30 is daily, :30 hourly"),
+        ([], {}, "the following arguments are required: action"),
+    ],
+)
+def test_what_it_cannot_do_is_said(url: str, arguments: list[str], settings: dict[str, str], said: str) -> None:
+    done = run("jobs", *arguments, database_url=url, **settings)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_for_jobs_runs_beside_serve_and_is_replaced(new_database: Callable[[], str], tmp_path: Path) -> None:
+    url, log = new_database(), tmp_path / "log"
+    with serving(url, log, work="on") as service:
+        eventually(lambda: {line["task"] for line in service.events("job")} == {t.name for t in TASKS}, within=SECONDS)
+        assert {line["result"] for line in service.events("job")} == {"succeeded"}
+        database = Database(url)
+        ask = "select pid from pg_stat_activity where datname = current_database() and query like 'LISTEN \"procrast%'"
+        assert database.query(ask)
+        (killed,) = (pid for pid in descendants(service.pid) if has_loaded(pid, DRIVER))
+        os.kill(killed, signal.SIGKILL)
+        eventually(
+            lambda: database.query("select count(*) from procrastinate_workers having count(*) > 1"), within=SECONDS
+        )
+        database.close()
+
+
+def test_work_runs_jobs_and_ends_when_asked(new_database: Callable[[], str], tmp_path: Path) -> None:
+    url = new_database()
+    assert run("migrate", "up", database_url=url).returncode == 0
+    with (tmp_path / "log").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "work"],
+            cwd=ROOT,
+            env=environment({"database_url": url, "metrics_listen": "127.0.0.1:0"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "Running jobs. Ctrl-C stops it.\n"
+        database = Database(url)
+        ended = "select count(*) from procrastinate_jobs where status = 'succeeded'"
+        eventually(lambda: database.query(ended) == [(len(TASKS),)], within=SECONDS)
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        assert database.query("select id from procrastinate_workers") == []
+        database.close()
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,63 @@
+"""The tasks that there are: what each deletes, and what the settings say of them."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from service.config import ConfigurationError, Settings
+from service.jobs import tasks
+from service.jobs.tasks import TASKS, Run
+from service.variables import Schedule
+from tests.conftest import Database, as_service
+
+
+def run(queue: Database, name: str, *, stopped: bool = False, **settings: Any) -> dict[str, Any]:
+    """Run a task in this thread, and answer what it returns."""
+    (task,) = (task for task in TASKS if task.name == name)
+    event = threading.Event()
+    if stopped:
+        event.set()
+    return dict(task.run(Run(Settings(auth="none", **settings), as_service(queue.url), event)))
+
+
+def test_old_request_ids_are_purged_in_as_many_batches_as_it_takes(queue: Database) -> None:
+    queue.query(
+        "insert into idempotency_keys (caller, method, request_id, fingerprint, response, create_time)"
+        " select 'anonymous', 'CreateModel', n::text, 'abc', 'def', clock_timestamp() - n * interval '49 hours'"
+        " from generate_series(0, 2500) n"
+    )
+    assert run(queue, "purge_request_ids", stopped=True) == {"purged": 0}
+    assert run(queue, "purge_request_ids") == {"purged": 2500}
+    assert queue.query("select request_id from idempotency_keys") == [("0",)]
+
+
+def test_changes_are_kept_for_as_long_as_the_settings_say(queue: Database) -> None:
+    queue.query("insert into users (id, clerk_id) select 'u' || n, 'user_' || n from generate_series(1, 2500) n")
+    queue.query("update changes set time = time - interval '9 days' where resource_id = 'u1'")
+    queue.query("update changes set time = time - interval '11 days' where resource_id not in ('u1', 'u2')")
+    assert run(queue, "purge_changes", changes_days=10) == {"purged": 2498}
+    assert queue.query("select resource_id from changes order by 1") == [("u1",), ("u2",)]
+
+
+@pytest.mark.parametrize("name", [task.name for task in TASKS])
+def test_each_task_may_run_again_and_again(queue: Database, name: str) -> None:
+    run(queue, name)
+    assert run(queue, name) == {"purged": 0}
+
+
+def test_settings_move_tasks_and_turn_them_off() -> None:
+    settings = Settings(auth="none", jobs_off=("purge_changes",), jobs_schedule={"purge_jobs": Schedule.of("03:30")})
+    tasks.check(settings)
+    when = {task.name: tasks.schedule(task, settings) for task in TASKS}
+    assert when["purge_changes"] is None
+    assert when["purge_jobs"] == Schedule(86_400, 12_600)
+    assert when["purge_api_keys"] == Schedule(3600, 300)
+
+
+@pytest.mark.parametrize("setting", [{"jobs_off": ("backups",)}, {"jobs_schedule": {"backups": Schedule.of(":30")}}])
+def test_a_task_that_there_is_not_is_named(setting: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"OMNIFLO_JOBS_\w+: there is no task 'backups', only purge_api_keys, "
+    ):
+        tasks.check(Settings(auth="none", **setting))
