@@ -135,7 +135,8 @@ class Worker:
             finally:
                 work.cancel()
                 await asyncio.wait({work})
-            work.result()
+            if not work.cancelled():
+                work.result()
 
     async def _watch(self, worker: Engine, work: "asyncio.Task[None]", keeper: ThreadPoolExecutor) -> None:
         """Look after a worker until it has ended."""
@@ -143,6 +144,9 @@ class Worker:
         while not work.done():
             if stop.done():
                 worker.stop()
+                if worker.worker_id is None:
+                    # It waits for the database, or has ended but for what it tells the database.
+                    work.cancel()
             if worker.worker_id is not None:
                 keep = functools.partial(self._keep, worker.worker_id, self._running())
                 if not await self._loop.run_in_executor(keeper, keep):

@@ -2,15 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.jobs.tasks import TASKS
-from tests.conftest import ROOT, Database
+from tests.commands import Command
+from tests.conftest import Database
 from tests.e2e.serving import eventually, serving
 from tests.e2e.test_metrics import DRIVER, has_loaded
 from tests.e2e.test_process import descendants, environment, run
@@ -82,28 +81,24 @@ def test_a_process_for_jobs_runs_beside_serve_and_is_replaced(new_database: Call
 
 
 def test_work_runs_jobs_and_ends_when_asked(new_database: Callable[[], str], tmp_path: Path) -> None:
-    url = new_database()
+    url, stdout, log = new_database(), tmp_path / "stdout", tmp_path / "log"
     assert run("migrate", "up", database_url=url).returncode == 0
-    with (tmp_path / "log").open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service", "work"],
-            cwd=ROOT,
-            env=environment({"database_url": url, "metrics_listen": "127.0.0.1:0"}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    assert process.stdout is not None
+    settings = environment({"database_url": url, "metrics_listen": "127.0.0.1:0"})
+    work = Command(("work",), settings, stdout=stdout, stderr=log)
+    database = Database(url)
     try:
-        assert process.stdout.readline() == "Running jobs. Ctrl-C stops it.\n"
-        database = Database(url)
         ended = "select count(*) from procrastinate_jobs where status = 'succeeded'"
         eventually(lambda: database.query(ended) == [(len(TASKS),)], within=SECONDS)
-        process.terminate()
-        assert process.wait(SECONDS) == 0
+        assert stdout.read_text() == "Running jobs. Ctrl-C stops it.\n"
+        work.send_signal(signal.SIGTERM)
+        assert work.wait(SECONDS) == 0, log.read_text()
         assert database.query("select id from procrastinate_workers") == []
-        database.close()
     finally:
-        process.kill()
-        process.communicate()
+        work.kill()
+        database.close()
+
+
+def test_work_needs_the_schema(new_database: Callable[[], str]) -> None:
+    done = run("work", database_url=new_database())
+    assert done.returncode == 1
+    assert "0001_users" in done.stderr
