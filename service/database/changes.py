@@ -147,7 +147,7 @@ def read(connection: Any, since: Position, hear: Hear, statement: str = _FEW) ->
         cursor.execute(statement, parameters(since))
         rows = cursor.fetchall()
     width = len(Position._fields) + len(Reading._fields) - 1
-    reading = _checked(rows[0][:width], since)
+    reading = _checked(rows[0][:width] if rows else None, since)
     changes = [Change._make(row[width:]) for row in rows if row[width] is not None]
     if len(changes) > BATCH:
         return _read_all(connection, since, hear)
@@ -184,13 +184,16 @@ def parameters(since: Position) -> dict[str, Any]:
     return {"epoch": since.epoch, "end": str(snapshot.end), "running": running}
 
 
-def _checked(row: Sequence[Any], since: Position) -> Reading:
+def _checked(row: Sequence[Any] | None, since: Position) -> Reading:
     reading = _reading(row)
     if not reading.position.is_comparable(since):
         raise GapError
     return reading
 
 
-def _reading(row: Sequence[Any]) -> Reading:
+def _reading(row: Sequence[Any] | None) -> Reading:
+    if row is None:
+        # Somebody restores the database: the table is a new one, whose row is newer than the snapshot.
+        raise GapError
     snapshot, epoch, timeline, time, written, flushed = row
     return Reading(Position(epoch, timeline, Snapshot.of(snapshot), time), written, flushed)

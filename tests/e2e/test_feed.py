@@ -3,12 +3,12 @@
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from service.actor import SYSTEM, Actor
-from service.database import changes, feed
+from service.database import changes, feed, migrate
 from service.database.changes import Change
 from service.database.feed import Feed
 from service.database.handle import database as handle
@@ -16,6 +16,7 @@ from service.database.transactions import transaction
 from service.positions import Position
 from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
+from tests.migrations.conftest import working_on
 
 SECONDS = 10.0
 
@@ -264,3 +265,30 @@ def test_a_log_that_is_another_one_is_begun_anew(hearers: tuple[Notes, Notes], d
     eventually(lambda: hearer.ids() == ["u1"], within=SECONDS)
     assert hearer.position is not None
     assert hearer.position.epoch != epoch
+
+
+def test_who_reads_the_log_at_the_moment_in_which_it_is_replaced_starts_over(
+    new_database: Callable[[], str], url: str
+) -> None:
+    there = new_database()
+    name = there.partition("?")[0].rpartition("/")[2]
+    with working_on(there, afterwards=url):
+        migrate.up(migrate.load(), role="omniflo_service")
+    notes, database, other = Notes(), Database(there), Database(there)
+    running = Feed([notes], as_service(there))
+    running.start()
+    eventually(lambda: notes.confirmed > 0, within=SECONDS)
+    database.query("begin; lock table registry in access exclusive mode")
+    waiting = "select count(*) from pg_locks join pg_database d on d.oid = database where not granted and datname = %s"
+    # It has its snapshot, and goes on with a table in which that shows nothing.
+    eventually(lambda: other.query(waiting, (name,)) == [(1,)], within=SECONDS)
+    database.query(
+        "alter table registry rename to before; create table registry (like before);"
+        "insert into registry select * from before; drop table before;"
+        "grant select on registry to omniflo_service; commit"
+    )
+    eventually(lambda: notes.starts == [True, True], within=SECONDS)
+    notes.has_read_on()
+    running.stop()
+    database.close()
+    other.close()
