@@ -16,8 +16,9 @@ import structlog
 
 import service.drivers  # noqa: F401 - before anything that imports Peewee
 from service import errors, logs
+from service.backups.faults import BackupError
 from service.call import Call, running
-from service.commands import changes, config, database, jobs, keys, migrate, seed, serve, work
+from service.commands import backup, changes, config, database, jobs, keys, migrate, seed, serve, work
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.grants import RoleError
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         database.check_urls(settings)
         with running(Call(options.command)):
             run(settings, options)
-    except (ConfigurationError, EmbeddedError, MigrationError, RoleError, CrashLoopError) as error:
+    except (ConfigurationError, EmbeddedError, MigrationError, RoleError, CrashLoopError, BackupError) as error:
         logs.fail(str(error), format)
     except errors.Error as error:
         logs.fail(database.told(error), format)
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("omniflo-templates"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
-    for command in (serve, work, migrate, seed, keys, changes, jobs, config):
+    for command in (serve, work, migrate, seed, keys, changes, jobs, backup, config):
         command.add(commands)
     return parser
 

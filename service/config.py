@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service import logs
 from service.variables import (
     Address,
+    BackupPlace,
     Issuer,
     Names,
     OptionalAddress,
@@ -147,6 +148,19 @@ class Settings(BaseSettings):
     changes_days: int = Field(
         default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
     )
+    backup_dir: BackupPlace = Field(
+        default=None, description="where backups are kept: a folder, or s3://bucket/prefix; unset keeps none"
+    )
+    backup_key_file: FilePath | None = Field(
+        default=None,
+        description="the file with the key that backups are encrypted with, 32 bytes in base64; unset encrypts none",
+    )
+    backup_days: int = Field(
+        default=14,
+        ge=1,
+        le=36_500,
+        description="days for which backups are kept, 1 to 36500; the last three always are",
+    )
     watch_hours: int = Field(
         default=24,
         ge=1,
@@ -274,6 +288,13 @@ def log_format() -> logs.Format:
     """Return the setting alone, which is there also where others are wrong."""
     value = os.environ.get(variable("log_format"))  # noqa: TID251 - this is the file
     return "json" if value == "json" else "text" if value == "text" else "auto"
+
+
+def postgresql_environment() -> dict[str, str]:
+    """Return what PostgreSQL's programs may know of the environment: what its library reads, and no secret of ours."""
+    names = ("HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH")
+    inherited = {key: value for key, value in os.environ.items() if key.startswith("PG") or key in names}  # noqa: TID251 - this is the file
+    return inherited | {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # noqa: TID251 - this is the file
 
 
 def variable(name: str) -> str:

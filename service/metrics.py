@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -215,19 +215,27 @@ def forget(folder: Path, process: str) -> None:
     multiprocess.mark_process_dead(process, str(folder))
 
 
-def text(folder: Path) -> bytes:
-    """Return the metrics of all processes in the format of OpenMetrics."""
+def of_backup(age: float, size: int) -> list[Metric]:
+    """Return what is told of the last good backup."""
+    return [
+        GaugeMetricFamily("omniflo_backup_age_seconds", "Since the last good backup was begun.", age),
+        GaugeMetricFamily("omniflo_backup_size_bytes", "Of the last good backup.", size),
+    ]
+
+
+def text(folder: Path, others: Iterable[Metric] = ()) -> bytes:
+    """Return the metrics of all processes, and others, in the format of OpenMetrics."""
     for _ in range(TRIES - 1):
         # What a process is just adding to its files cannot be read for a moment.
         with suppress(Exception):
-            return _text(folder)
+            return _text(folder, others)
         time.sleep(TRY_SECONDS)
-    return _text(folder)
+    return _text(folder, others)
 
 
-def _text(folder: Path) -> bytes:
+def _text(folder: Path, others: Iterable[Metric]) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(multiprocess.MultiProcessCollector(None, path=str(folder)).collect()))
+    registry.register(_Collected([*multiprocess.MultiProcessCollector(None, path=str(folder)).collect(), *others]))
     return bytes(generate_latest(registry))
 
 

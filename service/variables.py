@@ -69,6 +69,12 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _backup_place(value: str) -> str:
+    if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\s]*)?", value):
+        raise ValueError("must be a folder, or a bucket and a prefix such as s3://backups/omniflo")
+    return value
+
+
 def _rsa_public_key(value: str) -> str:
     # Slow to import, and not often needed.
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
@@ -174,6 +180,7 @@ def _schedules(value: object) -> object:
 PostgresqlUrl = Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))]
 Url = Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))]
 Issuer = Annotated[str | None, AfterValidator(lambda url: url and _issuer(url))]
+BackupPlace = Annotated[str | None, AfterValidator(lambda place: place and _backup_place(place))]
 RsaPublicKey = Annotated[str | None, AfterValidator(lambda pem: pem and _rsa_public_key(pem))]
 Address = Annotated[str, AfterValidator(_listen)]
 OptionalAddress = Annotated[str | None, AfterValidator(lambda address: address and _listen(address))]

@@ -48,3 +48,12 @@ LOG_ROWS = 1_000_000 if IS_SOAK else 50_000
 
 JOB_SECONDS = 300.0 if IS_SOAK else 8.0
 """For how long workers are killed that run jobs."""
+
+SAVED_TEMPLATES = 100_000 if IS_SOAK else 2_000
+"""Templates, with their log, in a backup that is restored."""
+
+KILLED_BACKUPS = 50 if IS_SOAK else 3
+"""Commands that are killed while they make a backup."""
+
+DAILY_BACKUPS = 20 if IS_SOAK else 4
+"""Days on which a backup is made, verified, and old ones deleted."""

@@ -2,29 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import structlog
 
 from service.config import ConfigurationError, Settings, variable
-from service.database import embedded, grants, handle, migrate, urls
+from service.database import grants, handle, migrate, urls
+from service.database.locations import Urls, located
 from service.database.transactions import is_denied
 from service.errors import Error, Unavailable
 
-_SPARE_CONNECTIONS = 20
-"""Of the embedded PostgreSQL, for psql and other tools."""
-
 _log = structlog.get_logger()
-
-
-class Urls(NamedTuple):
-    """One database, by what is done there."""
-
-    service: str
-    owner: str
-    """For migrations: of the role that owns the tables, and past a pooler, whose sessions are not ours to lock in."""
-    role: str | None
-    """The role of `service`, where another one owns the tables."""
 
 
 def check_urls(settings: Settings) -> None:
@@ -44,23 +31,9 @@ def check_urls(settings: Settings) -> None:
 @contextmanager
 def configured(settings: Settings) -> Iterator[Urls]:
     """Configure the database for serving and yield its URLs; an embedded one runs for the time of the block."""
-    if settings.database_url is not None:
-        urls = _urls(settings, settings.database_url.get_secret_value())
+    with located(settings) as urls:
         handle.database.configure(urls.service, prepares=settings.prepare == "on")
         yield urls
-        return
-    options = ["-c", f"max_connections={settings.connections + _SPARE_CONNECTIONS}"]
-    with embedded.running(settings.data_dir, options) as (service, owner):
-        handle.database.configure(service)
-        yield Urls(service, owner, grants.role_of(service))
-
-
-def _urls(settings: Settings, url: str) -> Urls:
-    if settings.database_owner_url is None:
-        direct = settings.database_direct_url
-        return Urls(url, url if direct is None else direct.get_secret_value(), None)
-    owner, role = settings.database_owner_url.get_secret_value(), grants.role_of(url)
-    return Urls(url, owner, None if role == grants.role_of(owner) else role)
 
 
 def require_schema() -> None:

@@ -235,6 +235,16 @@ def binaries() -> Path:
     return Path(package.origin).parent / "pginstall18" / "bin"
 
 
+def all_binaries() -> list[Path]:
+    """Return the folders with PostgreSQL's programs that the package brings along, if it is installed."""
+    try:
+        newest = binaries()
+    except EmbeddedError:
+        return []
+    # It has those of the version before as well, which clients may need.
+    return [newest, newest.parents[1] / "pginstall" / "bin"]
+
+
 def _rules(folder: Path, names: Sequence[str]) -> list[str]:
     """Write who may connect, whatever the data folder says of it, and return the options for that.
 

@@ -27,6 +27,10 @@ begin
     grant {SERVICE} to {OWNER};
   end if;
   alter database postgres owner to {OWNER};
+  -- Backups are verified in a database of their own.
+  if not (select rolcreatedb from pg_roles where rolname = '{OWNER}') then
+    alter role {OWNER} createdb;
+  end if;
   -- Earlier releases were the superuser, and so is the owner of what they made.
   for change in
     select format('table %s', r.oid::regclass)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 import psycopg2
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 _INSTEAD = {
     "schema": "leave it out for public, or write options=-csearch_path%3DNAME for another schema",
@@ -47,6 +47,13 @@ def complaints(url: str) -> Iterator[str]:
         yield f"must have a port of 1 to {_MAX_PORT}; write a / in the user or the password as %2F"
     if parts.get("sslmode", "prefer") not in _SSL_MODES:
         yield f"must have an sslmode of {', '.join(_SSL_MODES)}"
+
+
+def without_secrets(url: str) -> tuple[str, dict[str, str]]:
+    """Return what a program of PostgreSQL's is told among its arguments, which all can see, and in its environment."""
+    parts = parse_dsn(url)
+    password = parts.pop("password", None)
+    return make_dsn(**parts), {} if password is None else {"PGPASSWORD": password}
 
 
 def _is_known(name: str) -> bool:

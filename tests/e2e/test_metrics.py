@@ -101,8 +101,9 @@ def has_loaded(pid: int, library: str) -> bool:
 @pytest.fixture(scope="module")
 def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     """A service of two workers with metrics."""
-    url, log = new_database(), tmp_path_factory.mktemp("metrics") / "log"
-    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0", work="on") as service:
+    url, folder = new_database(), tmp_path_factory.mktemp("metrics")
+    log, backups = folder / "log", folder / "backups"
+    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0", work="on", backup_dir=backups) as service:
         yield Measured(service, log, url)
 
 

@@ -841,7 +841,7 @@ def test_a_misspelt_variable_is_warned_of_also_where_that_is_why_the_command_fai
     assert said(done).startswith("OMNIFLO_CLERK_ISSUER goes with one of")
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["config"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["backup"], ["config"]])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main([*command, "--help"])

@@ -1,0 +1,47 @@
+"""Age and size of the last good backup, for whoever fetches metrics."""
+
+import threading
+import time
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client.metrics_core import Metric
+
+from service import metrics
+from service.backups import catalog, kept
+from service.backups.catalog import Backup
+from service.backups.faults import BackupError
+from service.config import Settings
+
+READ_SECONDS = 60.0
+
+_log = structlog.get_logger()
+
+
+class LastBackup:
+    """A thread that looks once a minute where backups are kept."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._last: Backup | None = None
+        self._is_known = False
+
+    def start(self) -> None:
+        """Begin; it ends with the process, and is not waited for, since a bucket may be slow."""
+        threading.Thread(target=self._run, name="last backup", daemon=True).start()
+
+    def metrics(self) -> Iterable[Metric]:
+        """Return the metrics, none of them before backups could be looked at once."""
+        last = self._last
+        if last is not None:
+            return metrics.of_backup(time.time() - last.time.timestamp(), last.required().size)
+        return metrics.of_backup(float("inf"), 0) if self._is_known else ()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._last = catalog.last_good(kept.store(self._settings))
+                self._is_known = True
+            except BackupError as error:
+                _log.warning("backups", error=str(error))
+            time.sleep(READ_SECONDS)
