@@ -1,4 +1,4 @@
-"""The command line: compare, growth, writes, tools."""
+"""The command line: compare, growth, writes, backups, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, growth, report, tools, writes
+from bench import backups, compare, growth, report, tools, writes
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -30,6 +30,8 @@ def main() -> int:
                 files = growth.write(growth.run(_growth_options(options)), folder)
             case "writes":
                 files = writes.write(writes.run(_writes_options(options)), folder)
+            case "backups":
+                files = backups.write(backups.run(_backups_options(options)), folder)
             case _:
                 files = tools.write(tools.run(), folder)
     except (ProgramError, LoadError, EmbeddedError) as error:
@@ -61,6 +63,10 @@ def _writes_options(options: argparse.Namespace) -> writes.Options:
     return writes.Options(1, 2) if options.quick else writes.Options(options.rounds, options.seconds)
 
 
+def _backups_options(options: argparse.Namespace) -> backups.Options:
+    return backups.Options(options.sizes or ([2_000] if options.quick else [2_000, 100_000, 1_000_000]))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the service: see bench/README.md.")
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
@@ -77,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=_within(3, 50), default=5, help="3 to 50, 5 by default")
     command.add_argument("--seconds", type=_within(1, 60), default=10, help="of each measure, 1 to 60, 10 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 1 round, 2 s, no conclusions")
+    command = commands.add_parser("backups", help="how long they take, with ever more templates")
+    command.add_argument("--sizes", type=_within(1_000, 10_000_000), nargs="+", help="2000 100000 1000000 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 2000 templates")
     commands.add_parser("tools", help="with the tools of public MCP servers")
     return parser
 
