@@ -104,6 +104,7 @@ def serve(
             "OMNIFLO_LISTEN": "127.0.0.1:0",
             "OMNIFLO_AUTH": "none",
             "OMNIFLO_WORKERS": "1",
+            "OMNIFLO_WORK": "off",
             **environment,
         },
     )

@@ -24,6 +24,7 @@ from service.actor import SYSTEM
 from service.call import Call
 from service.call import running as in_call
 from service.config import JOBS_AT_ONCE, Settings
+from service.database.connections import OPTIONS
 from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
@@ -42,6 +43,7 @@ ANSWER_SECONDS = 10.0
 HANDED_BACK_SECONDS = 5.0
 """After how long another worker may start a job that was handed back: by then PostgreSQL has ended its statement."""
 CONNECT_SECONDS = 5
+SILENT_MILLISECONDS = 30_000
 LONGEST_PAUSE_SECONDS = 10.0
 STOP_SECONDS = 3.0
 """How long the worker may take to end after its jobs have."""
@@ -196,7 +198,9 @@ class Worker:
             max_size=2,
             open=False,
             timeout=ANSWER_SECONDS,
-            kwargs={"application_name": NAME, "connect_timeout": CONNECT_SECONDS},
+            # A network that takes everything and answers nothing is noticed.
+            kwargs=OPTIONS
+            | {"application_name": NAME, "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": SILENT_MILLISECONDS},
             configure=_configure,
             check=AsyncConnectionPool.check_connection,
         )

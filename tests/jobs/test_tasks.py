@@ -1,10 +1,16 @@
 """The tasks that there are: what each deletes, and what the settings say of them."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from pydantic import SecretStr
 
+from service.backups import catalog
+from service.backups.faults import BackupError
+from service.backups.folder import Folder
 from service.config import ConfigurationError, Settings
 from service.jobs import tasks
 from service.jobs.tasks import TASKS, Run
@@ -40,10 +46,35 @@ def test_changes_are_kept_for_as_long_as_the_settings_say(queue: Database) -> No
     assert queue.query("select resource_id from changes order by 1") == [("u1",), ("u2",)]
 
 
-@pytest.mark.parametrize("name", [task.name for task in TASKS])
-def test_each_task_may_run_again_and_again(queue: Database, name: str) -> None:
+@pytest.mark.parametrize("name", [task.name for task in TASKS if task.name.startswith("purge_")])
+def test_each_purge_may_run_again_and_again(queue: Database, name: str) -> None:
     run(queue, name)
     assert run(queue, name) == {"purged": 0}
+
+
+def test_a_backup_is_made_and_verified_and_what_is_wrong_is_said(queue: Database, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "database_url": SecretStr(as_service(queue.url)),
+        "database_owner_url": SecretStr(queue.url),
+        "backup_dir": str(tmp_path),
+    }
+    for number in (1, 2):
+        done = run(queue, "backup", **settings)
+        assert done["deleted"] == 0
+        newest, *others = catalog.newest_first(Folder(tmp_path))
+        assert (newest.name, len(others) + 1, newest.verified is not None) == (done["backup"], number, True)
+    file = tmp_path / "a file"
+    file.touch()
+    with pytest.raises(BackupError), structlog.testing.capture_logs() as logged:
+        run(queue, "backup", **settings | {"backup_dir": str(file)})
+    assert [(line["event"], line["error"]) for line in logged] == [("backup failed", f"{file}: File exists")]
+
+
+def test_a_backup_is_due_where_there_is_a_place_for_it() -> None:
+    (backup,) = (task for task in TASKS if task.name == "backup")
+    assert tasks.schedule(backup, Settings(auth="none")) is None
+    assert backup.lacks(Settings(auth="none")) == "OMNIFLO_BACKUP_DIR"
+    assert tasks.schedule(backup, Settings(auth="none", backup_dir="/backups")) == Schedule(86_400, 9_000)
 
 
 def test_settings_move_tasks_and_turn_them_off() -> None:
@@ -57,7 +88,5 @@ def test_settings_move_tasks_and_turn_them_off() -> None:
 
 @pytest.mark.parametrize("setting", [{"jobs_off": ("backups",)}, {"jobs_schedule": {"backups": Schedule.of(":30")}}])
 def test_a_task_that_there_is_not_is_named(setting: dict[str, Any]) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"OMNIFLO_JOBS_\w+: there is no task 'backups', only purge_api_keys, "
-    ):
+    with pytest.raises(ConfigurationError, match=r"OMNIFLO_JOBS_\w+: there is no task 'backups', only backup, "):
         tasks.check(Settings(auth="none", **setting))
