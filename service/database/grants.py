@@ -94,6 +94,9 @@ union all
 select 'EXECUTE on ' || name from grantee cross join unnest(%s::text[]) name
 where has_function_privilege(role, name, 'EXECUTE')
 union all
+select 'EXECUTE on ' || name || ' for everybody' from unnest(%s::text[]) name
+where has_function_privilege('public', name, 'EXECUTE')
+union all
 select 'UPDATE on ' || name from grantee cross join unnest(%s::text[]) name
 where has_sequence_privilege(role, name, 'UPDATE')
 union all
@@ -144,7 +147,8 @@ def statements(connection: Any, role: str) -> list[str]:
         f"revoke create on schema {schema} from public, {grantee}",
         f"revoke all on {named(TABLES)} from {grantee}",
         f"revoke all on sequence {named([*_OWNER_SEQUENCES, *SEQUENCES])} from {grantee}",
-        f"revoke all on function {named(_OWNER_FUNCTIONS)} from {grantee}",
+        # Everybody may execute a function that was just made, such as by a restore without privileges.
+        f"revoke all on function {named([*_OWNER_FUNCTIONS, *FUNCTIONS])} from public, {grantee}",
         f"grant usage on schema {schema} to {grantee}",
         f"grant {', '.join(_ALL).lower()} on {named(written)} to {grantee}",
         f"grant {', '.join(_READ).lower()} on {named(read)} to {grantee}",
@@ -180,7 +184,8 @@ def wanted_by(role: str | None = None) -> list[object]:
 
 
 def _unwanted(connection: Any, role: str) -> list[str]:
-    parameters = [*wanted_by(role)[:3], list(_OWNER_FUNCTIONS), [*_OWNER_SEQUENCES, *SEQUENCES]]
+    owners = list(_OWNER_FUNCTIONS)
+    parameters = [*wanted_by(role)[:3], owners, [*owners, *FUNCTIONS], [*_OWNER_SEQUENCES, *SEQUENCES]]
     return _rights(connection, _UNWANTED, parameters)
 
 

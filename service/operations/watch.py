@@ -104,3 +104,10 @@ class Watch:
 
 def size_of(change: Change) -> int:
     return len(change.before or "") + len(change.after or "") + _OVERHEAD_BYTES
+
+
+def position_of(token: str) -> Position:
+    try:
+        return Position.of(token)
+    except ValueError:
+        raise errors.field_invalid(("resume_token", "must be the resume_token of a response")) from None

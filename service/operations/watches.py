@@ -17,7 +17,7 @@ from service.database.changes import Change
 from service.operations import rights, sight
 from service.operations.backlogs import Backlogs
 from service.operations.newest import Newest
-from service.operations.watch import Filter, Told, Watch, size_of
+from service.operations.watch import Filter, Told, Watch, position_of, size_of
 from service.positions import Position
 
 MAX_CHANGES = 500
@@ -132,7 +132,7 @@ class Watches:
             actor,
             filter,
             seen,
-            since=_position(token) if token else None,
+            since=position_of(token) if token else None,
             heartbeat=heartbeat,
             wake=lambda: wake(watch),
             end=end,
@@ -335,13 +335,6 @@ class Watches:
             elif is_behind != watch.is_behind or (not is_behind and now >= watch.told_at + watch.heartbeat):
                 watch.is_behind, watch.is_due = is_behind, True
                 self._wake(watch)
-
-
-def _position(token: str) -> Position:
-    try:
-        return Position.of(token)
-    except ValueError:
-        raise errors.field_invalid(("resume_token", "must be the resume_token of a response")) from None
 
 
 def _outdated() -> errors.Unavailable:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +25,12 @@ from omniflo.templates.v1.api_key_service_pb2 import ListApiKeysRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from service.config import ConfigurationError, Settings, variable
 from service.server import tls
+from tests import commands
 from tests.auth.answers import REFUSED, SECONDS, is_let_in, knock, who
 from tests.auth.servers import Listening, Mesh, Served, listening, served
 from tests.certificates import Authority
 from tests.clerk_stand_in import SigningKey
-from tests.conftest import ROOT, WRITER, Callers, Database
+from tests.conftest import WRITER, Callers, Database
 from tests.e2e.serving import eventually
 from tests.e2e.test_process import said
 
@@ -38,16 +39,9 @@ def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]
     """Run a command to its end, with these settings and none that the tests were started with."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMNIFLO_")}
     ours = {"listen": "127.0.0.1:0", "database_url": "postgresql://127.0.0.1:1/nothing", "workers": 1, **settings}
-    return subprocess.run(
-        [sys.executable, "-m", "service", *arguments],
-        cwd=ROOT,
-        env=inherited | {variable(name): str(value) for name, value in ours.items()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = inherited | {variable(name): str(value) for name, value in ours.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        return commands.run(arguments, environment, Path(folder), within=60)
 
 
 def refused(name: str, done: subprocess.CompletedProcess[str]) -> str:

@@ -32,7 +32,7 @@ from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import command_of, descendants, is_alive, run, said
 from tests.openai_stand_in import KEY, StandIn, listed
 
-pytestmark = pytest.mark.covered
+pytestmark = [pytest.mark.covered, pytest.mark.waiting]
 
 SECONDS = 20.0
 PREFIX = "omniflo.templates.v1"

@@ -35,6 +35,8 @@ from tests import commands
 from tests.conftest import ROOT, Api, Database, fails
 from tests.migrations.conftest import working_on
 
+pytestmark = pytest.mark.waiting
+
 T = TypeVar("T")
 
 SECONDS = 30.0

@@ -70,11 +70,14 @@ def test_what_a_role_has_beyond_its_needs_is_taken_from_it(empty: Database) -> N
             f"grant all on all {kind} in schema public to {SERVICE}" for kind in ("tables", "sequences", "routines")
         )
         + f"; grant update (actor) on changes to {SERVICE}"
+        + "; grant execute on function purge_changes(integer, integer), renew_epoch(), record_change() to public"
         + f"; grant create on schema public to {SERVICE}, public; revoke select on users from {SERVICE}"
     )
     assert set(rights(empty)) > set(WANTED)
     assert migrating(empty, "up").stdout == "nothing to apply\n"
     assert rights(empty) == WANTED
+    definers = "select from pg_proc where prosecdef and has_function_privilege('public', oid, 'EXECUTE')"
+    assert not empty.query(definers)
     assert not empty.query(
         "select from information_schema.column_privileges where grantee = %s and table_name = "
         "'changes' and privilege_type <> 'SELECT'",
@@ -87,7 +90,6 @@ def test_what_a_role_has_beyond_its_needs_is_taken_from_it(empty: Database) -> N
     [
         ("grant update, delete on changes to public", "DELETE on changes, UPDATE on changes"),
         ("grant trigger on users to public", "TRIGGER on users"),
-        ("grant execute on function record_change() to public", "EXECUTE on record_change()"),
         ("grant update on sequence changes_seq_seq to public", "UPDATE on changes_seq_seq"),
     ],
 )
@@ -151,10 +153,10 @@ def test_one_role_may_do_everything_and_is_given_nothing(empty: Database) -> Non
         assert said(done).startswith("set OMNIFLO_DATABASE_OWNER_URL for the role that owns the tables")
 
 
-@pytest.mark.parametrize("url", ["", "postgresql:///nothing"])
-def test_beside_an_owner_the_role_that_serves_has_to_be_named(empty: Database, url: str) -> None:
+@pytest.mark.parametrize("nobody", ["", "postgresql:///nothing"])
+def test_beside_an_owner_the_role_that_serves_has_to_be_named(empty: Database, nobody: str) -> None:
     for command in ("roles", "up", "status"):
-        done = migrating(empty, command, database_url=url)
+        done = migrating(empty, command, database_url=nobody)
         assert said(done) == "OMNIFLO_DATABASE_URL: must name a role where OMNIFLO_DATABASE_OWNER_URL is set"
 
 
