@@ -57,6 +57,7 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
     ("arguments", "settings", "said"),
     [
         (["run", "backups"], {}, "invalid choice: 'backups'"),
+        (["run", "backup"], {}, "backup cannot run: set OMNIFLO_BACKUP_DIR"),
         (["list", "--limit", "0"], {}, "must be 1 to 10000"),
         (["list"], {"jobs_off": "backups"}, "OMNIFLO_JOBS_OFF: there is no task 'backups'"),
         (["list"], {"jobs_schedule": "purge_jobs=daily"}, "03:30 is daily, :30 hourly"),

@@ -716,7 +716,15 @@ def test_migrate_goes_up_and_down_and_tells_where_it_is(new_database: Callable[[
 
 @pytest.mark.parametrize(
     ("typed", "code"),
-    [(b"y\n", 0), (b"YES\n", 0), (b"n\n", 1), (b"\n", 1), (b"yes, but\n", 1), (b"\x04", 1), (None, 1)],
+    [
+        pytest.param(b"y\n", 0, marks=pytest.mark.covered),
+        (b"YES\n", 0),
+        pytest.param(b"n\n", 1, marks=pytest.mark.covered),
+        (b"\n", 1),
+        (b"yes, but\n", 1),
+        (b"\x04", 1),
+        pytest.param(None, 1, marks=pytest.mark.covered),
+    ],
 )
 def test_migrate_takes_nothing_back_unless_somebody_agrees(
     migrated: Callable[[int], str], typed: bytes | None, code: int

@@ -106,3 +106,20 @@ def ours(before: set[threading.Thread]) -> list[str]:
     """Return the names of the threads that are new and not grpcio's own."""
     names = [thread.name for thread in set(threading.enumerate()) - before]
     return [name for name in names if not name.startswith(("Thread-", "Dummy-"))]
+
+
+@pytest.mark.parametrize(
+    ("service", "status"), [("", "SERVING"), (wiring.SERVICES[0], "SERVING"), ("of.Nobody", "SERVICE_UNKNOWN")]
+)
+def test_health_is_asked_and_watched_by_service(channel: grpc.Channel, service: str, status: str) -> None:
+    stub, request = HealthStub(channel), HealthCheckRequest(service=service)
+    eventually(lambda: stub.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING, within=SECONDS)
+    watching = stub.Watch(request, timeout=SECONDS)
+    assert next(watching).status == HealthCheckResponse.ServingStatus.Value(status)
+    watching.cancel()
+    if status == "SERVING":
+        assert stub.Check(request).status == HealthCheckResponse.SERVING
+        return
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(request)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND

@@ -87,3 +87,26 @@ def test_what_is_put_into_lines_ends_with_the_service_though_another_process_sti
     finally:
         os.close(writer)
     assert [json.loads(line)["line"] for line in out.getvalue().splitlines()] == ["one", "the end, nearly"]
+
+
+def test_a_fault_that_ends_a_thread_is_a_line_with_its_place_and_without_its_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    logs.configure("json", "info")
+    # A thread that ends by `sys.exit` has no fault.
+    for fault in (None, ValueError("of a request")):
+        logs._log_of_thread(threading.ExceptHookArgs((ValueError, fault, None, threading.Thread(name="feed"))))
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["event"], line["thread"], line["error"]) == ("thread ended", "feed", "ValueError")
+    assert "of a request" not in out.getvalue()
+
+
+def test_a_fault_that_ends_the_process_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    logs.configure("json", "info")
+    logs._log_of_process(ValueError, ValueError("what happened"), None)
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["event"], line["error"], line["text"]) == ("ended", "ValueError", "what happened")
