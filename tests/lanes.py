@@ -98,18 +98,7 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 
 
 def of_tests() -> list[Lane]:
-    pytest = (
-        "-m",
-        "pytest",
-        "-n",
-        "auto",
-        "--maxprocesses",
-        "8",
-        "--dist",
-        "worksteal",
-        "-m",
-        "not timed and not waiting",
-    )
+    pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
     return [
         Lane("single", (sys.executable, "-m", "pytest", "-m", "timed or waiting"), COVERING),
         Lane("others", (sys.executable, *pytest, "-m", "not timed and not waiting"), COVERING),

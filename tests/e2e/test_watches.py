@@ -64,6 +64,14 @@ def held(url: str, database: Database) -> Iterator[Watches]:
     running.stop()
 
 
+def begun(held: Watches) -> tuple[Stream, str]:
+    """Answer a stream that has begun, and a token of before all that follows."""
+    stream = Stream(held)
+    eventually(lambda: stream.position, within=SECONDS)
+    assert stream.position is not None
+    return stream, stream.position.token()
+
+
 def ids(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number}" for number in range(1, count + 1)]
 
@@ -106,10 +114,7 @@ def test_what_is_too_much_to_be_held_is_read_from_the_database(
 def test_a_backlog_is_read_on_when_its_connection_was_lost(
     held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Stream(held)
-    eventually(lambda: first.position, within=SECONDS)
-    assert first.position is not None
-    token = first.position.token()
+    _first, token = begun(held)
     database.query(INSERT.format("u", 5_000))
     kill = "select pg_terminate_backend(pid) from pg_stat_activity where query like %s and pid <> pg_backend_pid()"
     page = Backlog.page
@@ -182,10 +187,7 @@ def test_a_token_from_a_future_that_does_not_come_is_known_no_more(
 def test_a_caller_with_many_backlogs_is_served_by_turns_with_others(
     held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Stream(held)
-    eventually(lambda: first.position, within=SECONDS)
-    assert first.position is not None
-    token = first.position.token()
+    first, token = begun(held)
     database.query(INSERT.format("u", 10))
     eventually(lambda: first.ids, within=SECONDS)
     pages: list[int] = []
@@ -208,10 +210,7 @@ def test_a_caller_with_many_backlogs_is_served_by_turns_with_others(
 
 
 def test_no_page_is_read_for_one_that_has_not_taken_what_came_before(held: Watches, database: Database) -> None:
-    first = Stream(held)
-    eventually(lambda: first.position, within=SECONDS)
-    assert first.position is not None
-    token = first.position.token()
+    first, token = begun(held)
     database.query(INSERT.format("u", 1_200))
     eventually(lambda: len(first.ids) == 1_200, within=SECONDS)
     silent = Stream(held, reads=False, token=token)
@@ -247,10 +246,7 @@ def test_a_stream_that_is_over_is_forgotten(held: Watches, database: Database) -
 def test_a_page_that_nobody_reads_any_more_makes_room_for_another(
     held: Watches, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Stream(held)
-    eventually(lambda: first.position, within=SECONDS)
-    assert first.position is not None
-    token = first.position.token()
+    first, token = begun(held)
     database.query(INSERT.format("u", 10))
     eventually(lambda: first.ids, within=SECONDS)
     monkeypatch.setattr(backlogs, "MAX_BYTES", 0)
