@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, Event, StreamEnded, StreamReset
+from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
 TIMEOUT = 5.0
@@ -34,6 +34,8 @@ class Raw:
         self._flush()
         self.ended: set[int] = set()
         """The streams that the server has ended or reset."""
+        self.answered: set[int] = set()
+        """The streams on which the server has sent something."""
         self.is_closed = False
         self._opened = 0
 
@@ -80,15 +82,24 @@ class Raw:
         for event in events:
             if isinstance(event, StreamEnded | StreamReset) and event.stream_id is not None:
                 self.ended.add(event.stream_id)
+            if isinstance(event, ResponseReceived) and event.stream_id is not None:
+                self.answered.add(event.stream_id)
             self.is_closed = self.is_closed or isinstance(event, ConnectionTerminated)
         return events
 
     def wait_until_ended(self, stream: int, seconds: float) -> bool:
         """Return whether the server has ended the stream in time."""
+        return self._wait_until_in(self.ended, stream, seconds)
+
+    def wait_until_answered(self, stream: int, seconds: float) -> bool:
+        """Return whether the server has sent something on the stream in time."""
+        return self._wait_until_in(self.answered, stream, seconds)
+
+    def _wait_until_in(self, streams: set[int], stream: int, seconds: float) -> bool:
         give_up = time.monotonic() + seconds
-        while stream not in self.ended and not self.is_closed and time.monotonic() < give_up:
+        while stream not in streams and not self.is_closed and time.monotonic() < give_up:
             self.read(0.1)
-        return stream in self.ended or self.is_closed
+        return stream in streams or self.is_closed
 
     def close(self) -> None:
         self.socket.close()

@@ -55,7 +55,8 @@ def test_the_caller_of_most_watches_loses_the_oldest(new_database: Callable[[], 
         for _ in range(4):
             streams.append(stranger.open(WATCH_CHANGES))
             stranger.send(streams[-1], b"")
-            stranger.read(0.5)
+            # Only one that has begun is older than the next.
+            assert stranger.wait_until_answered(streams[-1], 10)
         assert stranger.wait_until_ended(streams[0], 10)
         stranger.read(0.5)
         assert stranger.ended == {streams[0]}
