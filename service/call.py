@@ -12,6 +12,8 @@ class Call:
         self.method = method
         """Its name alone, such as `UpdateTemplate`."""
         self.request_id = ""
+        self.message = ""
+        """Why it writes, as its caller says."""
         self.write: Write | None = None
         """The last transaction of the call that was committed."""
         self.repeated: Write | None = None

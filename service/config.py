@@ -14,6 +14,7 @@ from service.variables import (
     Address,
     BackupPlace,
     Issuer,
+    Labels,
     Names,
     OptionalAddress,
     Origins,
@@ -145,6 +146,11 @@ class Settings(BaseSettings):
     max_members: int = _quota(10_000, "members that an organization may have")
     max_invitations: int = _quota(1_000, "invitations that an organization may have")
     max_request_ids: int = _quota(50_000, "request ids that are kept for a caller within 24 hours")
+    max_revisions: int = _quota(10_000, "revisions that a template may have")
+    protected_labels: Labels = Field(
+        default=("production",),
+        description="the labels of templates that only those may move who may set defaults, joined by commas",
+    )
     changes_days: int = Field(
         default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
     )

@@ -57,6 +57,13 @@ Reason = Literal[
     "ANSWER_NOT_KEPT",
     "RESUME_TOKEN_EXPIRED",
     "WATCH_TOO_SLOW",
+    "TEMPLATE_REVISION_NOT_FOUND",
+    "TEMPLATE_TYPE_REVISION_NOT_FOUND",
+    "LABEL_NOT_FOUND",
+    "LABEL_MOVED",
+    "TEMPLATE_LABELED",
+    "TEMPLATE_LABELS_FULL",
+    "TEMPLATE_ALREADY_EXISTS",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
@@ -110,6 +117,8 @@ Entity = Literal[
     "MEMBER",
     "API_KEY",
     "INVITATION",
+    "TEMPLATE_REVISION",
+    "TEMPLATE_TYPE_REVISION",
 ]
 
 
@@ -299,6 +308,8 @@ CONSTRAINTS: Mapping[str, Error] = {
     "templates_title_within_bounds": field_invalid(("template.title", "must be 1 to 256 characters")),
     "templates_description_within_bounds": field_invalid(("template.description", "must be at most 2000 characters")),
     "templates_instructions_within_bounds": field_invalid(("template.instructions", "must be 1 to 256000 characters")),
+    "templates_labels_fit": FailedPrecondition("TEMPLATE_LABELS_FULL", "the template may have at most 32 labels"),
+    "user_template_selections_revision_from_one": field_invalid(("revision", "must be at least 1")),
     "organizations_name_within_bounds": field_invalid(("organization.name", "must be 1 to 128 characters")),
     "api_keys_name_within_bounds": field_invalid(("api_key.name", "must be 1 to 128 characters")),
     "templates_temperature_within_bounds": field_invalid(("template.temperature", "must be 0 to 2")),

@@ -57,6 +57,15 @@ def _origin(value: str) -> str:
     return value
 
 
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+def _label(value: str) -> str:
+    if _LABEL.fullmatch(value) is None:
+        raise ValueError(f"{value!a} is no label: a letter, then letters, digits, _ and -, all in lower case")
+    return value
+
+
 def _issuer(value: str) -> str:
     _https_url(value)
     match = _ORIGIN.match(value)
@@ -187,5 +196,6 @@ OptionalAddress = Annotated[str | None, AfterValidator(lambda address: address a
 # Joined by commas in the environment.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_names)]
+Labels = Annotated[tuple[Annotated[str, AfterValidator(_label)], ...], NoDecode, BeforeValidator(_names)]
 Roles = Annotated[Mapping[str, Role], NoDecode, BeforeValidator(_roles)]
 Schedules = Annotated[Mapping[str, Schedule], NoDecode, BeforeValidator(_schedules)]

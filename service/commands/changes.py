@@ -6,10 +6,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from service import errors
 from service.actor import SYSTEM
 from service.commands import database
 from service.config import Settings
-from service.operations import changes
+from service.models.templates import View
+from service.operations import changes, undelete
 from service.operations.changes import KINDS, Change
 
 PAGE = 1_000
@@ -33,10 +35,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     show = actions.add_parser("show", help="all of one change, with its values, as JSON")
     show.add_argument("id", type=_limit, help="its id, as `list` prints it")
     show.set_defaults(run=run, act=_show)
+    bring_back = actions.add_parser("undelete", help="bring back what was deleted, as it was, with its id")
+    bring_back.add_argument("id", help="the id of a template, a template type, a model or an organization")
+    bring_back.set_defaults(run=run, act=_undelete)
 
 
 def run(settings: Settings, options: argparse.Namespace) -> None:
-    """Read the log of changes."""
+    """Read the log of changes, and bring back what was deleted."""
     with database.configured(settings):
         database.require_schema()
         options.act(options)
@@ -74,6 +79,21 @@ def _show(options: argparse.Namespace) -> None:
     for name in ("before", "after"):
         values[name] = None if values[name] is None else json.loads(values[name])
     print(json.dumps(values, ensure_ascii=False, indent=2))
+
+
+def _undelete(options: argparse.Namespace) -> None:
+    deletion = undelete.find(SYSTEM, options.id)
+    if deletion is None:
+        kinds = ", ".join(kind.replace("_", " ") for kind in sorted(undelete.KINDS))
+        sys.exit(f"the log has no deletion of a {kinds} {options.id}, or no longer")
+    try:
+        if deletion.kind == "template":
+            undelete.template(SYSTEM, options.id, view=View.SUMMARY)
+        else:
+            undelete.resource(SYSTEM, deletion)
+    except errors.Error as error:
+        sys.exit(f"{error.reason}: {error.message} {json.dumps(error.metadata)}")
+    print(f"{deletion.kind} {options.id} is there again")
 
 
 def _line(change: Change) -> str:

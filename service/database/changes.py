@@ -37,6 +37,8 @@ class Change(NamedTuple):
     """The user whom it is about, if it is about one."""
     template_type: str | None
     """The name that the type has now, or had when it was deleted."""
+    revision: int
+    """That the template or the type has by it, or had when it was deleted; 0 where it made none."""
     tags: Sequence[str]
     """What it changes for caches, as `service.tags` names it."""
     actor: str
@@ -68,6 +70,8 @@ _EXPRESSIONS = {name: f"{{0}}.{name}" for name in Change._fields} | {
     "transaction_id": "{0}.transaction_id::text::bigint",
     "template_type": "coalesce((select name from template_types where id = {0}.template_type_id),"
     " case when {0}.kind = 'template_type' then {0}.before ->> 'name' end)",
+    "revision": "case when {0}.kind in ('template', 'template_type')"
+    " then coalesce({0}.after ->> 'revision', {0}.before ->> 'revision', '0')::bigint else 0 end",
     "before": "{0}.before::text",
     "after": "{0}.after::text",
 }
@@ -114,7 +118,7 @@ _HUGE = f"""
 SUMS = """
     select max(seq) as seq, transaction_id::text::bigint, max(time), kind, '*',
       case when min(action) = max(action) then min(action) else 'update' end,
-      null, null, null, array['*'], min(actor), null, min(method), min(request_id), null, null
+      null, null, null, 0, array['*'], min(actor), null, min(method), min(request_id), null, null
     from changes where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
     group by transaction_id, kind
 """

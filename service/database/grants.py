@@ -29,13 +29,24 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
         "users",
     ),
     _ALL,
-) | dict.fromkeys(("changes", "registry", "schema_migrations"), _READ)
-"""The rights on each table. What happened is written by triggers alone, and by migrations what the schema is."""
+) | dict.fromkeys(
+    (
+        "changes",
+        "registry",
+        "revision_texts",
+        "schema_migrations",
+        "template_revisions",
+        "template_type_revisions",
+    ),
+    _READ,
+)
+"""The rights on each table. What happened and what was said is written by triggers alone, and what the schema is by
+migrations."""
 
 FUNCTIONS = ("purge_changes(integer, integer)", "renew_epoch()")
 """The functions that do what the role itself may not."""
 
-_OWNER_FUNCTIONS = ("record_change()",)
+_OWNER_FUNCTIONS = ("record_change()", "record_template_revision()", "record_type_revision()")
 """The other such functions, which only the owner's triggers call."""
 
 SEQUENCES = ("procrastinate_events_id_seq", "procrastinate_jobs_id_seq")

@@ -149,8 +149,8 @@ class Database(pw.PostgresqlDatabase):
             f"set local lock_timeout = {int(1000 * min(left, LOCK_SECONDS))};"
             f"set local statement_timeout = {max(1, int(1000 * left))};"
             "set local omniflo.actor = %s; set local omniflo.api_key_id = %s;"
-            "set local omniflo.method = %s; set local omniflo.request_id = %s",
-            (actor.name, actor.api_key_id or "", running.method, running.request_id),
+            "set local omniflo.method = %s; set local omniflo.request_id = %s; set local omniflo.message = %s",
+            (actor.name, actor.api_key_id or "", running.method, running.request_id, running.message),
         )
 
     def commit(self) -> None:

@@ -1,10 +1,11 @@
 """What all rows have in common: ids, times, versions, and how they are read and changed."""
 
 import functools
+import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import peewee as pw
 from cuid2 import Cuid
@@ -147,8 +148,16 @@ class Versioned(Row):
 
     version = pw.BigIntegerField(constraints=[pw.SQL("default 1")])
 
+    _generated: ClassVar[frozenset[str]] = frozenset({"scope"})
+    """The columns that the database makes."""
+    is_latest: bool = True
+    """Whether it is as the row is now, and no earlier revision of it."""
+
     @property
     def etag(self) -> str:
+        """The version; none of an earlier revision, so that an old text is not written back by mistake."""
+        if not self.is_latest:
+            return ""
         # With the id in it, a row that was deleted and created again has another etag.
         digest = blake2b(f"{self.id}:{self.version}".encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
@@ -164,6 +173,16 @@ class Versioned(Row):
         """Write what differs as a new version, and return the row. Where nothing differs, nothing is written."""
         values = {name: value for name, value in values.items() if self.__data__[name] != value}
         return self.touch(**values) if values else self
+
+    @classmethod
+    def bring_back(cls, values: Mapping[str, Any]) -> None:
+        """Insert a row that was deleted, of its columns as JSON, as a new version."""
+        columns = ", ".join(name for name in cls.names() if name not in cls._generated)
+        database.execute_sql(
+            f"insert into {cls._meta.table_name} ({columns}) select {columns} from jsonb_populate_record("
+            f"null::{cls._meta.table_name}, %s::jsonb || jsonb_build_object('update_time', clock_timestamp()))",
+            [json.dumps({**values, "version": values["version"] + 1})],
+        )
 
     def touch(self, **values: object) -> Self:
         """Write the values as a new version, and return the row."""

@@ -1,11 +1,13 @@
 """Which template a user picked for each type."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Self
 
 import peewee as pw
 
 from service.database.handle import database
+from service.models.revisions import revised
 from service.models.row import Text, Versioned
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, selected
@@ -22,6 +24,8 @@ class Selection(Versioned):
     """The organization's id, or empty; the database makes it."""
     template_scope = Text(default="")
     """The template's, which is the selection's own or the platform's."""
+    revision = pw.BigIntegerField(null=True)
+    """The one that the user stays on; None follows the template."""
 
     class Meta:
         table_name = "user_template_selections"
@@ -43,8 +47,12 @@ class Selection(Versioned):
     @classmethod
     def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
         """Return the selections `s` that the tail chooses, each with its template `t`, in one query."""
-        sql = (
-            f"select {cls.columns('s')}, {selected(view)}"
-            f" from {joined(view)} join user_template_selections s on s.template_id = t.id {tail}"
-        )
+        sql = f"select {cls.columns('s')}, {selected(view, is_revised=True)} from {cls.tables(view)} {tail}"
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
+
+    @classmethod
+    @functools.cache
+    def tables(cls, view: View, on: str = "") -> str:
+        """Return the tables of selections `s`, joined `on` others, each with its template `t` as it was selected."""
+        pinned = revised("(select coalesce(s.revision, base.revision), '')", where="base.id = s.template_id")
+        return f"user_template_selections s {on} cross join {joined(view, pinned)}"

@@ -13,6 +13,8 @@ from service.models.row import Choice, Text, Versioned
 class TemplateType(Versioned):
     name = Text(unique=True)
     description = pw.TextField(default="")
+    revision = pw.BigIntegerField(constraints=[pw.SQL("default 1")])
+    """The newest one; the database numbers them."""
 
     class Meta:
         table_name = "template_types"

@@ -31,9 +31,11 @@ class View(Enum):
 
 
 class Details(NamedTuple):
+    """None for what is gone, to which an earlier revision refers."""
+
     author: User
-    template_type: TemplateType
-    model: OpenAIModel
+    template_type: TemplateType | None
+    model: OpenAIModel | None
 
 
 class _Beside(NamedTuple):
@@ -42,8 +44,11 @@ class _Beside(NamedTuple):
     type_name: str
     openai_id: str
     template_xmin: str
-    type_xmin: str
-    model_xmin: str
+    type_xmin: str | None
+    model_xmin: str | None
+    label: str
+    latest: int
+    """The number of the newest revision."""
 
 
 class Renderable(NamedTuple):
@@ -51,6 +56,8 @@ class Renderable(NamedTuple):
     """Of its type, by name."""
     shutdown_date: date | None
     """The model's."""
+    type_revision: int
+    """The revision of the type whose tools these are; 0 where the type is gone."""
 
 
 class ReasoningEffort(Choice):
@@ -72,6 +79,10 @@ class Template(Versioned):
     """None is platform-wide."""
     scope = Text()
     """The organization's id, or empty; the database makes it."""
+    revision = pw.BigIntegerField(constraints=[pw.SQL("default 1")])
+    """The newest one, or the one that was asked for; the database numbers them."""
+    labels = pw.JSONField(constraints=[pw.SQL("default '{}'")])
+    """Revisions by label."""
     # The column `words` is for conditions alone, and is never read.
 
     class Meta:
@@ -85,6 +96,8 @@ class Template(Versioned):
     """The name of the type."""
     openai_id: str
     """The model's."""
+    label: str = ""
+    """The one that this revision was asked for by."""
     details: Details | None = None
     """In the FULL view alone."""
     renderable: Renderable | None = None
@@ -97,20 +110,20 @@ class Template(Versioned):
         template = cls.of(values[:own])
         beside, rest = split(_Beside, values[own:])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
+        template.label, template.is_latest = beside.label, template.revision == beside.latest
         cache.saw(tags.template(template.id), beside.template_xmin)
         cache.saw(tags.type(template.template_type_id), beside.type_xmin)
         cache.saw(tags.model(template.model_id), beside.model_xmin)
         if view is View.FULL:
             left = iter(rest)
-            template.details = Details(
-                User.of(next(left) for _ in User.names()),
-                TemplateType.of_joined([next(left) for _ in ("tools", *TemplateType.names())]),
-                OpenAIModel.of(left),
-            )
+            author = User.of(next(left) for _ in User.names())
+            template_type = TemplateType.of_joined([next(left) for _ in ("tools", *TemplateType.names())])
+            model = OpenAIModel.of(left)
+            template.details = Details(author, template_type if template_type.id else None, model if model.id else None)
             cache.saw(tags.user(template.user_id))
         elif view is View.RENDERABLE:
-            tools, shutdown_date = rest
-            template.renderable = Renderable([Tool(*tool) for tool in tools or ()], shutdown_date)
+            tools, shutdown_date, type_revision = rest
+            template.renderable = Renderable([Tool(*tool) for tool in tools or ()], shutdown_date, type_revision)
         return template
 
     @classmethod
@@ -122,35 +135,52 @@ class Template(Versioned):
         return int(count)
 
     @classmethod
-    def in_view(cls, view: View, tail: str, parameters: Sequence[object]) -> list[Self]:
-        """Return the templates `t` that the tail of a select chooses, with all that the view asks for, in one query."""
-        sql = f"select {selected(view)} from {joined(view)} {tail}"
+    def in_view(cls, view: View, tail: str, parameters: Sequence[object], *, revised: str | None = None) -> list[Self]:
+        """Return the templates `t` that the tail of a select chooses, with all that the view asks for, in one query.
+
+        `revised` has them in another revision than the latest, as `revised` in service/models/revisions.py makes it.
+        """
+        sql = f"select {selected(view, is_revised=revised is not None)} from {joined(view, revised)} {tail}"
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
 
 @functools.cache
-def selected(view: View, *, if_: str = "true") -> str:
-    """Return the select list of a view, for the tables of `joined(view)`; what may be large is null unless `if_`."""
+def selected(view: View, *, if_: str = "true", is_revised: bool = False) -> str:
+    """Return the select list of a view, for the tables of `joined`; what may be large is null unless `if_`."""
     columns = [f"t.{column}" for column in Template.names()]
     instructions = "''" if view is View.SUMMARY else f"case when {if_} then t.instructions end"
     columns[Template.names().index("instructions")] = instructions
     # xmin, not version: SQL by hand raises no version.
-    columns += ["tt.name", "m.openai_id", "t.xmin::text", "tt.xmin::text", "m.xmin::text"]
+    xmins = ["t.xmin::text", "tt.xmin::text", "m.xmin::text"]
+    if is_revised:
+        columns += [
+            "coalesce(t.type_name, tt.name)",
+            "coalesce(t.openai_id, m.openai_id)",
+            *xmins,
+            "t.label",
+            "t.latest",
+        ]
+    else:
+        columns += ["tt.name", "m.openai_id", *xmins, "''", "t.revision"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
     elif view is View.RENDERABLE:
         tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
-        columns += [tools, "m.shutdown_date"]
+        columns += [tools, "m.shutdown_date", "coalesce(tt.revision, 0)"]
     return ", ".join(columns)
 
 
-def joined(view: View) -> str:
-    """Return the tables that `selected(view)` needs: the templates `t` and what they refer to."""
+def joined(view: View, revised: str | None = None) -> str:
+    """Return the tables that `selected` needs: the templates `t` and what they refer to.
+
+    The type and the model that `revised` templates had then may be gone.
+    """
+    join = "join" if revised is None else "left join"
     author = "join users u on u.id = t.user_id" if view is View.FULL else ""
     return (
-        "templates t join template_types tt on tt.id = t.template_type_id"
-        f" join openai_models m on m.id = t.model_id {author}"
+        f"{revised or 'templates t'} {join} template_types tt on tt.id = t.template_type_id"
+        f" {join} openai_models m on m.id = t.model_id {author}"
     )
 
 
@@ -162,8 +192,8 @@ def message_size(view: View) -> str:
         of_type = TemplateType.size_with_tools("x")
         size += (
             f" + (select {User.message_size('x')} from users x where x.id = t.user_id)"
-            f" + (select {of_type} from template_types x where x.id = t.template_type_id)"
-            f" + (select {OpenAIModel.message_size('x')} from openai_models x where x.id = t.model_id)"
+            f" + coalesce((select {of_type} from template_types x where x.id = t.template_type_id), 0)"
+            f" + coalesce((select {OpenAIModel.message_size('x')} from openai_models x where x.id = t.model_id), 0)"
         )
     elif view is View.RENDERABLE:
         size += f" + {size_of_tools('t.template_type_id')}"

@@ -6,7 +6,7 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 
-Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids"]
+Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids", "revisions"]
 
 
 class Limits(NamedTuple):
@@ -21,6 +21,8 @@ class Limits(NamedTuple):
     invitations: int = 1_000
     request_ids: int = 50_000
     """That are kept for a caller who is no service."""
+    revisions: int = 10_000
+    """Of a template."""
 
 
 class _Counted(NamedTuple):
@@ -36,6 +38,7 @@ _COUNTED: dict[Kind, _Counted] = {
     "members": _Counted("organization_members where organization_id = %s", "the organization"),
     "invitations": _Counted("organization_invitations where organization_id = %s", "the organization"),
     "request_ids": _Counted("idempotency_keys where caller = %s", "the caller"),
+    "revisions": _Counted("template_revisions where template_id = %s", "the template"),
 }
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from service import errors, rendering
 from service.actor import Actor
+from service.database.transactions import read
+from service.models.revisions import tools_of as revised_tools
 from service.models.templates import Template, View
 from service.operations import rights, selections, templates
 from service.operations.listing import MAX_BYTES
@@ -14,6 +16,7 @@ from service.operations.selections import Reason, Resolution
 
 class Rendering(NamedTuple):
     template: Template
+    type_revision: int
     reason: Reason | None
     """Why it holds for the user and the type; None when it was asked for by id."""
     rendered: rendering.Rendered
@@ -21,28 +24,59 @@ class Rendering(NamedTuple):
     """The days until OpenAI refuses the model, 0 or less when it does; None unless a warning is due."""
 
 
-def render(actor: Actor, id: str) -> Rendering:
-    """Render the template of an id."""
-    return _render(templates.get(actor, id, view=View.RENDERABLE), None)
+@read
+def render(
+    actor: Actor, id: str, *, labels: Sequence[str] = (), revision: int = 0, type_revision: int = 0
+) -> Rendering:
+    """Render the template of an id. A revision of 0 is that of the labels, or the latest; of its type, the latest."""
+    template = templates.get(actor, id, view=View.RENDERABLE, labels=labels, revision=revision)
+    renderable = template.renderable
+    if renderable is not None and type_revision not in {0, renderable.type_revision}:
+        tools = revised_tools(template.template_type_id, type_revision)
+        if tools is None:
+            raise errors.not_found(
+                "TEMPLATE_TYPE_REVISION", template_type=template.type_name, revision=str(type_revision)
+            )
+        template.renderable = renderable._replace(tools=tools, type_revision=type_revision)
+    elif renderable is not None and not renderable.type_revision:
+        raise errors.not_found("TEMPLATE_TYPE", name=template.type_name)
+    return _render(template, None)
 
 
-def resolve(actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str) -> Rendering:
+def resolve(
+    actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, labels: Sequence[str] = ()
+) -> Rendering:
     """Render the template that holds for a user and a type."""
     user_id = rights.user(actor, user_id, "resolve.user_id")
     resolution = selections.resolve(
-        actor, user_id=user_id, organization_id=organization_id, template_type=template_type, view=View.RENDERABLE
+        actor,
+        user_id=user_id,
+        organization_id=organization_id,
+        template_type=template_type,
+        view=View.RENDERABLE,
+        labels=labels,
     )
     return _render(*resolution)
 
 
 def batch_resolve(
-    actor: Actor, *, user_id: str, organization_id: str | None = None, template_types: Sequence[str]
+    actor: Actor,
+    *,
+    user_id: str,
+    organization_id: str | None = None,
+    template_types: Sequence[str],
+    labels: Sequence[str] = (),
 ) -> list[Rendering | errors.Error]:
     """Render each type for a user: a rendering, or the error that `resolve` would raise."""
     outcomes: list[Rendering | errors.Error] = []
     total = 0
     resolved = selections.batch_resolve(
-        actor, user_id=user_id, organization_id=organization_id, template_types=template_types, view=View.RENDERABLE
+        actor,
+        user_id=user_id,
+        organization_id=organization_id,
+        template_types=template_types,
+        view=View.RENDERABLE,
+        labels=labels,
     )
     for outcome in resolved:
         outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
@@ -58,6 +92,7 @@ def _render(template: Template, reason: Reason | None) -> Rendering:
         raise TypeError("a template is rendered from its RENDERABLE view")
     return Rendering(
         template,
+        template.renderable.type_revision,
         reason,
         rendering.render(
             instructions=template.instructions,
@@ -65,7 +100,12 @@ def _render(template: Template, reason: Reason | None) -> Rendering:
             temperature=template.temperature,
             reasoning_effort=template.reasoning_effort,
             tools=template.renderable.tools,
-            metadata={"template_id": template.id, "template_type": template.type_name},
+            metadata={
+                "template_id": template.id,
+                "template_type": template.type_name,
+                "template_revision": str(template.revision),
+                "template_type_revision": str(template.renderable.type_revision),
+            },
         ),
         rendering.days_left(template.renderable.shutdown_date, datetime.now(UTC).date()),
     )

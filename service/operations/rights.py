@@ -240,6 +240,28 @@ def write_default(actor: Actor, organization_id: str | None) -> None:
         raise denied("only administrators may make or unmake a default")
 
 
+@right("write_label")
+def write_label(actor: Actor, id: str, author_id: str, organization_id: str | None, label: str) -> None:
+    """Raise unless the actor may move the label: who may write the template, or its defaults if it is protected."""
+    write_template(actor, id, author_id, organization_id)
+    if are_protected([label]):
+        write_default(actor, organization_id)
+
+
+def protect(labels: Iterable[str]) -> None:
+    """Set the labels of this process that take the right to defaults."""
+    _protected.clear()
+    _protected.update(labels)
+
+
+def are_protected(labels: Iterable[str]) -> bool:
+    """Whether one of the labels takes the right to defaults."""
+    return not _protected.isdisjoint(labels)
+
+
+_protected = {"production"}
+
+
 def scopes(actor: Actor) -> tuple[str, list[str]]:
     """Return a query for the scopes whose templates the actor may read, and its parameters."""
     if actor.is_trusted:

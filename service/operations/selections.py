@@ -8,10 +8,11 @@ from service import cache, errors, tags
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
+from service.models.revisions import BY_LABELS, revised
 from service.models.row import new_id, split
 from service.models.selections import Selection
 from service.models.templates import Template, View, joined, message_size, selected
-from service.operations import organizations, rights, users
+from service.operations import organizations, revisions, rights, users
 from service.operations.listing import MAX_BYTES, Key, Page, Source
 
 
@@ -49,11 +50,12 @@ def set(
     organization_id: str | None = None,
     template_type: str,
     template_id: str,
+    revision: int = 0,
     view: View,
 ) -> Selection:
     """Make a template the user's selection for its type, in the organization or platform-wide.
 
-    The user is the caller for an empty `user_id`.
+    The user is the caller for an empty `user_id`. A `revision` of 0 follows the template.
     """
     user_id = rights.user(actor, user_id)
     user, type_id = database.execute_prepared(
@@ -84,7 +86,9 @@ def set(
             "the template belongs to another organization than the selection",
             {"organization_id": organization_id or ""},
         )
-    return _get(point(user_id, template, organization_id), view)
+    if revision:
+        revisions.require_of_type(template, revision)
+    return _get(point(user_id, template, organization_id, revision or None), view)
 
 
 @read
@@ -111,15 +115,12 @@ def page(
         where.append("s.scope in ('', %s)")
         parameters.append(actor.organization_id)
     found = Source(
-        keys=(
-            "user_template_selections s join templates t on t.id = s.template_id"
-            " join template_types owner on owner.id = s.template_type_id"
-        ),
+        keys=f"{Selection.tables(View.SUMMARY)} join template_types owner on owner.id = s.template_type_id",
         id="s.id",
         order=("owner.name", "s.scope"),
         message_size=f"{Selection.message_size('s')} + {message_size(view)}",
-        rows=f"user_template_selections s on s.id = page.id join ({joined(view)}) on t.id = s.template_id",
-        select=f"{Selection.columns('s')}, {selected(view)}",
+        rows=Selection.tables(view, on="on s.id = page.id"),
+        select=f"{Selection.columns('s')}, {selected(view, is_revised=True)}",
         of=lambda values: Selection.of_view(view, values),
         key=lambda selection: (selection.selected.type_name, selection.scope),
     ).page(where=where, parameters=parameters, after=after, size=size)
@@ -145,10 +146,19 @@ def delete(actor: Actor, *, user_id: str, organization_id: str | None = None, te
 
 @read
 def resolve(
-    actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, view: View
+    actor: Actor,
+    *,
+    user_id: str,
+    organization_id: str | None = None,
+    template_type: str,
+    view: View,
+    labels: Sequence[str] = (),
 ) -> Resolution:
-    """Return the template that holds for a user and a type, by the first Reason that there is."""
-    (outcome,) = _resolve(actor, user_id, organization_id, [template_type], view=view, total="0")
+    """Return the template that holds for a user and a type, by the first Reason that there is.
+
+    It is in the revision that the user selected, or else in that of the first of the labels which it has.
+    """
+    (outcome,) = _resolve(actor, user_id, organization_id, [template_type], view=view, labels=labels, total="0")
     if isinstance(outcome, errors.Error):
         raise outcome
     return outcome
@@ -156,33 +166,38 @@ def resolve(
 
 @read
 def batch_resolve(
-    actor: Actor, *, user_id: str, organization_id: str | None = None, template_types: Sequence[str], view: View
+    actor: Actor,
+    *,
+    user_id: str,
+    organization_id: str | None = None,
+    template_types: Sequence[str],
+    view: View,
+    labels: Sequence[str] = (),
 ) -> list[Resolution | errors.Error]:
     """Resolve each type for a user: a resolution, or the error that `resolve` would raise."""
     total = f"sum({message_size(view)}) over (order by ask.n)"
-    return list(_resolve(actor, user_id, organization_id, template_types, view=view, total=total))
+    return list(_resolve(actor, user_id, organization_id, template_types, view=view, labels=labels, total=total))
 
 
-def point(user_id: str, template: Template, organization_id: str | None) -> str:
+def point(user_id: str, template: Template, organization_id: str | None, revision: int | None = None) -> str:
     """Make the template the user's selection for its type in the organization, or platform-wide; return the id."""
     if organization_id is not None:
         organizations.hold_member(organization_id, user_id)
+    differs = "(s.template_id, s.revision) is distinct from (excluded.template_id, excluded.revision)"
     (id,) = database.execute_sql(
-        """
+        f"""
         insert into user_template_selections as s
-          (id, user_id, organization_id, template_type_id, template_id, template_scope)
-        values (%s, %s, %s, %s, %s, %s)
+          (id, user_id, organization_id, template_type_id, template_id, template_scope, revision)
+        values (%s, %s, %s, %s, %s, %s, %s)
         on conflict on constraint user_template_selections_one_for_each_user_scope_and_type do update set
           template_id = excluded.template_id,
           template_scope = excluded.template_scope,
-          version = s.version + (s.template_id <> excluded.template_id)::integer,
-          update_time = case
-            when s.template_id <> excluded.template_id then greatest(clock_timestamp(), s.update_time)
-            else s.update_time
-          end
+          revision = excluded.revision,
+          version = s.version + ({differs})::integer,
+          update_time = case when {differs} then greatest(clock_timestamp(), s.update_time) else s.update_time end
         returning s.id
         """,
-        [new_id(), user_id, organization_id, template.template_type_id, template.id, template.scope],
+        [new_id(), user_id, organization_id, template.template_type_id, template.id, template.scope, revision],
     ).fetchone()
     return str(id)
 
@@ -215,17 +230,30 @@ def _unselected(user_id: str, organization_id: str | None, template_type: str) -
 
 
 def _resolve(
-    actor: Actor, user_id: str, organization_id: str | None, names: Sequence[str], *, view: View, total: str
+    actor: Actor,
+    user_id: str,
+    organization_id: str | None,
+    names: Sequence[str],
+    *,
+    view: View,
+    labels: Sequence[str],
+    total: str,
 ) -> Iterator[Resolution | errors.Error]:
     """Return an outcome for each type, in one query. `total` sizes the response so far; only what fits is read."""
     user_id = rights.user(actor, user_id)
     # In order of precedence, as in Reason. An empty scope is the platform's.
     places = ["own.template_id", "picked.template_id", "house.id", "fallback.id"]
+    pinned = "case when own.template_id is null then picked.revision else own.revision end"
+    chosen = f"(select coalesce({pinned}, base.revision), '')"
+    if labels:
+        by_labels = f"(select revision, label from {BY_LABELS} labeled (revision, label))"
+        chosen = f"(select {pinned}, '' where {pinned} is not null union all {by_labels} limit 1)"
+    templates = revised(chosen, where=f"base.id = coalesce({', '.join(places)})")
     found = database.execute_prepared(
         f"""
         select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
           case {" ".join(f"when {id} is not null then {n}" for n, id in enumerate(places))} end,
-          {selected(view, if_=f"{total} <= {MAX_BYTES}")}
+          {selected(view, if_=f"{total} <= {MAX_BYTES}", is_revised=True)}
         from unnest(%s::text[]) with ordinality ask (name, n)
         left join users caller on caller.id = %s
         left join organization_members place on place.organization_id = %s and place.user_id = caller.id
@@ -238,10 +266,10 @@ def _resolve(
           and house.is_default
         left join templates fallback on fallback.scope = '' and fallback.template_type_id = asked.id
           and fallback.is_default
-        left join ({joined(view)}) on t.id = coalesce({", ".join(places)})
+        left join ({joined(view, templates)}) on true
         order by ask.n
         """,
-        [list(names), user_id, organization_id],
+        [list(names), user_id, organization_id, *([list(labels)] if labels else [])],
     ).fetchall()
     outcomes = [split(_Outcome, values) for values in found]
     first, _ = outcomes[0]
@@ -267,7 +295,10 @@ def _resolve(
             cache.saw(tags.default(template.template_type_id))
             resolution = tags.resolution(user_id, organization_id, template.template_type_id)
             cache.saw(resolution, template.id)
-            yield Resolution(template, _REASONS[outcome.place])
+            if template.revision is None:
+                yield revisions.unlabeled(template.id, labels)
+            else:
+                yield Resolution(template, _REASONS[outcome.place])
 
 
 _REASONS = tuple(Reason)

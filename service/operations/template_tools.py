@@ -1,4 +1,7 @@
-"""The tools that the templates of a type give to the model; a change of a tool is a change of its type."""
+"""The tools that the templates of a type give to the model.
+
+A change of a tool is a change of its type: the trigger that makes a revision of the type makes a new version as well.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +40,6 @@ def create(actor: Actor, template_type: str, values: Mapping[str, Any]) -> Templ
     _check(row, schema_is_new=True)
     tool = TemplateTool.add(template_type=owner.id, **row)
     _check_room(owner.id)
-    owner.touch()
     return _get(tool.id)
 
 
@@ -73,7 +75,6 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> T
     changed = tool.change(**row)
     if changed is not tool:
         _check_room(tool.template_type_id)
-        template_types.lock(tool.template_type_id).touch()
     return _get(id)
 
 
@@ -83,7 +84,6 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
     rights.administer(actor)
     tool = _locked(id, etag)
     tool.delete_instance()
-    template_types.lock(tool.template_type_id).touch()
 
 
 def _get(id: str) -> TemplateTool:

@@ -9,6 +9,7 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
+from service.models.revisions import BY_LABELS, BY_NUMBER, UNREVISED, revised
 from service.models.row import split
 from service.models.selections import Selection
 from service.models.template_types import TemplateType
@@ -17,6 +18,7 @@ from service.operations import (
     openai_models,
     organizations,
     quotas,
+    revisions,
     rights,
     selections,
     template_search,
@@ -65,7 +67,7 @@ def create(
     owner = template_types.hold(values["template_type"], mode="FOR NO KEY UPDATE" if is_default else "FOR KEY SHARE")
     model = openai_models.hold(values["model"])
     if is_default:
-        _clear_default(Template.lock(_is_default(owner, organization_id)))
+        _clear_default(Template.lock(default_of(owner, organization_id)))
     template = Template.add(
         **{
             **values,
@@ -81,25 +83,32 @@ def create(
 
 
 @read
-def get(actor: Actor, id: str, *, view: View) -> Template:
-    """Return one template."""
-    template = _get(id, view)
+def get(actor: Actor, id: str, *, view: View, labels: Sequence[str] = (), revision: int = 0) -> Template:
+    """Return one template: its latest revision, that of the first label which it has, or that of a number."""
+    if revision:
+        template = _get(id, view, revised(BY_NUMBER), revision)
+    else:
+        template = _get(id, view, revised(BY_LABELS), list(labels)) if labels else _get(id, view)
     rights.read_template(actor, id, template.organization_id)
+    if template.revision is None:
+        raise revisions.unlabeled(id, labels) if labels else revisions.not_found(id, revision)
     return template
 
 
 @read
-def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]:
+def batch_get(actor: Actor, ids: Sequence[str], *, view: View, labels: Sequence[str] = ()) -> list[Template]:
     """Return a template for each id, in their order, or raise for all of them."""
+    templates, wanted = (revised(BY_LABELS), [list(labels)]) if labels else (None, [])
     # Only what fits is read, however large the rest is.
     total = f"sum({message_size(view)}) over (order by ask.n)"
     found = database.execute_prepared(
         f"""
-        select {total}, t.id is not null, t.organization_id, {selected(view, if_=f"{total} <= {MAX_BYTES}")}
-        from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view)}) on t.id = ask.id
+        select {total}, t.id is not null, t.organization_id,
+          {selected(view, if_=f"{total} <= {MAX_BYTES}", is_revised=bool(labels))}
+        from unnest(%s::text[]) with ordinality ask (id, n) left join ({joined(view, templates)}) on t.id = ask.id
         order by ask.n
         """,
-        [list(ids)],
+        [list(ids), *wanted],
     ).fetchall()
     rows = [split(_Asked, values) for values in found]
     may = rights.readable(actor, {asked.organization_id for asked, _ in rows})
@@ -114,10 +123,14 @@ def batch_get(actor: Actor, ids: Sequence[str], *, view: View) -> list[Template]
         raise errors.NotFound(
             "TEMPLATE_NOT_FOUND", f"{len(missing)} of the templates do not exist", {"ids": ",".join(named[:_MAX_NAMED])}
         )
+    found_templates = [Template.of_view(view, values) for _, values in rows]
+    for template in found_templates:
+        if template.revision is None:
+            raise revisions.unlabeled(template.id, labels)
     fitting = sum(asked.size <= MAX_BYTES for asked, _ in rows)
     if fitting < len(rows):
         raise selections.too_large(fitting)
-    return [Template.of_view(view, values) for _, values in rows]
+    return found_templates
 
 
 def page(
@@ -209,7 +222,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
     """Write `changes`, unless `etag` is given and no longer current."""
     values = dict(changes)
     wants_default = values.get("is_default", False)
-    before = _found(id)
+    before = found(id)
     rights.write_template(actor, id, before.user_id, before.organization_id)
     _require_open(before.organization_id)
     owner = None
@@ -219,7 +232,7 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
         values["model"] = openai_models.hold(values["model"]).id
     # The template, and the default that it replaces, in the order of their ids.
     rows = Template.lock(
-        (Template.id == id) | _is_default(owner, before.organization_id)
+        (Template.id == id) | default_of(owner, before.organization_id)
         if owner is not None and wants_default
         else Template.id == id
     )
@@ -242,14 +255,14 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
 @transaction
 def delete(actor: Actor, id: str, *, etag: str) -> None:
     """Delete a template and all selections of it."""
-    before = _found(id)
+    before = found(id)
     rights.write_template(actor, id, before.user_id, before.organization_id)
     _require_open(before.organization_id)
     template = Template.lock_one(Template.id == id, mode="FOR UPDATE")
     if template is None:
         raise errors.not_found("TEMPLATE", id=id)
     template.require_etag(etag)
-    if template.is_default:
+    if template.is_default or rights.are_protected(template.labels):
         rights.write_default(actor, template.organization_id)
     template.delete_instance()
 
@@ -259,7 +272,7 @@ def _require_open(organization_id: str | None) -> None:
         organizations.require_open(organization_id)
 
 
-def _found(id: str) -> Template:
+def found(id: str) -> Template:
     """Return the row alone, which is no part of a response: the cache is told of nothing."""
     template = Template.fetch_one("where t.id = %s", [id])
     if template is None:
@@ -267,26 +280,26 @@ def _found(id: str) -> Template:
     return template
 
 
-def _is_default(owner: TemplateType, organization_id: str | None) -> Any:
+def default_of(owner: TemplateType, organization_id: str | None) -> Any:
     """Return the condition for the default of a type, of the platform or of an organization."""
     return (Template.scope == (organization_id or "")) & (Template.template_type == owner.id) & Template.is_default
 
 
-def _get(id: str, view: View) -> Template:
+def _get(id: str, view: View, templates: str | None = None, *parameters: object) -> Template:
     """Return the template as a response shows it; the cache is told of all that the view has."""
-    found = Template.in_view(view, "where t.id = %s", [id])
-    if not found:
+    rows = Template.in_view(view, "where t.id = %s", [*parameters, id], revised=templates)
+    if not rows:
         raise errors.not_found("TEMPLATE", id=id)
-    return found[0]
+    return rows[0]
 
 
 def _lock_types(id: str, name: str | None) -> TemplateType:
     """Lock the template's type, and the type of that name that it is to have, by id; return the one it will have."""
-    current = _found(id).template_type_id
+    current = found(id).template_type_id
     is_target = TemplateType.name == name if name is not None else TemplateType.id == current
     locked = TemplateType.lock((TemplateType.id == current) | is_target)
     # It may have moved while this waited.
-    if _found(id).template_type_id != current:
+    if found(id).template_type_id != current:
         raise errors.Aborted("CONFLICT", "another call moved the template to another type; nothing was written")
     for template_type in locked:
         if template_type.name == name or (name is None and template_type.id == current):
@@ -301,9 +314,17 @@ def _clear_default(templates: Sequence[Template]) -> None:
 
 
 def _change(actor: Actor, template: Template, values: Mapping[str, Any]) -> None:
+    if any(name not in UNREVISED and getattr(template, name) != value for name, value in values.items()):
+        revisions.require_room(actor, template)
     if values.get("template_type", template.template_type_id) == template.template_type_id:
         template.change(**values)
         return
+    if template.labels:
+        raise errors.FailedPrecondition(
+            "TEMPLATE_LABELED",
+            "the template has labels, so its type cannot change",
+            {"labels": str(len(template.labels))},
+        )
     with refused_by(
         "user_template_selections_are_of_a_template_of_their_type",
         lambda: errors.FailedPrecondition(

@@ -43,6 +43,7 @@ class Family:
 
 
 class _Table(NamedTuple):
+    rules: int
     families: Sequence[Family]
     by_name: Mapping[str, Family]
     by_pattern: Sequence[tuple[re.Pattern[str], Family]]
@@ -117,6 +118,11 @@ def is_fine_tuned(model: str) -> bool:
     return model.rpartition("/")[2].startswith("ft:")
 
 
+def rules() -> int:
+    """Return the number of the rules by which templates are rendered."""
+    return _table().rules
+
+
 def all_families() -> Sequence[Family]:
     """Return the rows of the table, from top to bottom."""
     return _table().families
@@ -132,6 +138,7 @@ def _table() -> _Table:
     document = tomllib.loads(Path(__file__).with_name("families.toml").read_text("utf-8"))
     families = tuple(map(_family, document["family"]))
     return _Table(
+        document["rules"],
         families,
         {name: family for family in families if not family.guess for name in family.names},
         [(re.compile(fnmatch.translate(name)), family) for family in families if family.guess for name in family.names],

@@ -35,27 +35,32 @@ def changes(resource: Message, mask: FieldMask) -> dict[str, Any]:
 
     A path that is unknown, output only or immutable, and a required field that would be emptied, are FIELD_INVALID.
     """
-    writable = _fields(resource.DESCRIPTOR, FieldBehavior.OUTPUT_ONLY, FieldBehavior.IMMUTABLE)
-    required = writable - _fields(resource.DESCRIPTOR, FieldBehavior.REQUIRED)
+    fields = writable(resource)
+    required = fields - _fields(resource.DESCRIPTOR, FieldBehavior.REQUIRED)
     if len(mask.paths) > MAX_PATHS:
         raise errors.field_invalid(("update_mask.paths", f"must have at most {MAX_PATHS} items"))
     paths = list(mask.paths)
     if not paths:
-        paths = [field.name for field, _ in resource.ListFields() if field.name in writable]
+        paths = [field.name for field, _ in resource.ListFields() if field.name in fields]
     elif paths == ["*"]:
-        paths = sorted(writable)
+        paths = sorted(fields)
     body = _name(resource)
     violations = [
         (
             f"update_mask.paths[{index}]",
-            f"must be a writable field, one of {', '.join(sorted(writable))}, not {_quoted(path)}",
+            f"must be a writable field, one of {', '.join(sorted(fields))}, not {_quoted(path)}",
         )
         for index, path in enumerate(paths)
-        if path not in writable
+        if path not in fields
     ] or [(f"{body}.{path}", "is required") for path in paths if path in required and not getattr(resource, path)]
     if violations:
         raise errors.field_invalid(*violations)
     return {path: _value(resource, path) for path in paths}
+
+
+def writable(resource: Message) -> frozenset[str]:
+    """Return the names of the fields that an update may write."""
+    return _fields(resource.DESCRIPTOR, FieldBehavior.OUTPUT_ONLY, FieldBehavior.IMMUTABLE)
 
 
 def values(resource: Message, *but: str) -> dict[str, Any]:

@@ -33,14 +33,6 @@ from omniflo.templates.v1.selection_service_pb2 import (
     ResolveTemplateResponse,
     TemplateResolution,
 )
-from omniflo.templates.v1.template_service_pb2 import (
-    Adjustment,
-    AdjustmentAction,
-    RenderTemplateResponse,
-    TemplateRendering,
-    WarningKind,
-)
-from omniflo.templates.v1.template_service_pb2 import Warning as RenderingWarning
 from service import actor, errors, statuses
 from service.models.api_keys import ApiKey
 from service.models.openai_models import OpenAIModel
@@ -53,7 +45,6 @@ from service.openai_gateway import ListedModel
 from service.operations import openai_models, replacements, rights
 from service.operations.api_keys import NewKey
 from service.operations.changes import Change
-from service.operations.renderings import Rendering
 from service.operations.selections import Reason, Resolution
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,8 +54,7 @@ _EFFORTS: dict[str | None, template_pb2.ReasoningEffort.ValueType] = {
 _ROLES = {
     name.removeprefix("ORGANIZATION_ROLE_").lower(): value for name, value in organization_pb2.OrganizationRole.items()
 }
-_REASONS = {reason: ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}") for reason in Reason}
-_LEFT_OUT = AdjustmentAction.ADJUSTMENT_ACTION_LEFT_OUT
+REASONS = {reason: ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}") for reason in Reason}
 _NO_ASSISTANT = template_pb2.AssistantState.ASSISTANT_STATE_NONE
 
 
@@ -163,6 +153,7 @@ def template_type(row: TemplateType) -> template_type_pb2.TemplateType:
         id=row.id,
         name=row.name,
         description=row.description,
+        revision=row.revision,
         tools=[template_tool(tool) for tool in row.tools],
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
@@ -220,11 +211,16 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         update_time=timestamp(row.update_time),
         etag=row.etag,
         organization_id=row.organization_id or "",
+        revision=row.revision,
+        labels=[template_pb2.TemplateLabel(label=label, revision=row.labels[label]) for label in sorted(row.labels)],
+        label=row.label,
     )
     if row.details is not None and view is not View.SUMMARY:
         message.author.CopyFrom(author(row.details.author))
-        message.type_details.CopyFrom(template_type(row.details.template_type))
-        message.model_details.CopyFrom(model(row.details.model))
+        if row.details.template_type is not None:
+            message.type_details.CopyFrom(template_type(row.details.template_type))
+        if row.details.model is not None:
+            message.model_details.CopyFrom(model(row.details.model))
     return message
 
 
@@ -235,6 +231,7 @@ def selection(row: Selection) -> selection_pb2.Selection:
         organization_id=row.organization_id or "",
         template_type=row.selected.type_name,
         template_id=row.template_id,
+        revision=row.revision or 0,
         template=template(row.selected),
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
@@ -243,7 +240,7 @@ def selection(row: Selection) -> selection_pb2.Selection:
 
 
 def resolution(outcome: Resolution) -> ResolveTemplateResponse:
-    return ResolveTemplateResponse(template=template(outcome.template), reason=_REASONS[outcome.reason])
+    return ResolveTemplateResponse(template=template(outcome.template), reason=REASONS[outcome.reason])
 
 
 def outcome(template_type: str, of: Resolution | errors.Error) -> TemplateResolution:
@@ -275,41 +272,6 @@ def replaced(of: replacements.Replacement) -> ReplaceModelResponse:
     )
 
 
-def rendering(of: Rendering) -> RenderTemplateResponse:
-    message = RenderTemplateResponse(
-        responses_request=of.rendered.body,
-        adjustments=[
-            Adjustment(
-                field=adjustment.field,
-                action=_LEFT_OUT,
-                reason=adjustment.reason,
-            )
-            for adjustment in of.rendered.adjustments
-        ],
-        warnings=[] if of.days_left is None else [_warning(of.days_left)],
-        template=template(of.template, View.SUMMARY),
-    )
-    if of.reason is not None:
-        message.reason = _REASONS[of.reason]
-    return message
-
-
-def rendering_outcome(template_type: str, of: Rendering | errors.Error) -> TemplateRendering:
-    if isinstance(of, errors.Error):
-        return TemplateRendering(template_type=template_type, error=statuses.of(of))
-    return TemplateRendering(template_type=template_type, rendered=rendering(of))
-
-
-def _warning(days_left: int) -> RenderingWarning:
-    if days_left > 0:
-        kind = WarningKind.WARNING_KIND_MODEL_SHUTTING_DOWN
-        text = f"OpenAI refuses the model in {days_left} {'day' if days_left == 1 else 'days'}"
-    else:
-        kind = WarningKind.WARNING_KIND_MODEL_SHUT_DOWN
-        text = "the model's shutdown date has come, and OpenAI refuses it"
-    return RenderingWarning(field="model", kind=kind, message=text)
-
-
 def empty(_: None) -> Empty:
     return Empty()
 
@@ -329,6 +291,7 @@ def change(row: Change, *, audits: bool, values: bool) -> change_pb2.Change:
         organization_id=row.organization_id or "",
         user_id=row.user_id or "",
         template_type=row.template_type or "",
+        revision=row.revision,
         tags=row.tags,
         time=timestamp(row.time),
         actor=row.actor,

@@ -44,6 +44,7 @@ class SelectionServicer(SelectionServiceServicer):
             organization_id=request.organization_id or None,
             template_type=request.template_type,
             template_id=request.template_id,
+            revision=request.revision,
             view=decode.view(request),
         )
         return write(request, Selection, encode.selection, set_, lambda _: _get(request))
@@ -83,6 +84,7 @@ class SelectionServicer(SelectionServiceServicer):
                 organization_id=request.organization_id or None,
                 template_type=request.template_type,
                 view=decode.view(request),
+                labels=request.labels,
             )
         )
 
@@ -95,5 +97,6 @@ class SelectionServicer(SelectionServiceServicer):
             organization_id=request.organization_id or None,
             template_types=request.template_types,
             view=decode.view(request),
+            labels=request.labels,
         )
         return BatchResolveTemplatesResponse(results=map(encode.outcome, request.template_types, outcomes))

@@ -5,6 +5,7 @@ from functools import partial
 from google.protobuf.empty_pb2 import Empty
 from grpc import ServicerContext
 
+from omniflo.templates.v1.template_revision_pb2 import TemplateTypeRevision
 from omniflo.templates.v1.template_type_pb2 import TemplateTool, TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import (
     CreateTemplateToolRequest,
@@ -13,8 +14,11 @@ from omniflo.templates.v1.template_type_service_pb2 import (
     DeleteTemplateTypeRequest,
     GetTemplateToolRequest,
     GetTemplateTypeRequest,
+    GetTemplateTypeRevisionRequest,
     ListTemplateToolsRequest,
     ListTemplateToolsResponse,
+    ListTemplateTypeRevisionsRequest,
+    ListTemplateTypeRevisionsResponse,
     ListTemplateTypesRequest,
     ListTemplateTypesResponse,
     UpdateTemplateToolRequest,
@@ -23,8 +27,8 @@ from omniflo.templates.v1.template_type_service_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServiceServicer
 from service import actor
 from service.models import template_types as types
-from service.operations import template_tools, template_types
-from service.servicers import decode, encode, pages
+from service.operations import template_tools, template_type_revisions, template_types
+from service.servicers import decode, encode, encode_revisions, pages
 from service.servicers.writes import write
 
 
@@ -87,3 +91,20 @@ class TemplateTypeServicer(TemplateTypeServiceServicer):
     def DeleteTemplateTool(self, request: DeleteTemplateToolRequest, context: ServicerContext) -> Empty:
         delete = partial(template_tools.delete, actor.current(), request.id, etag=request.etag)
         return write(request, Empty, encode.empty, delete)
+
+    def GetTemplateTypeRevision(
+        self, request: GetTemplateTypeRevisionRequest, context: ServicerContext
+    ) -> TemplateTypeRevision:
+        revision = template_type_revisions.get(actor.current(), request.template_type, request.revision)
+        return encode_revisions.type_revision(revision)
+
+    def ListTemplateTypeRevisions(
+        self, request: ListTemplateTypeRevisionsRequest, context: ServicerContext
+    ) -> ListTemplateTypeRevisionsResponse:
+        page = template_type_revisions.page(
+            actor.current(), request.template_type, after=pages.after(request, int, str), size=pages.size(request)
+        )
+        return ListTemplateTypeRevisionsResponse(
+            template_type_revisions=map(encode_revisions.type_revision, page.rows),
+            next_page_token=pages.token(request, page),
+        )

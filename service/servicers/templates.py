@@ -6,25 +6,36 @@ from functools import partial
 from google.protobuf.empty_pb2 import Empty
 from grpc import ServicerContext
 
-from omniflo.templates.v1.template_pb2 import Template
+from omniflo.templates.v1.template_pb2 import Template, TemplateLabel
+from omniflo.templates.v1.template_revision_pb2 import TemplateRevision
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchGetTemplatesResponse,
     BatchRenderTemplatesRequest,
     BatchRenderTemplatesResponse,
     CreateTemplateRequest,
+    DeleteTemplateLabelRequest,
     DeleteTemplateRequest,
+    DiffTemplateRevisionsRequest,
+    DiffTemplateRevisionsResponse,
     GetTemplateRequest,
+    GetTemplateRevisionRequest,
+    ListTemplateRevisionsRequest,
+    ListTemplateRevisionsResponse,
     ListTemplatesRequest,
     ListTemplatesResponse,
     RenderTemplateRequest,
     RenderTemplateResponse,
+    RestoreTemplateRevisionRequest,
+    RestoreTemplateRevisionResponse,
+    SetTemplateLabelRequest,
+    UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceServicer
 from service import actor
-from service.operations import renderings, templates
-from service.servicers import decode, encode, pages
+from service.operations import labels, renderings, template_revisions, templates, undelete
+from service.servicers import decode, encode, encode_renderings, encode_revisions, pages
 from service.servicers.writes import write
 
 
@@ -43,12 +54,13 @@ class TemplateServicer(TemplateServiceServicer):
         return write(request, Template, encode.template, create, again)
 
     def GetTemplate(self, request: GetTemplateRequest, context: ServicerContext) -> Template:
-        return encode.template(templates.get(actor.current(), request.id, view=decode.view(request)))
+        template = templates.get(actor.current(), request.id, view=decode.view(request), labels=request.labels)
+        return encode.template(template)
 
     def BatchGetTemplates(
         self, request: BatchGetTemplatesRequest, context: ServicerContext
     ) -> BatchGetTemplatesResponse:
-        found = templates.batch_get(actor.current(), request.ids, view=decode.view(request))
+        found = templates.batch_get(actor.current(), request.ids, view=decode.view(request), labels=request.labels)
         return BatchGetTemplatesResponse(templates=map(encode.template, found))
 
     def ListTemplates(self, request: ListTemplatesRequest, context: ServicerContext) -> ListTemplatesResponse:
@@ -85,16 +97,92 @@ class TemplateServicer(TemplateServiceServicer):
         delete = partial(templates.delete, actor.current(), request.id, etag=request.etag)
         return write(request, Empty, encode.empty, delete)
 
+    def UndeleteTemplate(self, request: UndeleteTemplateRequest, context: ServicerContext) -> Template:
+        bring_back = partial(undelete.template, actor.current(), request.id, view=decode.view(request))
+        again = partial(templates.get, actor.current(), view=decode.view(request))
+        return write(request, Template, encode.template, bring_back, again)
+
+    def GetTemplateRevision(self, request: GetTemplateRevisionRequest, context: ServicerContext) -> TemplateRevision:
+        revision = template_revisions.get(
+            actor.current(), request.template_id, request.revision, view=decode.view(request)
+        )
+        return encode_revisions.revision(revision)
+
+    def ListTemplateRevisions(
+        self, request: ListTemplateRevisionsRequest, context: ServicerContext
+    ) -> ListTemplateRevisionsResponse:
+        page = template_revisions.page(
+            actor.current(),
+            request.template_id,
+            view=decode.view(request),
+            after=pages.after(request, int, str),
+            size=pages.size(request),
+        )
+        return ListTemplateRevisionsResponse(
+            template_revisions=map(encode_revisions.revision, page.rows), next_page_token=pages.token(request, page)
+        )
+
+    def RestoreTemplateRevision(
+        self, request: RestoreTemplateRevisionRequest, context: ServicerContext
+    ) -> RestoreTemplateRevisionResponse:
+        restore = partial(
+            template_revisions.restore,
+            actor.current(),
+            request.template_id,
+            request.revision,
+            etag=request.etag,
+            view=decode.view(request),
+        )
+        again = partial(templates.get, actor.current(), view=decode.view(request))
+        return write(
+            request,
+            RestoreTemplateRevisionResponse,
+            encode_revisions.restored,
+            restore,
+            again,
+        )
+
+    def DiffTemplateRevisions(
+        self, request: DiffTemplateRevisionsRequest, context: ServicerContext
+    ) -> DiffTemplateRevisionsResponse:
+        return encode_revisions.diff(
+            *template_revisions.diff(actor.current(), request.template_id, request.from_revision, request.to_revision)
+        )
+
+    def SetTemplateLabel(self, request: SetTemplateLabelRequest, context: ServicerContext) -> TemplateLabel:
+        set_ = partial(
+            labels.set,
+            actor.current(),
+            request.template_id,
+            label=request.label,
+            revision=request.revision,
+            expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+        )
+        label = TemplateLabel(label=request.label, revision=request.revision)
+        return write(request, TemplateLabel, lambda _: label, set_)
+
+    def DeleteTemplateLabel(self, request: DeleteTemplateLabelRequest, context: ServicerContext) -> Empty:
+        delete = partial(labels.delete, actor.current(), request.template_id, label=request.label, etag=request.etag)
+        return write(request, Empty, encode.empty, delete)
+
     def RenderTemplate(self, request: RenderTemplateRequest, context: ServicerContext) -> RenderTemplateResponse:
         if request.WhichOneof("key") == "id":
-            return encode.rendering(renderings.render(actor.current(), request.id))
+            rendering = renderings.render(
+                actor.current(),
+                request.id,
+                labels=request.labels,
+                revision=request.revision,
+                type_revision=request.template_type_revision,
+            )
+            return encode_renderings.rendering(rendering)
         key = request.resolve
-        return encode.rendering(
+        return encode_renderings.rendering(
             renderings.resolve(
                 actor.current(),
                 user_id=key.user_id,
                 organization_id=key.organization_id or None,
                 template_type=key.template_type,
+                labels=request.labels,
             )
         )
 
@@ -106,5 +194,8 @@ class TemplateServicer(TemplateServiceServicer):
             user_id=request.user_id,
             organization_id=request.organization_id or None,
             template_types=request.template_types,
+            labels=request.labels,
         )
-        return BatchRenderTemplatesResponse(results=map(encode.rendering_outcome, request.template_types, outcomes))
+        return BatchRenderTemplatesResponse(
+            results=map(encode_renderings.rendering_outcome, request.template_types, outcomes)
+        )

@@ -30,6 +30,7 @@ def write(
     """
     rights.write(actor.current())
     call.current().request_id = request.request_id
+    call.current().message = getattr(request, "message", "")
     if not request.request_id or getattr(request, "validate_only", False):
         result = encode(operation())
     else:

@@ -203,6 +203,8 @@ READS = [method for method in METHODS if method.is_read]
 WRITES = [method for method in METHODS if not method.is_read]
 # What OpenAI serves are no rows of the database.
 LISTS = [method for method in METHODS if method.name.startswith("List") and method.name != "ListAvailableModels"]
+REVISIONS = [method for method in LISTS if method.name.endswith("Revisions")]
+"""The lists of what has a number instead of an id, and is never taken back."""
 CREATES = [method for method in METHODS if method.name.startswith(("Create", "Add", "Invite"))]
 UPDATES = [method for method in METHODS if method.name.startswith("Update")]
 DELETES = [method for method in METHODS if method.name.startswith(("Delete", "Remove"))]

@@ -62,11 +62,18 @@ from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchRenderTemplatesRequest,
     CreateTemplateRequest,
+    DeleteTemplateLabelRequest,
     DeleteTemplateRequest,
+    DiffTemplateRevisionsRequest,
     GetTemplateRequest,
+    GetTemplateRevisionRequest,
+    ListTemplateRevisionsRequest,
     ListTemplatesRequest,
     RenderTemplateRequest,
     ResolutionKey,
+    RestoreTemplateRevisionRequest,
+    SetTemplateLabelRequest,
+    UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_type_pb2 import CodeInterpreterConfig, OpenAIToolType, TemplateTool, TemplateType
@@ -77,7 +84,9 @@ from omniflo.templates.v1.template_type_service_pb2 import (
     DeleteTemplateTypeRequest,
     GetTemplateToolRequest,
     GetTemplateTypeRequest,
+    GetTemplateTypeRevisionRequest,
     ListTemplateToolsRequest,
+    ListTemplateTypeRevisionsRequest,
     ListTemplateTypesRequest,
     UpdateTemplateToolRequest,
     UpdateTemplateTypeRequest,
@@ -195,6 +204,25 @@ def _update_template(api: Api) -> UpdateTemplateRequest:
             reasoning_effort=ReasoningEffort.REASONING_EFFORT_HIGH,
         )
     )
+
+
+def _undelete_template(api: Api) -> UndeleteTemplateRequest:
+    id = api.template(is_default=True).id
+    api.templates.DeleteTemplate(DeleteTemplateRequest(id=id))
+    return UndeleteTemplateRequest(id=id)
+
+
+def _revised(api: Api) -> Template:
+    """Answer a template that has two revisions."""
+    template = Template(id=api.template().id, instructions="Do it differently.")
+    return api.templates.UpdateTemplate(UpdateTemplateRequest(template=template))
+
+
+def _labeled(api: Api) -> str:
+    """Answer the id of a template with the label `staging`."""
+    id = _revised(api).id
+    api.templates.SetTemplateLabel(SetTemplateLabelRequest(template_id=id, label="staging", revision=1))
+    return id
 
 
 def _set_selection(api: Api) -> SetSelectionRequest:
@@ -336,6 +364,15 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "GetTemplate": lambda api: GetTemplateRequest(id=api.template().id),
     "BatchGetTemplates": lambda api: BatchGetTemplatesRequest(ids=[api.template().id, api.template().id]),
     "UpdateTemplate": _update_template,
+    "UndeleteTemplate": _undelete_template,
+    "GetTemplateRevision": lambda api: GetTemplateRevisionRequest(template_id=api.template().id, revision=1),
+    "RestoreTemplateRevision": lambda api: RestoreTemplateRevisionRequest(template_id=_revised(api).id, revision=1),
+    "DiffTemplateRevisions": lambda api: DiffTemplateRevisionsRequest(
+        template_id=_revised(api).id, from_revision=1, to_revision=2
+    ),
+    "SetTemplateLabel": lambda api: SetTemplateLabelRequest(template_id=_revised(api).id, label="staging", revision=1),
+    "DeleteTemplateLabel": lambda api: DeleteTemplateLabelRequest(template_id=_labeled(api), label="staging"),
+    "GetTemplateTypeRevision": lambda api: GetTemplateTypeRevisionRequest(template_type=api.type().name, revision=1),
     "DeleteTemplate": lambda api: DeleteTemplateRequest(id=api.template(select=True).id),
     "RenderTemplate": _render,
     "BatchRenderTemplates": _batch_render,
@@ -439,6 +476,62 @@ def _templates(api: Api) -> Rows:
             where id = %s
         """,
     )
+
+
+def _template_revisions(api: Api) -> Rows:
+    _revised(api)
+    id = api.template(title="Title 0").id
+    numbers = itertools.count(1)
+
+    def add() -> str:
+        number = next(numbers)
+        if number > 1:
+            template = Template(id=id, title=f"Title {number}")
+            api.templates.UpdateTemplate(UpdateTemplateRequest(template=template))
+        return str(number)
+
+    return Rows(
+        request=ListTemplateRevisionsRequest(template_id=id),
+        add=add,
+        remove=_keep,
+        copy="""
+            do $$ begin
+              for number in 1..1001 loop
+                update templates set title = number || left(%s, 0);
+              end loop;
+            end $$
+        """,
+    )
+
+
+def _type_revisions(api: Api) -> Rows:
+    api.tool()
+    owner = api.type()
+    numbers = itertools.count(1)
+
+    def add() -> str:
+        number = next(numbers)
+        if number > 1:
+            type_ = TemplateType(id=owner.id, description=f"Purpose {number}")
+            api.types.UpdateTemplateType(UpdateTemplateTypeRequest(template_type=type_))
+        return str(number)
+
+    return Rows(
+        request=ListTemplateTypeRevisionsRequest(template_type=owner.name),
+        add=add,
+        remove=_keep,
+        copy="""
+            do $$ begin
+              for number in 1..1001 loop
+                update template_types set description = number || left(%s, 0);
+              end loop;
+            end $$
+        """,
+    )
+
+
+def _keep(_: str) -> None:
+    raise AssertionError("a revision goes with what it is of")
 
 
 def _selections(api: Api) -> Rows:
@@ -606,6 +699,8 @@ ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListTemplateTools": _tools,
     "ListModels": _models,
     "ListTemplates": _templates,
+    "ListTemplateRevisions": _template_revisions,
+    "ListTemplateTypeRevisions": _type_revisions,
     "ListSelections": _selections,
     "ListOrganizations": _organizations,
     "ListMembers": _members,

@@ -118,6 +118,8 @@ def test_a_text_with_the_character_zero_is_named(api: Api, method: Method, field
 def test_any_text_comes_back_as_it_was_sent(api: Api, method: Method, field: Field, text: str) -> None:
     answer = method.on(api)(request_with(api, method, field, text))
     is_kept = not method.is_read and not {OUTPUT_ONLY, IMMUTABLE} & set(behaviour(field.last))
+    # The revision has it, and not the template.
+    is_kept = is_kept and field.name != "message"
     if is_kept:
         kept = getattr(method.resource_of(answer), field.name)
         assert (list(kept) if field.last.is_repeated else kept) == ([text] if field.last.is_repeated else text)

@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from tests.conftest import Api, Database, Failure, empty, fails
 from tests.contract import samples
-from tests.contract.methods import LISTS, Field, Method
+from tests.contract.methods import LISTS, REVISIONS, Field, Method
 from tests.contract.walks import walk
 
 NAME = "{0.name}".format
@@ -23,7 +23,7 @@ LARGEST = 2**31 - 1
 ALPHABET = f"{ascii_uppercase}{ascii_lowercase}{digits}-_"
 """Of URL-safe base64."""
 
-REMOVABLE = [method for method in LISTS if method.name != "ListChanges"]
+REMOVABLE = [method for method in LISTS if method.name != "ListChanges" and method not in REVISIONS]
 """The lists of what can be taken back."""
 
 lists = pytest.mark.parametrize("method", LISTS, ids=NAME)
@@ -32,7 +32,7 @@ lists = pytest.mark.parametrize("method", LISTS, ids=NAME)
 def pages(api: Api, method: Method, request: Message, size: int) -> Iterator[list[str]]:
     """Walk to the end and answer the ids of each page."""
     for page in walk(method.on(api), with_(request, page_size=size)):
-        yield [row.id for row in rows_of(page)]
+        yield [str(row.revision) if method in REVISIONS else row.id for row in rows_of(page)]
 
 
 def with_(request: Message, **fields: Any) -> Any:

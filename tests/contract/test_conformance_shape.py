@@ -54,7 +54,7 @@ def test_every_kind_of_method_is_found() -> None:
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
 def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Method) -> None:
     reads = method.name.startswith(
-        ("Get", "List", "Watch", "BatchGet", "Resolve", "BatchResolve", "Render", "BatchRender")
+        ("Get", "List", "Watch", "BatchGet", "Diff", "Resolve", "BatchResolve", "Render", "BatchRender")
     )
     assert method.is_read == reads
 
@@ -86,7 +86,7 @@ def test_a_write_changes_something(api: Api, database: Database, method: Method)
 def test_requests_and_responses_are_named_after_the_method(method: Method) -> None:
     assert method.descriptor.input_type.name == f"{method.name}Request"
     answer = method.descriptor.output_type.name
-    verbs = ("Get", "Create", "Add", "Update", "Provision", "Import", "Set")
+    verbs = ("Get", "Create", "Add", "Update", "Provision", "Import", "Set", "Undelete")
     verb = next((verb for verb in verbs if method.name.startswith(verb)), "")
     if method in DELETES:
         assert answer == "Empty"

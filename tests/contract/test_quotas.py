@@ -12,7 +12,11 @@ from omniflo.templates.v1.api_key_service_pb2 import CreateApiKeyRequest, Revoke
 from omniflo.templates.v1.organization_pb2 import Organization
 from omniflo.templates.v1.organization_service_pb2 import CreateOrganizationRequest, DeclineInvitationRequest
 from omniflo.templates.v1.template_pb2 import Template
-from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest, DeleteTemplateRequest
+from omniflo.templates.v1.template_service_pb2 import (
+    CreateTemplateRequest,
+    DeleteTemplateRequest,
+    UpdateTemplateRequest,
+)
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.actor import SYSTEM
@@ -46,11 +50,20 @@ class Setting:
         self.template = Template(title="A", instructions="Do.", template_type=platform.type().name)
         self.template.model = platform.model().openai_id
         self.organization = self.create_organization()
+        self.revised = ""
 
     def create_template(self, api: Api | None = None, organization_id: str = "") -> str:
         body = Template(organization_id=organization_id)
         body.MergeFrom(self.template)
         return (api or self.api).templates.CreateTemplate(CreateTemplateRequest(template=body)).id
+
+    def revise(self, number: int) -> None:
+        """Make a revision of one template."""
+        if not self.revised:
+            self.revised = self.create_template()
+            return
+        body = Template(id=self.revised, title=f"Title {number}")
+        self.api.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
 
     def create_organization(self, api: Api | None = None) -> Organization:
         request = CreateOrganizationRequest(organization=Organization(name="Sales"))
@@ -78,6 +91,7 @@ FILLS: dict[str, tuple[Callable[[Setting, int], object], int, str]] = {
     "api_keys": (lambda setting, _: setting.create_key(), 0, "the user"),
     "members": (lambda setting, number: setting.join(number), 1, "the organization"),
     "invitations": (lambda setting, number: setting.invite(number), 0, "the organization"),
+    "revisions": (lambda setting, number: setting.revise(number), 0, "the template"),
 }
 """By the quota: what makes one more, how many there are at first, and whose they are."""
 

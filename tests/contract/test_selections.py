@@ -1,6 +1,7 @@
 """SelectionService, through its stub: what users selected, and which template holds for them."""
 
 import time
+from typing import Any
 
 import pytest
 from google.protobuf.empty_pb2 import Empty
@@ -133,7 +134,7 @@ def test_every_method_answers_the_template_in_the_view_that_was_asked_for(
 ) -> None:
     tool = api.tool(type=samples.FUNCTION, schema=samples.SCHEMA)
     template = api.template(template_type=tool.template_type, temperature=0.5, is_default=True)
-    names = {"user_id": api.user().id, "template_type": template.template_type}
+    names: dict[str, Any] = {"user_id": api.user().id, "template_type": template.template_type}
     expected = in_view(api, template, view)
     default = api.selections.ResolveTemplate(ResolveTemplateRequest(view=view, **names))
     assert default == ResolveTemplateResponse(template=expected, reason=DEFAULT)

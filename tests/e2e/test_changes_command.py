@@ -73,3 +73,30 @@ def test_what_it_cannot_do_is_said(url: str, arguments: list[str], said: str) ->
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_it_brings_back_what_was_deleted(url: str) -> None:
+    database = Database(url)
+    database.query(
+        "insert into template_types (id, name) values ('t1', 'letters');"
+        "insert into template_tools (id, template_type_id, name, type) values ('o1', 't1', 'run', 'code_interpreter');"
+        "insert into templates (id, title, instructions, user_id, template_type_id, model_id)"
+        " values ('p1', 'One', 'Do it.', 'u1', 't1', 'm1');"
+        "delete from templates; delete from template_types; delete from openai_models"
+    )
+
+    def undelete(id: str) -> tuple[int, str]:
+        done = run("changes", "undelete", id, database_url=url)
+        return done.returncode, done.stdout + done.stderr
+
+    assert undelete("p1") == (1, 'TEMPLATE_TYPE_NOT_FOUND: the template type does not exist {"name": "letters"}\n')
+    assert undelete("t1") == (0, "template_type t1 is there again\n")
+    assert undelete("m1") == (0, "model m1 is there again\n")
+    assert undelete("p1") == (0, "template p1 is there again\n")
+    assert undelete("p1")[0] == undelete("t1")[0] == 1
+    kinds = "model, organization, template, template type"
+    assert undelete("u1") == (1, f"the log has no deletion of a {kinds} u1, or no longer\n")
+    assert database.query("select t.title, o.name from templates t, template_tools o") == [("One", "run")]
+    newest = "select actor, method from changes where kind = 'template' order by seq desc limit 1"
+    assert database.query(newest) == [("system", "changes")]
+    database.close()

@@ -11,6 +11,9 @@ from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill
 
 UNRECORDED = {
     "idempotency_keys": "responses that are kept for retries",
+    "revision_texts": "the texts of revisions",
+    "template_revisions": "what templates said",
+    "template_type_revisions": "what types and tools were",
     "changes": "the log itself",
     "registry": "which database this is",
     "schema_migrations": "the runner's own",
@@ -96,7 +99,8 @@ def test_what_differs_is_recorded_and_nothing_else(filled: Database) -> None:
             "update",
             {"description": "", "version": 1},
             {"description": "After.", "version": 2},
-        )
+        ),
+        ("template_type", "t1", "update", {"version": 2, "revision": 2}, {"version": 3, "revision": 3}),
     ]
     filled.query("update organization_members set role = 'member' where id = 'a1'")
     assert recorded(filled) == [("member", "a1", "update", {"role": "admin"}, {"role": "member"})]
@@ -109,8 +113,8 @@ def test_of_a_template_s_texts_it_is_recorded_which_differ(filled: Database) -> 
             "template",
             "p1",
             "update",
-            {"is_default": True, "instructions": "…"},
-            {"is_default": False, "instructions": "…"},
+            {"is_default": True, "instructions": "…", "revision": 1},
+            {"is_default": False, "instructions": "…", "revision": 2},
         )
     ]
 

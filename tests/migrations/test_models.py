@@ -51,7 +51,7 @@ def test_every_table_has_a_model(database: Database) -> None:
 
 def test_a_change_is_read_with_all_columns_of_the_log_but_those_that_find_it(database: Database) -> None:
     columns = {column for (column,) in database.query(f"{COLUMNS} where attrelid = 'changes'::regclass and attnum > 0")}
-    assert {*Change._fields} - columns == {"template_type"}
+    assert {*Change._fields} - columns == {"template_type", "revision"}
     assert columns - {*Change._fields} == {"epoch", "template_type_id"}
 
 

@@ -59,11 +59,18 @@ from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchRenderTemplatesRequest,
     CreateTemplateRequest,
+    DeleteTemplateLabelRequest,
     DeleteTemplateRequest,
+    DiffTemplateRevisionsRequest,
     GetTemplateRequest,
+    GetTemplateRevisionRequest,
+    ListTemplateRevisionsRequest,
     ListTemplatesRequest,
     RenderTemplateRequest,
     ResolutionKey,
+    RestoreTemplateRevisionRequest,
+    SetTemplateLabelRequest,
+    UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_type_pb2 import OpenAIToolType, TemplateTool, TemplateType
@@ -74,7 +81,9 @@ from omniflo.templates.v1.template_type_service_pb2 import (
     DeleteTemplateTypeRequest,
     GetTemplateToolRequest,
     GetTemplateTypeRequest,
+    GetTemplateTypeRevisionRequest,
     ListTemplateToolsRequest,
+    ListTemplateTypeRevisionsRequest,
     ListTemplateTypesRequest,
     UpdateTemplateToolRequest,
     UpdateTemplateTypeRequest,
@@ -163,6 +172,15 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "ListTemplates": lambda _: ListTemplatesRequest(view=FULL),
     "UpdateTemplate": _update_template,
     "DeleteTemplate": lambda _: DeleteTemplateRequest(),
+    "UndeleteTemplate": lambda _: UndeleteTemplateRequest(view=FULL),
+    "GetTemplateRevision": lambda _: GetTemplateRevisionRequest(revision=1, view=FULL),
+    "ListTemplateRevisions": lambda _: ListTemplateRevisionsRequest(view=FULL),
+    "DiffTemplateRevisions": lambda _: DiffTemplateRevisionsRequest(from_revision=1, to_revision=1),
+    "RestoreTemplateRevision": lambda _: RestoreTemplateRevisionRequest(revision=1, view=FULL),
+    "SetTemplateLabel": lambda _: SetTemplateLabelRequest(label="staging", revision=1),
+    "DeleteTemplateLabel": lambda _: DeleteTemplateLabelRequest(label="staging"),
+    "GetTemplateTypeRevision": lambda _: GetTemplateTypeRevisionRequest(revision=1),
+    "ListTemplateTypeRevisions": lambda _: ListTemplateTypeRevisionsRequest(),
     "RenderTemplate": lambda caller: RenderTemplateRequest(
         resolve=ResolutionKey(user_id=caller.named, template_type="kind", organization_id=caller.organization)
     ),
@@ -232,6 +250,10 @@ def _only_validated(request: Any) -> None:
     request.validate_only = True
 
 
+def _production(request: Any) -> None:
+    request.label = "production"
+
+
 def _until(year: int) -> Callable[[Any], None]:
     def put(request: Any) -> None:
         request.api_key.expire_time.FromDatetime(datetime(year, 1, 1, tzinfo=UTC))
@@ -245,6 +267,7 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
     "moved": _moved,
     "platform-wide": _platform_wide,
     "only validated": _only_validated,
+    "production": _production,
     "until 2060": _until(2060),
     "until 2080": _until(2080),
 }
@@ -255,5 +278,8 @@ PREPARATIONS = {
     "DeleteOrganization": "delete from templates where organization_id is not null",
     "DeleteTemplateType": "delete from templates",
     "DeleteModel": "delete from templates",
+    "DeleteTemplateLabel": """update templates set labels = labels || '{"staging": 1, "production": 1}'""",
+    "RestoreTemplateRevision": "update templates set title = 'Later'",
+    "UndeleteTemplate": "delete from templates",
 }
 """SQL without which the call would be refused for another reason than the caller's rights."""

@@ -66,6 +66,10 @@ UpdateTemplateTool    template_tool.id            tool                  !!!!!+! 
 UpdateTemplateTool    template_tool.id            missing               !!!!!?! !!? !!? !!!  TEMPLATE_TOOL_NOT_FOUND
 DeleteTemplateTool    id                          tool                  !!!!!+! !!+ !!+ !!!
 DeleteTemplateTool    id                          missing               !!!!!?! !!? !!? !!!  TEMPLATE_TOOL_NOT_FOUND
+GetTemplateTypeRevision template_type               kind                  +++++++ +++ +++ +++
+GetTemplateTypeRevision template_type               missing               ??????? ??? ??? ???  TEMPLATE_TYPE_NOT_FOUND
+ListTemplateTypeRevisions template_type               kind                  +++++++ +++ +++ +++
+ListTemplateTypeRevisions template_type               missing               ??????? ??? ??? ???  TEMPLATE_TYPE_NOT_FOUND
 
 # Models
 CreateModel           -                           -                     !!!!!+! !!+ !!+ !!!
@@ -148,6 +152,59 @@ DeleteTemplate        id                          house-removed         ?!!!+?? 
 DeleteTemplate        id                          house-default         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
 DeleteTemplate        id                          annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
 DeleteTemplate        id                          missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
+GetTemplateRevision   template_id                 wide-author           +++++++ +++ +++ +++
+GetTemplateRevision   template_id                 house-template        ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+GetTemplateRevision   template_id                 house-removed         ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+GetTemplateRevision   template_id                 annex-template        ????+?? ??? ??? ++?  TEMPLATE_NOT_FOUND
+GetTemplateRevision   template_id                 missing               ??????? ??? ??? ???  TEMPLATE_NOT_FOUND
+ListTemplateRevisions template_id                 wide-author           +++++++ +++ +++ +++
+ListTemplateRevisions template_id                 house-template        ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+ListTemplateRevisions template_id                 house-removed         ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+ListTemplateRevisions template_id                 annex-template        ????+?? ??? ??? ++?  TEMPLATE_NOT_FOUND
+ListTemplateRevisions template_id                 missing               ??????? ??? ??? ???  TEMPLATE_NOT_FOUND
+DiffTemplateRevisions template_id                 wide-author           +++++++ +++ +++ +++
+DiffTemplateRevisions template_id                 house-template        ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+DiffTemplateRevisions template_id                 house-removed         ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
+DiffTemplateRevisions template_id                 annex-template        ????+?? ??? ??? ++?  TEMPLATE_NOT_FOUND
+DiffTemplateRevisions template_id                 missing               ??????? ??? ??? ???  TEMPLATE_NOT_FOUND
+RestoreTemplateRevision template_id                 wide-author           !!!+!+! !!+ +!+ !!!
+RestoreTemplateRevision template_id                 wide-admin            !!!!++! !!+ !!+ !+!
+RestoreTemplateRevision template_id                 house-template        ?!!++?? !?? +?? !++  TEMPLATE_NOT_FOUND
+RestoreTemplateRevision template_id                 house-removed         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+RestoreTemplateRevision template_id                 annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+RestoreTemplateRevision template_id                 missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 wide-author           !!!+!+! !!+ +!+ !!!
+SetTemplateLabel      template_id                 wide-admin            !!!!++! !!+ !!+ !+!
+SetTemplateLabel      template_id                 house-template        ?!!++?? !?? +?? !++  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 house-removed         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 wide-author, production !!!!!+! !!+ !!+ !!!
+SetTemplateLabel      template_id                 wide-admin, production !!!!!+! !!+ !!+ !!!
+SetTemplateLabel      template_id                 house-template, production ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+SetTemplateLabel      template_id                 annex-template, production ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 wide-author           !!!+!+! !!+ +!+ !!!
+DeleteTemplateLabel   template_id                 wide-admin            !!!!++! !!+ !!+ !+!
+DeleteTemplateLabel   template_id                 house-template        ?!!++?? !?? +?? !++  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 house-removed         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 wide-author, production !!!!!+! !!+ !!+ !!!
+DeleteTemplateLabel   template_id                 wide-admin, production !!!!!+! !!+ !!+ !!!
+DeleteTemplateLabel   template_id                 house-template, production ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+DeleteTemplateLabel   template_id                 annex-template, production ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          wide-author           !!!+!+! !!+ +!+ !!!
+UndeleteTemplate      id                          wide-admin            !!!!++! !!+ !!+ !+!
+UndeleteTemplate      id                          house-template        ?!!++?? !?? +?? !++  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          house-removed         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          wide-default          !!!!!+! !!+ !!+ !!!
+UndeleteTemplate      id                          house-default         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+UndeleteTemplate      id                          wide-labeled          !!!!!+! !!+ !!+ !!!
+DeleteTemplate        id                          wide-labeled          !!!!!+! !!+ !!+ !!!
+UndeleteTemplate      id                          house-labeled         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+DeleteTemplate        id                          house-labeled         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
 RenderTemplate        id                          wide-author           +++++++ +++ +++ +++
 RenderTemplate        id                          house-template        ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
 RenderTemplate        id                          house-removed         ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND

@@ -268,7 +268,7 @@ def test_an_author_who_was_removed_knows_nothing_of_its_templates(fresh: World) 
     assert refused(api.templates.UpdateTemplate, changed("house-template", title="Mine")) == NO_TEMPLATE
     assert refused(api.templates.DeleteTemplate, DeleteTemplateRequest(id="house-template")) == NO_TEMPLATE
     listed = api.templates.ListTemplates(ListTemplatesRequest(user_id="author")).templates
-    assert {template.id for template in listed} == {"wide-author", "wide-default"}
+    assert {template.id for template in listed} == {"wide-author", "wide-default", "wide-labeled"}
     selections = api.selections.ListSelections(ListSelectionsRequest()).selections
     assert {selection.organization_id for selection in selections} == {""}
     resolved = ResolveTemplateRequest(template_type="kind", organization_id="house")
@@ -515,7 +515,7 @@ def test_an_error_counts_nothing_for_whoever_may_not_write(fresh: World) -> None
     deleted = DeleteOrganizationRequest(id="house")
     assert fails(fresh.api("viewer").organizations.DeleteOrganization, deleted).metadata == {}
     assert fails(fresh.api("stranger").organizations.DeleteOrganization, deleted).metadata == {"id": "house"}
-    assert fails(fresh.api("admin").organizations.DeleteOrganization, deleted).metadata == {"templates": "4"}
+    assert fails(fresh.api("admin").organizations.DeleteOrganization, deleted).metadata == {"templates": "5"}
     moved = changed("house-selected", template_type="spare")
     assert fails(fresh.api("member").templates.UpdateTemplate, moved).metadata == {}
     assert fails(fresh.api("stranger").templates.UpdateTemplate, moved).metadata == {"id": "house-selected"}

@@ -32,6 +32,7 @@ KEPT = {
     "create_template": ["organization_id"],
     "write_template": ["id", "author_id", "organization_id"],
     "write_default": ["organization_id"],
+    "write_label": ["id", "author_id", "organization_id", "label"],
 }
 """What kept answers may name. A new right is a new line; a line is changed or removed only in a release after the one
 that has stopped writing it."""
