@@ -23,6 +23,11 @@ _NEW_KEYS = {"request_id", "clerk_id", "openai_id", "assistant_id"}
 """Named like references, but what they name need not exist."""
 
 
+_BOUNDS = {f"{end}_{what}" for end in ("min", "max") for what in ("len", "bytes", "items", "pairs")}
+_BOUNDS |= {"gt", "gte", "lt", "lte"}
+"""The rules of buf.validate that have a number."""
+
+
 @dataclass(frozen=True)
 class Field:
     """A field of a request, by the fields that lead to it."""
@@ -180,6 +185,15 @@ def writable(resource: Descriptor) -> list[FieldDescriptor]:
         for field in resource.fields
         if not {OUTPUT_ONLY, IMMUTABLE} & set(behaviour(field)) and field.name != "etag"
     ]
+
+
+def bounds(rules: Message) -> Iterator[Any]:
+    """Yield the bounds in the rules of a field, with those of its items."""
+    for rule, value in rules.ListFields():
+        if rule.name in _BOUNDS:
+            yield value
+        elif isinstance(value, Message):
+            yield from bounds(value)
 
 
 def is_alternative(field: FieldDescriptor) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import CONSTRAINTS
 from tests.conftest import Database
+from tests.contract.methods import CREATES, METHODS, OUTPUT_ONLY, UPDATES, behaviour, bounds
 from tests.migrations.conftest import IN_ORGANIZATIONS, fill
 
 BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
@@ -295,13 +296,39 @@ def test_every_constraint_is_seen_to_refuse_in_these_tests() -> None:
 def test_a_message_has_the_bound_of_its_constraint(database: Database) -> None:
     definitions = dict(database.query("select conname, pg_get_constraintdef(oid) from pg_constraint"))
 
-    def bounds(text: str) -> set[str]:
+    def numbers(text: str) -> set[str]:
         # A digit may stand in a pattern.
         return {number for number in re.findall(r"\d+", text) if int(number) > 9}
 
     for name, error in CONSTRAINTS.items():
         for _, rule in error.violations:
-            assert bounds(rule) == bounds(definitions[name]), name
+            assert numbers(rule) == numbers(definitions[name]), name
+
+
+REFERENCES = {str(field) for method in METHODS for field in method.references()}
+
+BOUNDED = {
+    str(field).removesuffix("[0]"): rules
+    for method in [*CREATES, *UPDATES]
+    for field in method.fields()
+    if len(field.way) == 2
+    and field.name != "etag"
+    and OUTPUT_ONLY not in behaviour(field.last)
+    and str(field) not in REFERENCES
+    and (field.last.is_repeated or field.last.message_type is None)
+    if (rules := list(bounds(field.container)))
+}
+"""The bounds of each field that is kept. A reference has a key instead; a message has a type or `config`."""
+
+
+@pytest.mark.parametrize("field", BOUNDED)
+def test_a_bound_of_the_protos_is_one_of_the_database(database_session: Database, field: str) -> None:
+    names = [name for name, error in CONSTRAINTS.items() if field in dict(error.violations)]
+    assert names, f"no constraint bounds {field}: add one to a migration, to service/errors.py and to BOUNDS above"
+    sql = "select pg_get_constraintdef(oid) from pg_constraint where conname = any(%s)"
+    found = database_session.query(sql, (names,))
+    numbers = {float(number) for (text,) in found for number in re.findall(r"-?\d+(?:\.\d+)?", text)}
+    assert {*BOUNDED[field]} <= numbers, f"the bound of {field} is none of {', '.join(names)}"
 
 
 def test_constraints_are_validated(database: Database) -> None:

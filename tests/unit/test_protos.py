@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,16 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from buf.validate import validate_pb2
 from tests.conftest import ROOT
-from tests.contract.methods import UPDATES, Method, writable
+from tests.contract.methods import UPDATES, Method, bounds, writable
 
 MESSAGE = FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER
 SERVICE = FileDescriptorProto.SERVICE_FIELD_NUMBER
 FIELD = DescriptorProto.FIELD_FIELD_NUMBER
 METHOD = ServiceDescriptorProto.METHOD_FIELD_NUMBER
-
-BOUNDS = {f"{most}_{what}" for most in ("min", "max") for what in ("len", "bytes", "items", "pairs")}
-BOUNDS |= {"gt", "gte", "lt", "lte"}
-"""The rules of buf.validate that have a number."""
 
 OPAQUE = {"etag", "page_token", "resume_token"}
 """A caller sends these back as it got them, and need not know how long they may be."""
@@ -61,15 +55,6 @@ def comments(protos: list[FileDescriptorProto]) -> dict[str, str]:
             for j, method in enumerate(service.method):
                 found[f"{service.name}.{method.name}"] = of[SERVICE, i, METHOD, j]
     return found
-
-
-def bounds(rules: Message) -> Iterator[Any]:
-    """Yield the bounds of a field and of its items."""
-    for rule, value in rules.ListFields():
-        if rule.name in BOUNDS:
-            yield value
-        elif isinstance(value, Message):
-            yield from bounds(value)
 
 
 def spellings(bound: Any) -> list[str]:
