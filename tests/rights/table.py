@@ -439,7 +439,7 @@ CODES = {
     "m": ("FAILED_PRECONDITION", "TEMPLATE_ORGANIZATION_MISMATCH"),
 }
 
-_KINDS = {
+KINDS = {
     "user_id": "user",
     "clerk_id": "clerk_id",
     "organization_id": "organization",
@@ -452,6 +452,25 @@ _KINDS = {
     "INVITATION_NOT_FOUND": "invitation",
 }
 """The kinds of things of which some are foreign, by the fields and by the reasons."""
+
+OF_THE_PLATFORM = {
+    "TEMPLATE_TYPE_NOT_FOUND",
+    "TEMPLATE_TOOL_NOT_FOUND",
+    "MODEL_NOT_FOUND",
+    "OPENAI_MODEL_NOT_FOUND",
+    # A selection is named by a user, a type and an organization.
+    "SELECTION_NOT_FOUND",
+}
+"""The reasons of which no thing is foreign."""
+
+PLACES = {
+    "organization": ("house", "annex"),
+    "template": ("wide", "house", "annex"),
+    "member": ("house", "annex"),
+    "key": ("house", "annex"),
+    "invitation": ("house", "annex"),
+}
+"""Where the things of a kind can be, of which each field that names one is tried with all."""
 
 
 @dataclass(frozen=True)
@@ -467,9 +486,9 @@ class Row:
     def kind(self) -> str:
         """What the field names: by its own name, or by how a missing one is answered."""
         last = self.field.split(".")[-1]
-        if last in _KINDS:
-            return _KINDS[last]
-        kinds = [_KINDS[reason] for _, reason in self.outcomes.values() if reason in _KINDS]
+        if last in KINDS:
+            return KINDS[last]
+        kinds = [KINDS[reason] for _, reason in self.outcomes.values() if reason in KINDS]
         return kinds[0] if kinds else ""
 
     def __str__(self) -> str:
