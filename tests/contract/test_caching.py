@@ -1,6 +1,7 @@
 """Answers from the cache: the same as others, never older than they may be, and for the same rights."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,10 +33,11 @@ from service import tags
 from service.actor import SYSTEM
 from service.cache import watching
 from service.config import Settings
+from service.database import handle
 from service.interceptors import consistency, logging
 from service.models.templates import View
 from service.operations import templates
-from tests.conftest import Api, Callers, Database, Failure, fails
+from tests.conftest import TABLES, Api, Callers, Database, Failure, fails
 from tests.contract import samples
 from tests.contract.methods import METHODS
 from tests.e2e.serving import eventually
@@ -84,6 +86,9 @@ class World:
         self.tool = api.tool(name="tool")
         self.template = api.template(template_type=self.tool.template_type, is_default=True, title="Before")
         self.user = self.template.user_id
+        # Another one of the same type, to be selected.
+        api.template(user_id=self.user, template_type=self.template.template_type, model=self.template.model)
+        self.organization = api.organization(api.users.GetUser(GetUserRequest(id=self.user))).id
 
     def requests(self, api: Api) -> list[tuple[Callable[[Any], Message], Message]]:
         key = ResolutionKey(user_id=self.user, template_type=self.template.template_type)
@@ -96,6 +101,12 @@ class World:
             (
                 api.selections.ResolveTemplate,
                 ResolveTemplateRequest(user_id=key.user_id, template_type=key.template_type, view=FULL),
+            ),
+            (
+                api.selections.ResolveTemplate,
+                ResolveTemplateRequest(
+                    user_id=key.user_id, template_type=key.template_type, organization_id=self.organization
+                ),
             ),
         ]
 
@@ -177,7 +188,7 @@ def test_a_write_by_hand_shows_soon(api: Api, database: Database, from_cache: li
     eventually(lambda: _is_gone(call, request), within=1)
 
 
-# What each request shows of other rows, as SQL by hand may change it: no trigger of a version, no API.
+# What each request shows of any row, as SQL by hand may change it: no trigger of a version, no API.
 BY_HAND = {
     "the name of the type": "update template_types set name = 'renamed'",
     "the description of the type": "update template_types set description = 'By hand'",
@@ -187,6 +198,11 @@ BY_HAND = {
     "a tool": "update template_tools set description = 'By hand'",
     "the default": "update templates set is_default = false",
     "the instructions": "update templates set instructions = 'By hand'",
+    "the selection": """
+        insert into user_template_selections (id, user_id, template_type_id, template_id)
+        select 'by-hand', user_id, template_type_id, id from templates where not is_default
+        """,
+    "the membership": "delete from organization_members",
 }
 
 
@@ -195,15 +211,38 @@ def test_nothing_that_a_response_shows_is_stale_for_long(
     api: Api, database: Database, from_cache: list[bool], change: str
 ) -> None:
     world = World(api)
-    for call, request in world.requests(api):
-        warm(call, request, from_cache)
+    before = [warm(call, request, from_cache) for call, request in world.requests(api)]
     database.query(BY_HAND[change])
     # What is promised of SQL by hand; the log is read every quarter of a second.
     time.sleep(0.5)
+    after = []
     for call, request in world.requests(api):
         # The read of the cache comes first: a strong one would tell the cache of what it has seen.
-        cached = outcome(call, request)
-        assert cached == outcome(call, request, metadata=STRONG), request
+        after.append(outcome(call, request))
+        assert after[-1] == outcome(call, request, metadata=STRONG), request
+    assert before != after
+
+
+def test_what_every_cached_method_reads_is_changed_by_hand(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(api)
+    read: set[str] = set()
+
+    def noting(execute: Callable[..., Any]) -> Callable[..., Any]:
+        def note(sql: str, *parameters: Any) -> Any:
+            read.update(re.findall(r"\b(?:from|join) \(?(\w+)", sql))
+            return execute(sql, *parameters)
+
+        return note
+
+    for name in ("execute_sql", "execute_prepared"):
+        monkeypatch.setattr(handle.database, name, noting(getattr(handle.database, name)))
+    made = set()
+    for call, request in world.requests(api):
+        call(request, metadata=STRONG)  # type: ignore[call-arg]
+        made.add(type(request).__name__.removesuffix("Request"))
+    assert made == {path.rpartition("/")[2] for path in consistency.METHODS}, "add one to World.requests"
+    changed = set(re.findall(r"(?:update|insert into|delete from) (\w+)", " ".join(BY_HAND.values())))
+    assert read & set(TABLES.split(", ")) <= changed, "add a change of the table to BY_HAND"
 
 
 @pytest.mark.parametrize("view", View)
