@@ -24,6 +24,7 @@ from omniflo.templates.v1.template_service_pb2 import (
     GetTemplateRequest,
     RenderTemplateRequest,
     ResolutionKey,
+    SetTemplateLabelRequest,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_type_pb2 import TemplateType
@@ -84,7 +85,11 @@ def warm(call: Callable[[Any], Message], request: Message, from_cache: list[bool
 class World:
     def __init__(self, api: Api) -> None:
         self.tool = api.tool(name="tool")
-        self.template = api.template(template_type=self.tool.template_type, is_default=True, title="Before")
+        self.template = api.template(template_type=self.tool.template_type, is_default=True, title="First")
+        label = SetTemplateLabelRequest(template_id=self.template.id, label="production", revision=1)
+        api.templates.SetTemplateLabel(label)
+        body = Template(id=self.template.id, title="Before")
+        self.template = api.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
         self.user = self.template.user_id
         # Another one of the same type, to be selected.
         api.template(user_id=self.user, template_type=self.template.template_type, model=self.template.model)
@@ -108,6 +113,8 @@ class World:
                     user_id=key.user_id, template_type=key.template_type, organization_id=self.organization
                 ),
             ),
+            (api.templates.GetTemplate, GetTemplateRequest(id=self.template.id, labels=["production"])),
+            (api.templates.RenderTemplate, RenderTemplateRequest(resolve=key, labels=["production"])),
         ]
 
 
@@ -137,7 +144,11 @@ def test_a_writer_sees_its_write_at_once_everywhere(
     change(api, world)
     after = [call(request) for call, request in world.requests(api)]
     assert after == [call(request, metadata=STRONG) for call, request in world.requests(api)]  # type: ignore[call-arg]
-    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert all(
+        # A label stays where it is.
+        old != new or request.labels  # type: ignore[attr-defined]
+        for old, new, (_, request) in zip(before, after, world.requests(api), strict=True)
+    )
 
 
 def test_every_write_shows_in_what_it_changes(api: Api, from_cache: list[bool]) -> None:
@@ -202,6 +213,11 @@ BY_HAND = {
         insert into user_template_selections (id, user_id, template_type_id, template_id)
         select 'by-hand', user_id, template_type_id, id from templates where not is_default
         """,
+    "a selection of a revision": """
+        insert into user_template_selections (id, user_id, template_type_id, template_id, revision)
+        select 'by-hand', user_id, template_type_id, id, 1 from templates where is_default
+        """,
+    "a label": """update templates set labels = '{"production": 2}' where is_default""",
     "the membership": "delete from organization_members",
 }
 
