@@ -22,6 +22,9 @@ SWITCHES = 400 if IS_SOAK else 25
 EDITS = 40 if IS_SOAK else 5
 """By each of 16 clients, of one template."""
 
+EDITED = 2_000 if IS_SOAK else 200
+"""Changes of a template, of its type, of its tools and labels, after which an old revision is rendered as before."""
+
 ROLES = 128 if IS_SOAK else 16
 """Changes of the role of another member, by each of 16 clients."""
 
