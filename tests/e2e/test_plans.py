@@ -13,18 +13,20 @@ from service.database import changes, handle, migrate
 from service.database.connections import connect
 from service.models.templates import View
 from service.operations import changes as operations
-from service.operations import seed, template_search, templates, users
+from service.operations import seed, selections, template_revisions, template_search, templates, users
 from tests.conftest import Database, as_service
 from tests.migrations.conftest import working_on
 from tests.scale import LOG_ROWS, OPEN_CHANGES
 
 FILL = """
-alter table templates disable trigger record_changes;
+alter table templates disable trigger record_changes, disable trigger record_revision;
 insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time)
 select 't' || n, 'Invoice ' || n || '号の請求書' || case when n = 1 then ' needle 針金線' else '' end, 'Do it.', %s,
   (select min(id) from template_types), (select min(id) from openai_models), now() + n * interval '1 second'
 from generate_series(1, 50000) n;
-alter table templates enable trigger record_changes
+alter table templates enable trigger record_changes, enable trigger record_revision;
+insert into template_revisions (template_id, revision, says, instructions_digest, message, actor, create_time)
+select id, 1, template_says(t), '', '', '', now() from templates t
 """
 
 
@@ -37,7 +39,7 @@ def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     migrate.up(migrate.load())
     seed.run(SYSTEM)
     database.query(FILL, (users.provision(SYSTEM, "user_1").id,))
-    database.query("analyze templates")
+    database.query("analyze templates; analyze template_revisions")
     yield database
     handle.database.drop()
     handle.database.configure(as_service(url))
@@ -75,6 +77,60 @@ def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_commo
     (plan,) = plans
     used = {name for name in ("templates_by_words", "templates_by_scope") if name in plan}
     assert used == {index}, plan
+
+
+@pytest.fixture
+def pinned(large: Database) -> tuple[str, str, str]:
+    """A user, a template in its second revision that the user has selected in the first, and the name of its type."""
+    ((user, type_),) = large.query(
+        "select t.user_id, o.name from templates t join template_types o on o.id = t.template_type_id where t.id = 't7'"
+    )
+    large.query("update templates set title = title || '.', labels = '{\"production\": 1}' where id = 't7'")
+    large.query(
+        "insert into user_template_selections (id, user_id, template_type_id, template_id, revision)"
+        " select 's', %s, template_type_id, id, 1 from templates where id = 't7' on conflict do nothing",
+        (user,),
+    )
+    return user, "t7", type_
+
+
+REVISED: dict[str, Callable[[str, str, str], object]] = {
+    "by labels": lambda _, this, __: templates.get(
+        SYSTEM, this, view=View.RENDERABLE, labels=["staging", "production"]
+    ),
+    "by number": lambda _, this, __: templates.get(SYSTEM, this, view=View.FULL, revision=1),
+    "several": lambda _, this, __: templates.batch_get(SYSTEM, [this] * 100, view=View.FULL, labels=["production"]),
+    "selected": lambda user, _, type_: selections.get(SYSTEM, user_id=user, template_type=type_, view=View.BASIC),
+    "selections": lambda user, _, __: selections.page(SYSTEM, user_id=user, view=View.BASIC, after=None, size=50),
+    "resolved": lambda user, _, type_: selections.resolve(
+        SYSTEM, user_id=user, template_type=type_, view=View.RENDERABLE
+    ),
+    "resolved by labels": lambda user, _, type_: selections.batch_resolve(
+        SYSTEM, user_id=user, template_types=[type_] * 100, view=View.BASIC, labels=["production"]
+    ),
+    "a revision": lambda _, this, __: template_revisions.get(SYSTEM, this, 1, view=View.BASIC),
+    "revisions": lambda _, this, __: template_revisions.page(SYSTEM, this, view=View.BASIC, after=None, size=50),
+}
+
+
+@pytest.mark.parametrize("name", REVISED)
+def test_a_revision_is_found_by_an_index(
+    large: Database, pinned: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    execute, plans = handle.database.execute_sql, []
+    this = threading.get_ident()
+
+    def note(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        if threading.get_ident() == this and "select" in sql:
+            plans.append(explained(large, sql, parameters))
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(handle.database, "execute_sql", note)
+    monkeypatch.setattr(handle.database, "prepares", False)
+    assert REVISED[name](*pinned)
+    scanned = {node["Relation Name"] for plan in plans for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+    assert plans
+    assert not scanned & {"templates", "template_revisions"}, plans
 
 
 LOG = """
