@@ -540,18 +540,18 @@ def test_known_sessions_are_as_quick_while_keys_do_not_come(
     serve: Callable[..., Any], own: Clerk, stalling: Stalling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_of_clerk, "REFRESH_SECONDS", 0.1)
-    monkeypatch.setattr(keys_of_clerk, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(keys_of_clerk, "FETCH_SECONDS", 1.0)
     with serve(own) as callers:
         assert is_let_in(callers.user("user_known"))
         own.answer = stalling
         give_up = time.monotonic() + 1.5
         while time.monotonic() < give_up:
-            assert is_let_in(callers.user("user_known"), timeout=0.4)
+            assert is_let_in(callers.user("user_known"), timeout=0.9)
         # Those of an unknown key are refused when a fetch has had its time, and not later.
         start = time.monotonic()
         for _ in range(4):
             assert knock(callers.bearing(own.session(USER, headers={"kid": "ins_made_up"}))) == REFUSED
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 3.0
         stalling.give_way(own)
         own.add_key()
         monkeypatch.setattr(keys_of_clerk, "UNKNOWN_SECONDS", 0.0)
