@@ -67,4 +67,4 @@ def test_a_retry_leaves_nothing(api: Api, database: Database, method: Method) ->
     assert first
     assert all("once" in row for row in first)
     method.on(api)(request)
-    assert log(database) == before + first
+    assert log(database)[len(before) :] == first

@@ -169,13 +169,16 @@ def _fill(message: Message, field: FieldDescriptor) -> None:
     """Put something into the field that no answer holds."""
     value = getattr(message, field.name)
     if field.is_repeated:
-        value.add(id="mine")
+        name = "id" if hasattr(value.add(), "id") else "label"
+        setattr(value[0], name, "mine")
     elif isinstance(value, Timestamp):
         value.seconds = 1
     elif field.message_type is not None:
         value.id = "mine"
+    elif isinstance(value, str):
+        setattr(message, field.name, "mine")
     else:
-        setattr(message, field.name, field.enum_type.values[-1].number if field.enum_type else "mine")
+        setattr(message, field.name, field.enum_type.values[-1].number if field.enum_type else 4711)
 
 
 @pytest.mark.parametrize("method", [*CREATES, *UPDATES], ids=NAME)

@@ -60,7 +60,8 @@ def differing(before: Any, after: Any) -> set[str]:
     return {
         field.name
         for field in before.DESCRIPTOR.fields
-        if getattr(before, field.name) != getattr(after, field.name)
+        # What is written may make a revision.
+        if (field.name != "revision" and getattr(before, field.name) != getattr(after, field.name))
         or (field.has_presence and before.HasField(field.name) != after.HasField(field.name))
     }
 

@@ -102,7 +102,12 @@ def test_the_body_of_every_family_is_taken_by_the_sdk(
         field not in left_out for field in ("temperature", "reasoning_effort")
     )
     assert {tool["type"] for tool in sent["tools"]} == {"function", "file_search", "code_interpreter"}
-    assert sent["metadata"] == {"template_id": template.id, "template_type": template_type}
+    assert sent["metadata"] == {
+        "template_id": template.id,
+        "template_type": template_type,
+        "template_revision": "1",
+        "template_type_revision": str(rendered.template_type_revision),
+    }
 
 
 def test_a_schema_comes_out_with_the_bytes_that_went_in(api: Api) -> None:

@@ -100,6 +100,7 @@ def test_create_answers_the_template_as_it_was_sent(api: Api) -> None:
     body.id, body.etag, body.assistant_state = created.id, created.etag, AssistantState.ASSISTANT_STATE_NONE
     body.create_time.CopyFrom(created.create_time)
     body.update_time.CopyFrom(created.update_time)
+    body.revision = 1
     assert created == body
     assert get(api, created) == created
 
