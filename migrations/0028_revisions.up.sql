@@ -273,34 +273,50 @@ create trigger raise_next_revision after update on template_tools
 create trigger raise_last_revision after delete on template_tools
   referencing old table as earlier for each statement execute function raise_type_revision();
 
--- As before; the revisions of what was deleted go with the row that says so.
+-- As before. What was deleted by the changes that go now, and has not come back, loses its revisions first, as many at a
+-- time: while there are more, only these go, and it returns how many.
 create or replace function purge_changes(days integer, most integer) returns integer
 language plpgsql security definer
 as $$
 declare
+  until timestamptz := clock_timestamp() - make_interval(days => greatest(days, 1));
   deleted integer;
   newest timestamptz;
-  templates_gone text[];
-  types_gone text[];
+  gone text[] := array(
+    select resource_id from (select * from changes where time < until order by time, seq limit most) oldest
+    where action = 'delete' and kind in ('template', 'template_type')
+      and not exists (select from templates where id = resource_id)
+      and not exists (select from template_types where id = resource_id)
+  );
 begin
+  delete from template_revisions where ctid = any(array(
+    select ctid from template_revisions where template_id = any(gone) limit most
+  ));
+  get diagnostics deleted = row_count;
+  if deleted < most then
+    delete from template_type_revisions where ctid = any(array(
+      select ctid from template_type_revisions where template_type_id = any(gone) limit most
+    ));
+    get diagnostics deleted = row_count;
+  end if;
+  if deleted < most then
+    delete from revision_texts where ctid = any(array(
+      select ctid from revision_texts where owner_id = any(gone) limit most
+    ));
+    get diagnostics deleted = row_count;
+  end if;
+  if deleted = most then
+    return deleted;
+  end if;
   -- Feeds may still have to read what is younger.
-  with gone as (
+  with old as (
     delete from changes where seq in (
-      select seq from changes where time < clock_timestamp() - make_interval(days => greatest(days, 1))
-      order by time, seq limit most
+      select seq from changes where time < until order by time, seq limit most
       for update skip locked
-    ) returning time, kind, action, resource_id
+    ) returning time
   )
-  select count(*), max(time),
-    array_agg(resource_id) filter (where kind = 'template' and action = 'delete'),
-    array_agg(resource_id) filter (where kind = 'template_type' and action = 'delete')
-  into deleted, newest, templates_gone, types_gone from gone;
+  select count(*), max(time) into deleted, newest from old;
   update registry set begin_time = greatest(begin_time, newest) where deleted > 0;
-  templates_gone := array(select unnest(templates_gone) except select id from templates where id = any(templates_gone));
-  types_gone := array(select unnest(types_gone) except select id from template_types where id = any(types_gone));
-  delete from template_revisions where template_id = any(templates_gone);
-  delete from template_type_revisions where template_type_id = any(types_gone);
-  delete from revision_texts where owner_id = any(templates_gone || types_gone);
   return deleted;
 end
 $$;

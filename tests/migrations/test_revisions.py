@@ -147,10 +147,14 @@ def test_revisions_go_with_the_log(filled: Database, emptying: Database) -> None
         " values ('p3', 'Back', 'Do it.', 'u2', 't2', 'm2')"
     )
     emptying.query("update changes set time = now() - interval '3 days' where resource_id in ('p1', 'p3')")
+    ((old,),) = filled.query("select count(*) from changes where time < now() - interval '2 days'")
     kept: Callable[[], object] = lambda: filled.query(  # noqa: E731 - read several times
         "select template_id, count(*) from template_revisions group by 1 order by 1"
     )
     assert kept() == [("p1", 2), ("p2", 2), ("p3", 2)]
-    maintenance.purge_changes(SYSTEM, days=2)
+    # One at a time: two revisions, of one text, and what the log has.
+    for _ in range(2 + 1 + old):
+        assert filled.query("select purge_changes(2, 1)") == [(1,)]
+    assert maintenance.purge_changes(SYSTEM, days=2) == 0
     assert kept() == [("p2", 2), ("p3", 2)]
     assert filled.query("select distinct owner_id from revision_texts where owner_id like 'p%'") == [("p2",), ("p3",)]
