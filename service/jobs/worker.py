@@ -154,7 +154,8 @@ class Worker:
                 if not await self._loop.run_in_executor(keeper, keep):
                     worker.stop()
             awaited = {work} if stop.done() else {work, stop}
-            pause = self._pace.keep if worker.worker_id is not None else 0.1
+            # A stop that comes while the worker still starts is not noticed by it, and is told again.
+            pause = self._pace.keep if worker.worker_id is not None and not stop.done() else 0.1
             await asyncio.wait(awaited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
 
