@@ -29,6 +29,9 @@ State = int | str | None
 Seen = dict[str, State]
 """What a response depends on: the tag of each thing, and its state where that is known."""
 
+_UNKEPT = "unkept"
+"""Beside the tags of a response that is not to be kept."""
+
 _seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 
 
@@ -37,6 +40,11 @@ def saw(tag: str, state: State = None) -> None:
     seen = _seen.get()
     if seen is not None and (state is not None or tag not in seen):
         seen[tag] = state
+
+
+def keep_none() -> None:
+    """Have the response that is being made not kept."""
+    saw(_UNKEPT)
 
 
 @contextmanager
@@ -167,7 +175,9 @@ class Cache:
         One that depends on nothing is not kept: no change would ever end it.
         """
         entry = _Entry(answer, tuple(seen), began)
-        if not seen or not self.is_live() or not self._is_good(entry) or _size(entry) > self._entries.maxsize:
+        if not seen or _UNKEPT in seen or not self.is_live():
+            return
+        if not self._is_good(entry) or _size(entry) > self._entries.maxsize:
             return
         with self._lock:
             self._entries[key] = entry

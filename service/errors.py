@@ -313,5 +313,25 @@ CONSTRAINTS: Mapping[str, Error] = {
     "organizations_name_within_bounds": field_invalid(("organization.name", "must be 1 to 128 characters")),
     "api_keys_name_within_bounds": field_invalid(("api_key.name", "must be 1 to 128 characters")),
     "templates_temperature_within_bounds": field_invalid(("template.temperature", "must be 0 to 2")),
+    "templates_variables_within_bounds": field_invalid(
+        (
+            "template.variables",
+            "must be at most 64 of different names, with descriptions of at most 128 and default values of at most 256",
+        )
+    ),
+    "templates_response_format_within_bounds": field_invalid(
+        ("template.response_format", "must be at most 65536 bytes")
+    ),
+    "templates_max_output_tokens_within_bounds": field_invalid(("template.max_output_tokens", "must be 16 to 1000000")),
+    "templates_top_p_within_bounds": field_invalid(("template.top_p", "must be 0 to 1")),
+    "templates_tool_choice_within_bounds": field_invalid(
+        ("template.tool_choice", "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+    ),
+    "templates_disabled_tools_within_bounds": field_invalid(
+        ("template.disabled_tools", "must be at most 128 names of 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+    ),
+    "templates_tags_within_bounds": field_invalid(
+        ("template.tags", "must be at most 16 of 1 to 64 characters of a-z, 0-9, ., _, / and -")
+    ),
 }
 """What a caller is told when the database refuses, by the name of the constraint."""

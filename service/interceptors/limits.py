@@ -14,6 +14,9 @@ SLACK_BYTES = 16 * 1024
 SHOWN_BYTES = 64 * 1024
 """What a caller may send back of a message that a response has shown it and that is output only."""
 
+MAP_BYTES = 1_200_000
+"""What a map may take in all, however large each of its values may be: no message may have more than a little above."""
+
 _SHORT_BYTES = 1024
 """More than a text takes whose rules give no length, since they list what it may be."""
 _NUMBER_BYTES = 10
@@ -44,6 +47,8 @@ def _field(field: FieldDescriptor) -> int:
     if FieldBehavior.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior]:
         return SHOWN_BYTES if kind is not None and kind.full_name not in _OTHERS else _SHORT_BYTES
     rules = field.GetOptions().Extensions[validate_pb2.field]
+    if kind is not None and kind.GetOptions().map_entry:
+        return MAP_BYTES
     if not field.is_repeated:
         return _FRAME_BYTES + _value(field, rules)
     return int(rules.repeated.max_items) * (_FRAME_BYTES + _value(field, rules.repeated.items))

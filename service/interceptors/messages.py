@@ -80,7 +80,7 @@ def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
         limit = _max_items(field) if field.is_repeated else 0
         if limit and len(value) > limit:
             yield name, f"must have at most {limit} items"
-        elif field.message_type is not None:
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for index, item in enumerate(value if field.is_repeated else [value]):
                 yield from _overfull(item, f"{name}[{index}]." if field.is_repeated else f"{name}.")
 
@@ -96,7 +96,8 @@ def _has_limits(descriptor: Descriptor) -> bool:
 
 @functools.cache
 def _max_items(field: FieldDescriptor) -> int:
-    return int(field.GetOptions().Extensions[validate_pb2.field].repeated.max_items)
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    return int(rules.repeated.max_items or rules.map.max_pairs)
 
 
 def _violation(violation: protovalidate.Violation) -> tuple[str, str]:
@@ -107,6 +108,8 @@ def _violation(violation: protovalidate.Violation) -> tuple[str, str]:
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None and element.subscript.field == "index":
             path += f"[{element.subscript.value}]"
+        elif element.subscript is not None and element.subscript.field == "string_key":
+            path += f".{element.subscript.value[:64]}"
     # The library's own sentence holds the character.
     rule = "must not contain U+0000" if proto.rule_id == "string.not_contains" else proto.message
     return path or proto.rule_id, rule

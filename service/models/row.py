@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import peewee as pw
 from cuid2 import Cuid
+from playhouse.postgres_ext import ArrayField
 
 from service import errors
 from service.database.handle import database
@@ -119,7 +120,7 @@ class Row(pw.Model):
         It counts each column that may be long, so a new one is counted as well.
         """
         texts = [
-            f"{alias}.{field.column_name}" + ("" if isinstance(field, pw.TextField) else "::text")
+            _as_text(field, f"{alias}.{field.column_name}")
             for field in cls._meta.sorted_fields
             if not isinstance(field, _SHORT) and field.name not in without
         ]
@@ -202,6 +203,14 @@ def split(lead: type[L], values: Sequence[Any]) -> tuple[L, Sequence[Any]]:
     """Return the first columns of what a query has read by their names, and the rest."""
     size = len(lead._fields)
     return lead._make(values[:size]), values[size:]
+
+
+def _as_text(field: pw.Field, column: str) -> str:
+    """Return the expression for the text of a column, no shorter than the field of a message."""
+    if isinstance(field, ArrayField):
+        # An item of an array itself has a comma alone beside it, and less than in a message.
+        return f"to_jsonb({column})::text"
+    return column if isinstance(field, pw.TextField) else f"{column}::text"
 
 
 def _later(row: type[Row]) -> pw.Function:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Self
 
 import peewee as pw
+from playhouse.postgres_ext import ArrayField
 
 from service import cache, tags
 from service.database.handle import database
@@ -21,7 +22,7 @@ class View(Enum):
     """How much of a template is read."""
 
     BASIC = 0
-    """The template with its instructions."""
+    """The template with its instructions, variables and response_format."""
     SUMMARY = 1
     """Without them."""
     FULL = 2
@@ -64,6 +65,10 @@ class ReasoningEffort(Choice):
     field_type = "reasoning_effort"
 
 
+class Verbosity(Choice):
+    field_type = "verbosity"
+
+
 class Template(Versioned):
     title = pw.TextField()
     description = pw.TextField(default="")
@@ -74,6 +79,18 @@ class Template(Versioned):
     model = pw.ForeignKeyField(OpenAIModel, lazy_load=False)
     temperature = pw.DoubleField(null=True)
     reasoning_effort = ReasoningEffort(null=True)
+    variables = pw.JSONField(constraints=[pw.SQL("default '[]'")])
+    """Each with its name, description, required and default_value."""
+    response_format = pw.TextField(null=True)
+    """The text of a JSON Schema."""
+    verbosity = Verbosity(null=True)
+    max_output_tokens = pw.BigIntegerField(null=True)
+    top_p = pw.DoubleField(null=True)
+    tool_choice = Text(null=True)
+    """`none`, `auto`, `required`, or the name of a tool."""
+    parallel_tool_calls = pw.BooleanField(null=True)
+    disabled_tools = ArrayField(pw.TextField, index=False, default=list)
+    tags = ArrayField(pw.TextField, index=False, default=list)
     assistant_id = pw.TextField(null=True)
     organization = pw.ForeignKeyField(Organization, lazy_load=False, null=True)
     """None is platform-wide."""
@@ -144,12 +161,17 @@ class Template(Versioned):
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
 
+_LONG = {"instructions": "''", "response_format": "null", "variables": "'[]'::jsonb"}
+"""What the SUMMARY view has in place of the columns that may be long."""
+
+
 @functools.cache
 def selected(view: View, *, if_: str = "true", is_revised: bool = False) -> str:
     """Return the select list of a view, for the tables of `joined`; what may be large is null unless `if_`."""
     columns = [f"t.{column}" for column in Template.names()]
-    instructions = "''" if view is View.SUMMARY else f"case when {if_} then t.instructions end"
-    columns[Template.names().index("instructions")] = instructions
+    for column, empty in _LONG.items():
+        long = empty if view is View.SUMMARY else f"case when {if_} then t.{column} end"
+        columns[Template.names().index(column)] = long
     # xmin, not version: SQL by hand raises no version.
     xmins = ["t.xmin::text", "tt.xmin::text", "m.xmin::text"]
     if is_revised:
@@ -187,7 +209,7 @@ def joined(view: View, revised: str | None = None) -> str:
 @functools.cache
 def message_size(view: View) -> str:
     """Return the expression for the size of the template `t` in bytes, no smaller than its message."""
-    size = Template.message_size("t", *(["instructions"] if view is View.SUMMARY else []))
+    size = Template.message_size("t", *(_LONG if view is View.SUMMARY else ()))
     if view is View.FULL:
         of_type = TemplateType.size_with_tools("x")
         size += (

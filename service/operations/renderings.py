@@ -1,15 +1,15 @@
 """What to send to OpenAI: templates rendered into the body of a Responses request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from service import errors, rendering
+from service import cache, errors, rendering
 from service.actor import Actor
 from service.database.transactions import read
 from service.models.revisions import tools_of as revised_tools
 from service.models.templates import Template, View
-from service.operations import rights, selections, templates
+from service.operations import rights, selections, template_variables, templates
 from service.operations.listing import MAX_BYTES
 from service.operations.selections import Reason, Resolution
 
@@ -26,9 +26,19 @@ class Rendering(NamedTuple):
 
 @read
 def render(
-    actor: Actor, id: str, *, labels: Sequence[str] = (), revision: int = 0, type_revision: int = 0
+    actor: Actor,
+    id: str,
+    *,
+    variables: Mapping[str, str],
+    labels: Sequence[str] = (),
+    revision: int = 0,
+    type_revision: int = 0,
 ) -> Rendering:
-    """Render the template of an id. A revision of 0 is that of the labels, or the latest; of its type, the latest."""
+    """Render the template of an id with the values of its variables.
+
+    A revision of 0 is that of the labels, or the latest; of its type, the latest.
+    """
+    _keep_none_with(variables)
     template = templates.get(actor, id, view=View.RENDERABLE, labels=labels, revision=revision)
     renderable = template.renderable
     if renderable is not None and type_revision not in {0, renderable.type_revision}:
@@ -40,13 +50,20 @@ def render(
         template.renderable = renderable._replace(tools=tools, type_revision=type_revision)
     elif renderable is not None and not renderable.type_revision:
         raise errors.not_found("TEMPLATE_TYPE", name=template.type_name)
-    return _render(template, None)
+    return _render(template, None, variables)
 
 
 def resolve(
-    actor: Actor, *, user_id: str, organization_id: str | None = None, template_type: str, labels: Sequence[str] = ()
+    actor: Actor,
+    *,
+    user_id: str,
+    organization_id: str | None = None,
+    template_type: str,
+    variables: Mapping[str, str],
+    labels: Sequence[str] = (),
 ) -> Rendering:
     """Render the template that holds for a user and a type."""
+    _keep_none_with(variables)
     user_id = rights.user(actor, user_id, "resolve.user_id")
     resolution = selections.resolve(
         actor,
@@ -56,7 +73,7 @@ def resolve(
         view=View.RENDERABLE,
         labels=labels,
     )
-    return _render(*resolution)
+    return _render(*resolution, variables)
 
 
 def batch_resolve(
@@ -65,6 +82,7 @@ def batch_resolve(
     user_id: str,
     organization_id: str | None = None,
     template_types: Sequence[str],
+    variables: Mapping[str, str],
     labels: Sequence[str] = (),
 ) -> list[Rendering | errors.Error]:
     """Render each type for a user: a rendering, or the error that `resolve` would raise."""
@@ -79,33 +97,64 @@ def batch_resolve(
         labels=labels,
     )
     for outcome in resolved:
-        outcomes.append(_render(*outcome) if isinstance(outcome, Resolution) else outcome)
+        outcomes.append(_outcome(outcome, variables))
         # A body may be larger than what it was made of: JSON spells some characters with several.
-        total += 1000 + (outcomes[-1].rendered.size if isinstance(outcomes[-1], Rendering) else 0)
+        total += 1000 + (_size(outcomes[-1]) if isinstance(outcomes[-1], Rendering) else 0)
         if total > MAX_BYTES:
             raise selections.too_large(len(outcomes) - 1)
     return outcomes
 
 
-def _render(template: Template, reason: Reason | None) -> Rendering:
+def _keep_none_with(variables: Mapping[str, str]) -> None:
+    """Have the response of a request with variables not kept: hardly any has the same ones again."""
+    if variables:
+        cache.keep_none()
+
+
+def _outcome(of: Resolution | errors.Error, variables: Mapping[str, str]) -> Rendering | errors.Error:
+    try:
+        return _render(*of, variables) if isinstance(of, Resolution) else of
+    except errors.InvalidArgument as error:
+        return error
+
+
+def _size(of: Rendering) -> int:
+    """Return the most bytes of a rendering, with its template in the SUMMARY view."""
+    template = of.template
+    texts = (template.title, template.description, *template.disabled_tools, *template.tags, *template.labels)
+    return of.rendered.size + sum(len(text.encode()) + 20 for text in texts)
+
+
+def _render(template: Template, reason: Reason | None, variables: Mapping[str, str]) -> Rendering:
     if template.renderable is None:
         raise TypeError("a template is rendered from its RENDERABLE view")
+    instructions, unknown = template_variables.fill(template.instructions, template.variables, variables)
+    adjustments = [
+        rendering.Adjustment(f"variables.{name}", "the template does not declare this variable") for name in unknown
+    ]
+    rendered = rendering.render(
+        instructions=instructions,
+        model=template.openai_id,
+        temperature=template.temperature,
+        reasoning_effort=template.reasoning_effort,
+        tools=[tool for tool in template.renderable.tools if tool.name not in template.disabled_tools],
+        metadata={
+            "template_id": template.id,
+            "template_type": template.type_name,
+            "template_revision": str(template.revision),
+            "template_type_revision": str(template.renderable.type_revision),
+        },
+        response_format=template.response_format,
+        verbosity=template.verbosity,
+        max_output_tokens=template.max_output_tokens,
+        top_p=template.top_p,
+        tool_choice=template.tool_choice,
+        parallel_tool_calls=template.parallel_tool_calls,
+    )
     return Rendering(
         template,
         template.renderable.type_revision,
         reason,
-        rendering.render(
-            instructions=template.instructions,
-            model=template.openai_id,
-            temperature=template.temperature,
-            reasoning_effort=template.reasoning_effort,
-            tools=template.renderable.tools,
-            metadata={
-                "template_id": template.id,
-                "template_type": template.type_name,
-                "template_revision": str(template.revision),
-                "template_type_revision": str(template.renderable.type_revision),
-            },
-        ),
+        rendered._replace(adjustments=adjustments + rendered.adjustments),
         rendering.days_left(template.renderable.shutdown_date, datetime.now(UTC).date()),
     )

@@ -15,6 +15,7 @@ from service.models.selections import Selection
 from service.models.template_types import TemplateType
 from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import (
+    json_schema,
     openai_models,
     organizations,
     quotas,
@@ -23,6 +24,7 @@ from service.operations import (
     selections,
     template_search,
     template_types,
+    template_variables,
     users,
 )
 from service.operations.listing import MAX_BYTES, Key, Page, Source
@@ -54,6 +56,8 @@ def create(
 
     Make it the default of its type, or its author's selection, where asked.
     """
+    _check_format(values.get("response_format"))
+    template_variables.check(values.get("variables", ()), values["instructions"])
     user_id = rights.user(actor, user_id, "template.user_id")
     is_default = values.get("is_default", False)
     users.hold(user_id, mode=quotas.owner_lock(actor))
@@ -142,6 +146,7 @@ def page(
     user_id: str = "",
     is_default: bool | None = None,
     query: str = "",
+    tags: Sequence[str] = (),
     model_shutting_down_before: date | None = None,
     view: View,
     after: Key | None,
@@ -163,6 +168,8 @@ def page(
     if model_shutting_down_before is not None:
         condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
         filters.append((condition, model_shutting_down_before))
+    if tags:
+        filters.append(("tag_paths(t.tags) @> %s::text[]", list(tags)))
     if not query.strip():
         return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
     with template_search.bounded(actor):
@@ -240,6 +247,11 @@ def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str, view
     if template is None:
         raise errors.not_found("TEMPLATE", id=id)
     template.require_etag(etag)
+    if values.get("response_format") != template.response_format:
+        _check_format(values.get("response_format"))
+    if not values.keys().isdisjoint({"variables", "instructions"}):
+        merged = (values.get(name, getattr(template, name)) for name in ("variables", "instructions"))
+        template_variables.check(*merged)
     if owner is not None and "template_type" in values:
         values["template_type"] = owner.id
         if template.template_type_id != owner.id and not wants_default:
@@ -265,6 +277,11 @@ def delete(actor: Actor, id: str, *, etag: str) -> None:
     if template.is_default or rights.are_protected(template.labels):
         rights.write_default(actor, template.organization_id)
     template.delete_instance()
+
+
+def _check_format(schema: str | None) -> None:
+    if schema is not None and (problem := json_schema.problem(schema)):
+        raise errors.field_invalid(("template.response_format", problem))
 
 
 def _require_open(organization_id: str | None) -> None:

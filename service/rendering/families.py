@@ -65,16 +65,28 @@ def family_of(model: str) -> Family | None:
     return None
 
 
-def misfits(model: str, *, effort: str | None, temperature: float | None, tools: Collection[str]) -> dict[str, str]:
-    """Return why a model does not take what of these settings: by `reasoning_effort`, `temperature` and types of tools.
+def misfits(
+    model: str,
+    *,
+    effort: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    verbosity: str | None = None,
+    tools: Collection[str] = (),
+) -> dict[str, str]:
+    """Return why a model does not take what of these settings, by their names in the API and the types of tools.
 
-    The effort is sent beside the tools that are taken, and the temperature beside the effort if that is.
+    The effort is sent beside the tools that are taken, and the temperature and the top_p beside the effort if that is.
     """
     why = {type_: reason for type_ in tools if (reason := why_no_tool(model, type_))}
     if effort is not None and (reason := why_no_effort(model, effort, set(tools) - why.keys())):
         why["reasoning_effort"], effort = reason, None
     if temperature is not None and (reason := why_no_temperature(model, temperature, effort)):
         why["temperature"] = reason
+    if top_p is not None and (reason := why_no_top_p(model, top_p, effort)):
+        why["top_p"] = reason
+    if verbosity is not None and (reason := why_no_verbosity(model, verbosity)):
+        why["verbosity"] = reason
     return why
 
 
@@ -96,15 +108,25 @@ def why_no_effort(model: str, effort: str, tools: Collection[str] = ()) -> str |
 def why_no_temperature(model: str, temperature: float, effort: str | None) -> str | None:
     """Return why a model does not take a temperature beside the effort that is sent, naming what fits, or None."""
     family = family_of(model)
-    match family.temperature if family else Sampling.ALWAYS:
-        case Sampling.NEVER:
-            return f"{model} takes no temperature"
-        case Sampling.ONLY_ONE if temperature != 1:
-            return f"{model} takes temperature 1 only"
-        case Sampling.WITHOUT_REASONING if family and (effort or family.default_effort) != "none":
-            return f"{model} takes a temperature with reasoning_effort NONE only"
-        case _:
-            return None
+    if family is None:
+        return None
+    is_reasoning = (effort or family.default_effort) != "none"
+    return _why_not_sampled(model, family.temperature, "temperature", temperature, is_reasoning=is_reasoning)
+
+
+def why_no_top_p(model: str, top_p: float, effort: str | None) -> str | None:
+    """Return why a model does not take a top_p beside the effort that is sent, naming what fits, or None."""
+    family = family_of(model)
+    if family is None:
+        return None
+    is_reasoning = (effort or family.default_effort) != "none"
+    return _why_not_sampled(model, family.top_p, "top_p", top_p, is_reasoning=is_reasoning)
+
+
+def why_no_verbosity(model: str, verbosity: str) -> str | None:
+    """Return why a model does not take a verbosity, naming what fits, or None."""
+    family = family_of(model)
+    return f"{model} takes {_listed(family.verbosity)} only" if family and verbosity not in family.verbosity else None
 
 
 def why_no_tool(model: str, type: str) -> str | None:
@@ -160,6 +182,18 @@ def _family(row: Mapping[str, Any]) -> Family:
         source=row["source"],
         disagreement=row.get("disagreement", ""),
     )
+
+
+def _why_not_sampled(model: str, taken: Sampling, name: str, value: float, *, is_reasoning: bool) -> str | None:
+    match taken:
+        case Sampling.NEVER:
+            return f"{model} takes no {name}"
+        case Sampling.ONLY_ONE if value != 1:
+            return f"{model} takes {name} 1 only"
+        case Sampling.WITHOUT_REASONING if is_reasoning:
+            return f"{model} takes a {name} with reasoning_effort NONE only"
+        case _:
+            return None
 
 
 def _listed(efforts: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """A template as the body of OpenAI's `POST /v1/responses`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +9,12 @@ from service.rendering import families, strict
 
 WARN_DAYS = 30
 """How many days before its end a model is warned about."""
+
+FORMAT_NAME = "answer"
+"""What OpenAI calls the schema of a response_format by."""
+
+_SETTINGS = ("reasoning_effort", "temperature", "top_p", "verbosity")
+_MODES = frozenset({"none", "auto", "required"})
 
 
 class Tool(Protocol):
@@ -61,26 +67,33 @@ def render(
     reasoning_effort: str | None,
     tools: Sequence[Tool],
     metadata: Mapping[str, str],
+    response_format: str | None = None,
+    verbosity: str | None = None,
+    max_output_tokens: int | None = None,
+    top_p: float | None = None,
+    tool_choice: str | None = None,
+    parallel_tool_calls: bool | None = None,
 ) -> Rendered:
     """Return the body, without what the model would refuse, and what that was."""
     types = {tool.type for tool in tools if _is_complete(tool)}
-    misfits = families.misfits(model, effort=reasoning_effort, temperature=temperature, tools=types)
-    adjustments = [Adjustment(name, misfits[name]) for name in ("reasoning_effort", "temperature") if name in misfits]
+    misfits = families.misfits(
+        model, effort=reasoning_effort, temperature=temperature, top_p=top_p, verbosity=verbosity, tools=types
+    )
+    adjustments = [Adjustment(name, misfits[name]) for name in _SETTINGS if name in misfits]
     members = {"model": _json(model), "instructions": _json(instructions)}
-    if temperature is not None and "temperature" not in misfits:
-        members["temperature"] = _json(temperature)
+    plain = {"temperature": temperature, "top_p": top_p, "max_output_tokens": max_output_tokens}
+    members |= {name: _json(value) for name, value in plain.items() if value is not None and name not in misfits}
     if reasoning_effort is not None and "reasoning_effort" not in misfits:
         members["reasoning"] = _object({"effort": _json(reasoning_effort)})
-    rendered = []
-    for tool in tools:
-        if not _is_complete(tool):
-            adjustments.append(Adjustment(f"tools.{tool.name}", "a file search needs vector_store_ids"))
-        elif tool.type in misfits:
-            adjustments.append(Adjustment(f"tools.{tool.name}", misfits[tool.type]))
-        else:
-            rendered.append(_tool(tool, model, adjustments))
-    if rendered:
-        members["tools"] = f"[{', '.join(rendered)}]"
+    text = {} if response_format is None else {"format": _format(response_format, model, adjustments)}
+    if verbosity is not None and "verbosity" not in misfits:
+        text["verbosity"] = _json(verbosity)
+    if text:
+        members["text"] = _object(text)
+    sent = list(_sent(tools, model, misfits, adjustments))
+    if sent:
+        members["tools"] = f"[{', '.join([rendered for _, rendered in sent])}]"
+    members |= _calling([tool for tool, _ in sent], tool_choice, parallel_tool_calls, adjustments)
     members["metadata"] = _object({name: _json(value) for name, value in metadata.items()})
     return Rendered(_object(members), adjustments)
 
@@ -99,6 +112,47 @@ def _is_complete(tool: Tool) -> bool:
 def _settings(tool: Tool) -> dict[str, Any]:
     config: dict[str, dict[str, Any]] = tool.config or {}
     return config.get(tool.type, {})
+
+
+def _format(schema: str, model: str, adjustments: list[Adjustment]) -> str:
+    is_strict, why = strict.strictness(schema, model, None)
+    if why:
+        adjustments.append(Adjustment("response_format.strict", why))
+    # The schema goes in as it is, like that of a function.
+    return _object({"type": '"json_schema"', "name": _json(FORMAT_NAME), "schema": schema, "strict": _json(is_strict)})
+
+
+def _sent(
+    tools: Sequence[Tool], model: str, misfits: Mapping[str, str], adjustments: list[Adjustment]
+) -> Iterator[tuple[Tool, str]]:
+    """Yield the tools that the model takes, each with its JSON."""
+    for tool in tools:
+        if not _is_complete(tool):
+            adjustments.append(Adjustment(f"tools.{tool.name}", "a file search needs vector_store_ids"))
+        elif tool.type in misfits:
+            adjustments.append(Adjustment(f"tools.{tool.name}", misfits[tool.type]))
+        else:
+            yield tool, _tool(tool, model, adjustments)
+
+
+def _calling(
+    tools: Sequence[Tool], choice: str | None, parallel: bool | None, adjustments: list[Adjustment]
+) -> dict[str, str]:
+    """Return the members that say how these tools are called."""
+    members = {}
+    chosen = next((tool for tool in tools if tool.name == choice), None)
+    if choice in _MODES and tools:
+        members["tool_choice"] = _json(choice)
+    elif chosen is not None:
+        name = {"name": chosen.name} if chosen.type == "function" else {}
+        members["tool_choice"] = _json({"type": chosen.type, **name})
+    elif choice is not None:
+        adjustments.append(Adjustment("tool_choice", "there is no such tool" if tools else "there are no tools"))
+    if parallel is not None and tools:
+        members["parallel_tool_calls"] = _json(parallel)
+    elif parallel is not None:
+        adjustments.append(Adjustment("parallel_tool_calls", "there are no tools"))
+    return members
 
 
 def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str:

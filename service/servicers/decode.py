@@ -1,7 +1,7 @@
 """Messages to the values that operations take. Pure."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from google.type.date_pb2 import Date
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.change_pb2 import ChangeKind
 from omniflo.templates.v1.organization_pb2 import Invitation, Member, OrganizationRole
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable, Verbosity
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
     FileSearchConfig,
@@ -157,6 +157,19 @@ def _reasoning_effort(value: ReasoningEffort.ValueType) -> str | None:
     return ReasoningEffort.Name(value).removeprefix("REASONING_EFFORT_").lower() if value else None
 
 
+def _verbosity(value: Verbosity.ValueType) -> str | None:
+    return Verbosity.Name(value).removeprefix("VERBOSITY_").lower() if value else None
+
+
+def _variables(values: Iterable[Variable]) -> list[dict[str, Any]]:
+    names = Variable.DESCRIPTOR.fields_by_name
+    return [{name: getattr(value, name) for name in names} for value in values]
+
+
+def _or_none(text: str) -> str | None:
+    return text or None
+
+
 def _role(value: OrganizationRole.ValueType) -> str:
     return OrganizationRole.Name(value).removeprefix("ORGANIZATION_ROLE_").lower()
 
@@ -180,8 +193,12 @@ _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     (Member.DESCRIPTOR.name, "role"): _role,
     (Invitation.DESCRIPTOR.name, "role"): _role,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
+    (Template.DESCRIPTOR.name, "variables"): _variables,
+    (Template.DESCRIPTOR.name, "response_format"): _or_none,
+    (Template.DESCRIPTOR.name, "verbosity"): _verbosity,
+    (Template.DESCRIPTOR.name, "tool_choice"): _or_none,
     (TemplateTool.DESCRIPTOR.name, "type"): _tool_type,
-    (TemplateTool.DESCRIPTOR.name, "schema"): lambda text: text or None,
+    (TemplateTool.DESCRIPTOR.name, "schema"): _or_none,
     (TemplateTool.DESCRIPTOR.name, "file_search"): _file_search,
     (TemplateTool.DESCRIPTOR.name, "code_interpreter"): _code_interpreter,
 }

@@ -193,11 +193,12 @@ def model(row: OpenAIModel) -> model_pb2.Model:
 
 def template(row: Template, view: View | None = None) -> template_pb2.Template:
     """Return the message of a template, as it was read, or in the SUMMARY view of one that was read with more."""
+    is_summary = view is View.SUMMARY
     message = template_pb2.Template(
         id=row.id,
         title=row.title,
         description=row.description,
-        instructions="" if view is View.SUMMARY else row.instructions,
+        instructions="" if is_summary else row.instructions,
         user_id=row.user_id,
         template_type=row.type_name,
         is_default=row.is_default,
@@ -214,8 +215,17 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         revision=row.revision,
         labels=[template_pb2.TemplateLabel(label=label, revision=row.labels[label]) for label in sorted(row.labels)],
         label=row.label,
+        variables=() if is_summary else [template_pb2.Variable(**variable) for variable in row.variables],
+        response_format="" if is_summary else row.response_format or "",
+        verbosity=row.verbosity and template_pb2.Verbosity.Value(f"VERBOSITY_{row.verbosity.upper()}"),
+        max_output_tokens=row.max_output_tokens,
+        top_p=row.top_p,
+        tool_choice=row.tool_choice or "",
+        parallel_tool_calls=row.parallel_tool_calls,
+        disabled_tools=row.disabled_tools,
+        tags=row.tags,
     )
-    if row.details is not None and view is not View.SUMMARY:
+    if row.details is not None and not is_summary:
         message.author.CopyFrom(author(row.details.author))
         if row.details.template_type is not None:
             message.type_details.CopyFrom(template_type(row.details.template_type))

@@ -72,6 +72,7 @@ class TemplateServicer(TemplateServiceServicer):
             user_id=request.user_id,
             is_default=request.is_default if request.HasField("is_default") else None,
             query=request.query,
+            tags=request.tags,
             model_shutting_down_before=decode.day(request, "model_shutting_down_before", "model_shutting_down_before"),
             view=decode.view(request),
             after=pages.after(request, datetime, str),
@@ -173,6 +174,7 @@ class TemplateServicer(TemplateServiceServicer):
                 labels=request.labels,
                 revision=request.revision,
                 type_revision=request.template_type_revision,
+                variables=request.variables,
             )
             return encode_renderings.rendering(rendering)
         key = request.resolve
@@ -183,6 +185,7 @@ class TemplateServicer(TemplateServiceServicer):
                 organization_id=key.organization_id or None,
                 template_type=key.template_type,
                 labels=request.labels,
+                variables=request.variables,
             )
         )
 
@@ -195,6 +198,7 @@ class TemplateServicer(TemplateServiceServicer):
             organization_id=request.organization_id or None,
             template_types=request.template_types,
             labels=request.labels,
+            variables=request.variables,
         )
         return BatchRenderTemplatesResponse(
             results=map(encode_renderings.rendering_outcome, request.template_types, outcomes)

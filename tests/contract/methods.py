@@ -1,6 +1,6 @@
 """The methods of all services and the fields of their requests, as the descriptors have them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,21 @@ class Field:
     def container(self) -> Any:
         """The rules of the field itself, of which a repeated one has some."""
         return self.last.GetOptions().Extensions[validate_pb2.field]
+
+    @property
+    def max_items(self) -> int:
+        """The most items of a list or a map."""
+        return int(self.container.repeated.max_items or self.container.map.max_pairs)
+
+    @property
+    def is_map(self) -> bool:
+        return self.last.message_type is not None and bool(self.last.message_type.GetOptions().map_entry)
+
+    def value(self, message: Any) -> Any:
+        """Return what the field has in a message: of a list on the way, in its first."""
+        for step in self.way:
+            message = getattr(message[0] if isinstance(message, Sequence) else message, step.name)
+        return message
 
     @property
     def rules(self) -> Any:
@@ -206,6 +221,8 @@ def _ways(message: Descriptor) -> Iterator[tuple[FieldDescriptor, ...]]:
     for field in message.fields:
         yield (field,)
         below = field.message_type
+        if below is not None and below.GetOptions().map_entry:
+            continue
         if below is not None and OUTPUT_ONLY not in behaviour(field) and not below.full_name.startswith("google."):
             yield from ((field, *way) for way in _ways(below))
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -57,7 +58,7 @@ from omniflo.templates.v1.selection_service_pb2 import (
     ResolveTemplateRequest,
     SetSelectionRequest,
 )
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable, Verbosity
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchRenderTemplatesRequest,
@@ -98,7 +99,7 @@ from omniflo.templates.v1.user_service_pb2 import (
     ProvisionUserRequest,
 )
 from tests.conftest import Api
-from tests.contract.methods import Method
+from tests.contract.methods import Field, Method
 from tests.openai_stand_in import MODELS
 
 INTERPRETER = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
@@ -129,6 +130,16 @@ def of(api: Api, method: Method) -> Message:
         rows.add()
         return rows.request
     return SAMPLES[method.name](api)
+
+
+def put(request: Any, field: Field, *values: Any) -> None:
+    """Put something else into the field of a sample, and what it needs into others."""
+    field.put(request, *values)
+    if str(field) == "template.instructions":
+        # These use no variable.
+        request.template.ClearField("variables")
+    elif str(field) == "template.variables[0].name" and "\0" not in values[0]:
+        request.template.instructions = f"Do it in {{{{{values[0]}}}}}."
 
 
 def new(prefix: str) -> str:
@@ -178,13 +189,22 @@ def _create_template(api: Api) -> CreateTemplateRequest:
         template=Template(
             title="A title",
             description="A purpose.",
-            instructions="Do it.",
+            instructions="Do it in {{language}}.",
             user_id=api.user().id,
             template_type=api.type().name,
             is_default=True,
             model=api.model().openai_id,
             temperature=0.5,
             reasoning_effort=ReasoningEffort.REASONING_EFFORT_LOW,
+            variables=[Variable(name="language", description="Of the answer.", default_value="English")],
+            response_format=SCHEMA,
+            verbosity=Verbosity.VERBOSITY_LOW,
+            max_output_tokens=1000,
+            top_p=0.5,
+            tool_choice="auto",
+            parallel_tool_calls=True,
+            disabled_tools=["search"],
+            tags=["billing/invoices", "checked"],
         ),
         select=True,
     )
@@ -193,15 +213,24 @@ def _create_template(api: Api) -> CreateTemplateRequest:
 def _update_template(api: Api) -> UpdateTemplateRequest:
     return UpdateTemplateRequest(
         template=Template(
-            id=api.template(description="Before.").id,
+            id=api.template(description="Before.", instructions="Do it in {{tone}}.").id,
             title="Another title",
             description="After.",
-            instructions="Do something else.",
+            instructions="Do something else in {{tone}}.",
             template_type=api.type().name,
             is_default=True,
             model=api.model().openai_id,
             temperature=1.5,
             reasoning_effort=ReasoningEffort.REASONING_EFFORT_HIGH,
+            variables=[Variable(name="tone", description="Of the answer.", default_value="prose")],
+            response_format='{"type": "object", "properties": {}, "title": "After"}',
+            verbosity=Verbosity.VERBOSITY_HIGH,
+            max_output_tokens=2000,
+            top_p=0.25,
+            tool_choice="required",
+            parallel_tool_calls=False,
+            disabled_tools=["write", "run"],
+            tags=["sales"],
         )
     )
 

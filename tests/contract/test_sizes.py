@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
-from omniflo.templates.v1.template_pb2 import TemplateView
+from omniflo.templates.v1.template_pb2 import TemplateView, Variable
 from omniflo.templates.v1.template_type_pb2 import OpenAIToolType
 from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from service.operations.listing import Source
@@ -29,7 +29,9 @@ def fill(message: Any, given: dict[str, Any]) -> None:
     for field in message.DESCRIPTOR.fields:
         if field.name in given:
             message.ClearField(field.name)
-            if given[field.name] is not None:
+            if field.is_repeated:
+                getattr(message, field.name).extend(given[field.name] or ())
+            elif given[field.name] is not None:
                 setattr(message, field.name, given[field.name])
         elif OUTPUT_ONLY not in behaviour(field) and field.name != "etag":
             _fill(message, Field((field,)))
@@ -55,9 +57,9 @@ def _largest(message: Any, field: Field) -> Any:
         if allowed := getattr(field.rules.string, "in"):
             return max(allowed, key=len)
         if not field.rules.string.pattern:
-            return longest(field) if field.name == "schema" else longest(field, "😀")
+            return longest(field) if field.name in {"schema", "response_format"} else longest(field, "😀")
         # The beginning keeps names apart.
-        start = "" if field.last.is_repeated else getattr(message, field.name)
+        start = "" if field.last.is_repeated or field.name == "tool_choice" else getattr(message, field.name)
         return start + "a" * (field.rules.string.max_len - len(start))
     if kind == FieldDescriptor.TYPE_ENUM:
         assert field.last.enum_type is not None
@@ -99,7 +101,25 @@ def world(api: Api) -> dict[str, Any]:
         make(api, "CreateTemplateTool", template_type=owner.name, type=type, **given)
     model = make(api, "CreateModel")
     key = {"user_id": user.id, "organization_id": organization.id}
-    template = make(api, "CreateTemplate", template_type=owner.name, model=model.openai_id, **key)
+    variables = [
+        Variable(
+            name=f"{number:a>64}",
+            description="😀" * 128,
+            required=number % 2 == 0,
+            default_value="😀" * 256 if number % 2 else "",
+        )
+        for number in range(64)
+    ]
+    uses = "".join(f"{{{{{variable.name}}}}}" for variable in variables)
+    template = make(
+        api,
+        "CreateTemplate",
+        template_type=owner.name,
+        model=model.openai_id,
+        variables=variables,
+        instructions=uses + "😀" * (256_000 - len(uses)),
+        **key,
+    )
     make(api, "CreateApiKey", **key)
     api.select(user, template, organization.id)
     return key | {"template_type": owner.name, "template_id": template.id}

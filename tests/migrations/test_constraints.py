@@ -11,6 +11,16 @@ from tests.conftest import Database
 from tests.contract.methods import CREATES, METHODS, OUTPUT_ONLY, UPDATES, behaviour, bounds
 from tests.migrations.conftest import IN_ORGANIZATIONS, fill
 
+
+def _variables(values: str, most: int) -> str:
+    """Answer SQL for so many variables of these values."""
+    members = "'name', name, 'description', description, 'required', required, 'default_value', value"
+    return (
+        f"(select jsonb_agg(jsonb_build_object({members}))"
+        f" from generate_series(1, {most}) n, lateral (select {values}) of (name, description, required, value))"
+    )
+
+
 BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
     "users_clerk_id_within_bounds": (
         "update users set clerk_id = {} where id = 'u1'",
@@ -99,6 +109,57 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         "update templates set temperature = {}",
         ["null", "0", "2"],
         ["-0.001", "2.001", "'NaN'", "'Infinity'", "'-Infinity'"],
+    ),
+    "templates_variables_within_bounds": (
+        "update templates set variables = {}",
+        [
+            "'[]'",
+            _variables("repeat('a', 64), repeat('é', 128), true, repeat('é', 256)", 1),
+            _variables("'a' || n, '', false, ''", 64),
+        ],
+        [
+            "'{{}}'",
+            "'null'",
+            "'[1]'",
+            "'[{{}}]'",
+            _variables("'a' || n, '', false, ''", 65),
+            _variables("'a', '', false, ''", 2),
+            *(_variables(f"{name}, '', false, ''", 1) for name in ("repeat('a', 65)", "'A'", "'1'", "''", "'é'")),
+            _variables("'a', repeat('x', 129), false, ''", 1),
+            _variables("'a', '', false, repeat('x', 257)", 1),
+            _variables("'a', '', 'true', ''", 1),
+            _variables("'a', null, true, ''", 1),
+        ],
+    ),
+    "templates_response_format_within_bounds": (
+        "update templates set response_format = {}",
+        ["null", "repeat('é', 32768)"],
+        ["repeat('é', 32768) || 'x'"],
+    ),
+    "templates_max_output_tokens_within_bounds": (
+        "update templates set max_output_tokens = {}",
+        ["null", "16", "1000000"],
+        ["15", "1000001"],
+    ),
+    "templates_top_p_within_bounds": (
+        "update templates set top_p = {}",
+        ["null", "0", "1"],
+        ["-0.001", "1.001", "'NaN'"],
+    ),
+    "templates_tool_choice_within_bounds": (
+        "update templates set tool_choice = {}",
+        ["null", "'none'", "'A-1_z'", "repeat('a', 64)"],
+        ["''", "'a b'", "'é'", "E'a\\n'", "repeat('a', 65)"],
+    ),
+    "templates_disabled_tools_within_bounds": (
+        "update templates set disabled_tools = {}",
+        ["'{{}}'", "array_fill('A-1_z'::text, '{{128}}')", "array[repeat('a', 64)]"],
+        ["array_fill('a'::text, '{{129}}')", "array['a', null]", "array['a b']", "array['']", "array[repeat('a', 65)]"],
+    ),
+    "templates_tags_within_bounds": (
+        "update templates set tags = {}",
+        ["'{{}}'", "array_fill('1a._/-'::text, '{{16}}')", "array[repeat('a', 64)]"],
+        ["array_fill('a'::text, '{{17}}')", "array['a', null]", "array['A']", "array['/a']", "array[repeat('a', 65)]"],
     ),
     "template_tools_only_functions_have_a_schema": (
         "update template_tools set (type, schema) = ({}) where id = 'o2'",

@@ -122,6 +122,14 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: list_templates(query="rare")(after=None, size=50),
         "templates_by_words",
     ),
+    "ListTemplates with tags": (
+        lambda: list_templates(tags=["rare"])(after=None, size=50),
+        "templates_by_tags",
+    ),
+    "ListTemplates below a tag": (
+        lambda: list_templates(tags=["rare/", "common"])(after=None, size=50),
+        "templates_by_tags",
+    ),
     "ResolveTemplate": (
         lambda: selections.resolve(SYSTEM, user_id="u10", template_type="type-10", view=View.SUMMARY),
         "templates_one_default_for_each_scope_and_type",
@@ -248,8 +256,14 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         ),
         (
             "templates",
-            "id, organization_id, user_id, template_type_id, model_id, is_default, create_time, title, instructions",
-            "'p' || i, {place}, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, {default}, {time}, {title}, 'Do it.'",
+            (
+                "id, organization_id, user_id, template_type_id, model_id, is_default, create_time, title, instructions,"
+                " tags"
+            ),
+            (
+                "'p' || i, {place}, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, {default}, {time}, {title}, 'Do it.',"
+                " {tags}"
+            ),
             9999,
         ),
         (
@@ -268,6 +282,7 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         filled_in = values.format(
             time=f"'{MOMENT}'::timestamptz + make_interval(mins => i)",
             title="case when i % 1000 = 7 then 'rare' else 'common' end",
+            tags="case when i % 1000 = 7 then array['rare', 'rare/er', 'common'] else array['common'] end",
             tool="'code_interpreter'",
             parent="case when i % 7 = 0 then 'k' || i / 7 end",
             role="case when i % 50 in (10, 11) then 'admin' else 'member' end::organization_role",

@@ -13,7 +13,7 @@ from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import GetModelRequest
 from omniflo.templates.v1.organization_pb2 import Member, Organization, OrganizationRole
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView, Variable, Verbosity
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
@@ -35,6 +35,15 @@ FULL = Template(
     model="gpt-5.5",
     temperature=0,
     reasoning_effort=ReasoningEffort.REASONING_EFFORT_XHIGH,
+    variables=[Variable(name="tone", default_value="dry")],
+    response_format="{}",
+    verbosity=Verbosity.VERBOSITY_HIGH,
+    max_output_tokens=16,
+    top_p=0,
+    tool_choice="none",
+    parallel_tool_calls=False,
+    disabled_tools=["search"],
+    tags=["billing/invoices"],
 )
 FULL_VALUES: dict[str, Any] = {
     "title": "T",
@@ -45,6 +54,15 @@ FULL_VALUES: dict[str, Any] = {
     "model": "gpt-5.5",
     "temperature": 0.0,
     "reasoning_effort": "xhigh",
+    "variables": [{"name": "tone", "description": "", "required": False, "default_value": "dry"}],
+    "response_format": "{}",
+    "verbosity": "high",
+    "max_output_tokens": 16,
+    "top_p": 0.0,
+    "tool_choice": "none",
+    "parallel_tool_calls": False,
+    "disabled_tools": ["search"],
+    "tags": ["billing/invoices"],
 }
 CONFIGS = {"file_search": None, "code_interpreter": None}
 
@@ -71,6 +89,8 @@ def changes(resource: Message, *paths: str) -> dict[str, Any]:
         (Template(id="x"), ["is_default"], {"is_default": False}),
         (Template(id="x"), ["temperature"], {"temperature": None}),
         (Template(id="x"), ["reasoning_effort"], {"reasoning_effort": None}),
+        (Template(id="x"), ["verbosity", "tool_choice"], {"verbosity": None, "tool_choice": None}),
+        (Template(id="x"), ["variables", "tags"], {"variables": [], "tags": []}),
         (Model(id="x"), ["shutdown_date"], {"shutdown_date": None}),
         (
             Model(shutdown_date=Date(year=2028, month=2, day=29)),
@@ -178,7 +198,7 @@ def test_a_long_path_is_not_repeated_in_full() -> None:
     with pytest.raises(InvalidArgument) as caught:
         changes(FULL, "x" * 10_000)
     ((_, description),) = caught.value.violations
-    assert len(description) < 300
+    assert len(description) < 400
 
 
 def test_values_of_a_create_are_what_is_populated() -> None:

@@ -1,0 +1,9 @@
+-- compatible-from: 0025
+alter table templates
+  validate constraint templates_variables_within_bounds,
+  validate constraint templates_response_format_within_bounds,
+  validate constraint templates_max_output_tokens_within_bounds,
+  validate constraint templates_top_p_within_bounds,
+  validate constraint templates_tool_choice_within_bounds,
+  validate constraint templates_disabled_tools_within_bounds,
+  validate constraint templates_tags_within_bounds;
