@@ -20,7 +20,9 @@ from typing import Any
 
 from openai.types.responses import ToolParam
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
+
+from service.rendering import strict
 
 PORT = 50080
 """Where the command is served, so that the documentation can name it."""
@@ -136,7 +138,8 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
             try:
                 _REQUEST.validate_python([request])
                 _TOOLS.validate_python(request.get("tools", []))
-            except ValidationError as error:
+                _require_sense(request)
+            except ValueError as error:
                 self._fail(HTTPStatus.BAD_REQUEST, "invalid_request", str(error))
                 return
             if request["model"] not in stand_in.models:
@@ -236,8 +239,45 @@ def listed(name: Any, shutdown_date: Any = None) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "openai", "shutdown_date": shutdown_date}
 
 
+def _require_sense(request: dict[str, Any]) -> None:
+    """Raise ValueError for what the types allow and OpenAI refuses."""
+    tools, choice = request.get("tools", []), request.get("tool_choice")
+    if not tools and not request.keys().isdisjoint({"tool_choice", "parallel_tool_calls"}):
+        raise ValueError("tool_choice and parallel_tool_calls need tools")
+    if isinstance(choice, dict) and not any(choice.items() <= tool.items() for tool in tools):
+        raise ValueError("tool_choice is none of the tools")
+    if request.get("max_output_tokens", 16) < 16:
+        raise ValueError("max_output_tokens is below 16")
+    format = request.get("text", {}).get("format", {})
+    if format.get("strict") and (why := strict.why_not_strict(format["schema"], request["model"])):
+        raise ValueError(f"text.format.schema: {why}")
+
+
+def _answer_to(schema: Any, root: Any) -> Any:
+    """Return something that the schema allows, of those that strict mode takes."""
+    if "$ref" in schema:
+        target = root
+        for step in schema["$ref"].removeprefix("#").split("/")[1:]:
+            target = target[step]
+        return _answer_to(target, root)
+    if "anyOf" in schema:
+        return _answer_to(schema["anyOf"][0], root)
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    match schema["type"]:
+        case "object":
+            return {name: _answer_to(below, root) for name, below in schema["properties"].items()}
+        case "array":
+            return [_answer_to(schema["items"], root)]
+        case kind:
+            return {"string": "a text", "integer": 17, "number": 0.5, "boolean": True}.get(kind)
+
+
 def _response(request: dict[str, Any]) -> dict[str, Any]:
     words = f"{request['model']} was told: {request.get('instructions', '')} It was asked: {request.get('input', '')}"
+    format = request.get("text", {}).get("format", {})
+    if format.get("type") == "json_schema":
+        words = json.dumps(_answer_to(format["schema"], format["schema"]))
     text = {"type": "output_text", "text": words, "annotations": [], "logprobs": []}
     return {
         "id": "resp_stand_in",
@@ -246,8 +286,8 @@ def _response(request: dict[str, Any]) -> dict[str, Any]:
         "status": "completed",
         "model": request["model"],
         "output": [{"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
+        "parallel_tool_calls": request.get("parallel_tool_calls", True),
+        "tool_choice": request.get("tool_choice", "auto"),
         "tools": request.get("tools", []),
         "metadata": request.get("metadata", {}),
     }

@@ -257,12 +257,12 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
         (
             "templates",
             (
-                "id, organization_id, user_id, template_type_id, model_id, is_default, create_time, title, instructions,"
-                " tags"
+                "id, organization_id, user_id, template_type_id, model_id, is_default, create_time, title,"
+                " instructions, tags"
             ),
             (
-                "'p' || i, {place}, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, {default}, {time}, {title}, 'Do it.',"
-                " {tags}"
+                "'p' || i, {place}, 'u' || i % 500, 't' || i % 100, 'm' || i % 97, {default}, {time}, {title},"
+                " 'Do it.', {tags}"
             ),
             9999,
         ),

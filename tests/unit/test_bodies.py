@@ -46,13 +46,13 @@ def takes_effort(family: Family, effort: str | None, tools: list[str]) -> bool:
     return effort in family.efforts and family.refused_with.get(str(effort), frozenset()).isdisjoint(tools)
 
 
-def takes_temperature(family: Family, temperature: float, effort: str | None) -> bool:
+def takes_sampling(family: Family, taken: Sampling, value: float, effort: str | None) -> bool:
     return {
         Sampling.ALWAYS: True,
         Sampling.NEVER: False,
-        Sampling.ONLY_ONE: temperature == 1,
+        Sampling.ONLY_ONE: value == 1,
         Sampling.WITHOUT_REASONING: (effort or family.default_effort) == "none",
-    }[family.temperature]
+    }[taken]
 
 
 @pytest.mark.parametrize("model", CHAT_MODELS)
@@ -75,13 +75,54 @@ def test_every_body_is_what_the_row_of_its_model_says(model: str) -> None:
         assert [of["strict"] for of in body.get("tools", []) if of["type"] == "function"] == [True, False][: len(tools)]
         given = effort if takes_effort(family, effort, [of.type for of in sent]) else None
         assert body.get("reasoning") == (given and {"effort": given})
-        is_taken = takes_temperature(family, temperature, given)
+        is_taken = takes_sampling(family, family.temperature, temperature, given)
         assert body.get("temperature") == (temperature if is_taken else None)
         assert [adjustment.field for adjustment in result.adjustments] == [
             *(["reasoning_effort"] if given != effort else []),
             *([] if is_taken else ["temperature"]),
             *(["tools.open.strict"] if tools else []),
             *(f"tools.{of.name}" for of in tools if of not in sent),
+        ]
+
+
+@pytest.mark.parametrize("model", CHAT_MODELS)
+def test_every_other_setting_is_sent_where_the_row_says_so_and_is_of_the_sdk_s_types(model: str) -> None:
+    family = family_of(model)
+    assert family is not None
+    for effort, top_p, verbosity, tools in itertools.product(
+        (None, *family.efforts), (0.5, 1.0), ("low", "medium", "high"), ([], TOOLS)
+    ):
+        result = render(
+            instructions="Do it.",
+            model=model,
+            temperature=None,
+            reasoning_effort=effort,
+            tools=tools,
+            metadata={"template_id": "t1"},
+            response_format=json.dumps(CLOSED),
+            verbosity=verbosity,
+            max_output_tokens=16,
+            top_p=top_p,
+            tool_choice="closed",
+            parallel_tool_calls=False,
+        )
+        body = json.loads(result.body)
+        assert_taken(body)
+        given = body.get("reasoning", {}).get("effort")
+        is_taken = takes_sampling(family, family.top_p, top_p, given)
+        assert body.get("top_p") == (top_p if is_taken else None)
+        kept = {"verbosity": verbosity} if verbosity in family.verbosity else {}
+        assert body["text"] == kept | {
+            "format": {"type": "json_schema", "name": "answer", "schema": CLOSED, "strict": True}
+        }
+        assert body["max_output_tokens"] == 16
+        calling = {"tool_choice": {"type": "function", "name": "closed"}, "parallel_tool_calls": False}
+        assert {name: body[name] for name in calling if name in body} == (calling if tools else {})
+        fields = [adjustment.field for adjustment in result.adjustments]
+        assert [field for field in fields if not field.startswith("tools.") and field != "reasoning_effort"] == [
+            *([] if is_taken else ["top_p"]),
+            *([] if kept else ["verbosity"]),
+            *([] if tools else ["tool_choice", "parallel_tool_calls"]),
         ]
 
 
@@ -92,6 +133,14 @@ def test_every_body_is_what_the_row_of_its_model_says(model: str) -> None:
         {"temperature": "warm"},
         {"reasoning": {"effort": "some"}},
         {"reasoning": {"strength": "low"}},
+        {"top_p": "half"},
+        {"max_output_tokens": 1.5},
+        {"tool_choice": "some"},
+        {"tool_choice": {"type": "function"}},
+        {"parallel_tool_calls": 1},
+        {"text": {"verbosity": "some"}},
+        {"text": {"length": "low"}},
+        {"text": {"format": {"type": "json_schema", "schema": CLOSED}}},
         {"tools": [{"type": "function", "name": "f", "parameters": CLOSED}]},
         {"tools": [{"type": "file_search"}]},
         {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "size": 1}}]},

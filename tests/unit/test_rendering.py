@@ -81,6 +81,52 @@ def test_a_code_interpreter_always_has_a_container(config: dict[str, Any] | None
     assert body["tools"] == [{"type": "code_interpreter", "container": container}]
 
 
+@pytest.mark.parametrize(
+    ("choice", "tools", "sent", "reason"),
+    [
+        ("none", ["f"], "none", None),
+        ("auto", ["f"], "auto", None),
+        ("required", ["f"], "required", None),
+        ("f", ["f", "g"], {"type": "function", "name": "f"}, None),
+        ("python", ["f", "python"], {"type": "code_interpreter"}, None),
+        # A tool by the name of a mode is none that can be chosen.
+        ("auto", ["auto"], "auto", None),
+        ("g", ["f"], None, "there is no such tool"),
+        ("empty", ["f", "empty"], None, "there is no such tool"),
+        ("f", [], None, "there are no tools"),
+        ("required", [], None, "there are no tools"),
+    ],
+)
+def test_a_choice_is_sent_where_there_is_such_a_tool(
+    choice: str, tools: list[str], sent: Any, reason: str | None
+) -> None:
+    closed = '{"type": "object", "properties": {}, "additionalProperties": false}'
+    kinds = {"python": "code_interpreter", "empty": "file_search"}
+    body, adjustments = rendered(
+        tools=[tool(kinds.get(name, "function"), name, schema=closed) for name in tools], tool_choice=choice
+    )
+    assert body.get("tool_choice") == sent
+    assert dict(adjustments).get("tool_choice") == reason
+
+
+def test_a_response_format_has_its_schema_byte_for_byte_and_is_strict_where_openai_takes_it() -> None:
+    closed = '{ "type":"object",\n "properties": {"a": {"type": "integer", "minimum": 1.0}}, "required": ["a"], %s}'
+    for end, is_strict in (('"additionalProperties": false', True), ('"title": "open"', False)):
+        text = closed % end
+        result = render(
+            instructions="Do it.",
+            model="gpt-4o",
+            temperature=None,
+            reasoning_effort=None,
+            tools=[],
+            metadata={},
+            response_format=text,
+        )
+        assert f'"schema": {text}, "strict": {str(is_strict).lower()}' in result.body
+        fields = [adjustment.field for adjustment in result.adjustments]
+        assert fields == ([] if is_strict else ["response_format.strict"])
+
+
 def test_text_of_any_script_comes_out_as_it_went_in() -> None:
     instructions = 'Zeile 1\nשלום "quoted" \\ 🦜 \x01'
     body, _ = rendered(instructions=instructions)
