@@ -17,7 +17,7 @@ from omniflo.templates.v1.model_service_pb2 import ReplaceModelRequest, UpdateMo
 from omniflo.templates.v1.organization_pb2 import Organization
 from omniflo.templates.v1.organization_service_pb2 import CreateOrganizationRequest, RemoveMemberRequest
 from omniflo.templates.v1.selection_service_pb2 import DeleteSelectionRequest, ResolveTemplateRequest
-from omniflo.templates.v1.template_pb2 import Template, TemplateView
+from omniflo.templates.v1.template_pb2 import Template, TemplateView, Variable
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     DeleteTemplateRequest,
@@ -68,6 +68,22 @@ def from_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     monkeypatch.setattr(logging, "add", note)
     yield answers
     assert answers, "nothing was called"
+
+
+def test_a_rendering_with_variables_is_neither_kept_nor_answered_from_the_cache(
+    api: Api, from_cache: list[bool]
+) -> None:
+    template = api.template(
+        instructions="Do it in {{language}}.", variables=[Variable(name="language", default_value="English")]
+    )
+    plain = RenderTemplateRequest(id=template.id)
+    warm(api.templates.RenderTemplate, plain, from_cache)
+    with_variables = RenderTemplateRequest(id=template.id, variables={"language": "French"})
+    for _ in range(3):
+        assert "in French." in api.templates.RenderTemplate(with_variables).responses_request
+        assert not from_cache[-1]
+    assert "in English." in api.templates.RenderTemplate(plain).responses_request
+    assert from_cache[-1]
 
 
 def warm(call: Callable[[Any], Message], request: Message, from_cache: list[bool]) -> Message:

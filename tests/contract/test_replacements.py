@@ -9,7 +9,7 @@ from grpc import StatusCode
 
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest, ReplaceModelRequest, ReplaceModelResponse
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, TemplateView, Verbosity
 from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, RenderTemplateRequest
 from omniflo.templates.v1.template_type_pb2 import CodeInterpreterConfig, FileSearchConfig, OpenAIToolType
 from tests.conftest import Api, Database, fails
@@ -45,16 +45,24 @@ TYPES: dict[str, list[dict[str, Any]]] = {
 }
 EFFORTS = ("UNSPECIFIED", "NONE", "MINIMAL", "HIGH")
 TEMPERATURES = (None, 0.5, 1.0)
+OTHERS: list[dict[str, Any]] = [
+    {"top_p": 0.5, "verbosity": Verbosity.VERBOSITY_LOW},
+    {"top_p": 1, "reasoning_effort": ReasoningEffort.REASONING_EFFORT_HIGH, "verbosity": Verbosity.VERBOSITY_MEDIUM},
+    {"response_format": CLOSED},
+    {"response_format": PATTERN},
+    {"response_format": PATTERN, "verbosity": Verbosity.VERBOSITY_HIGH},
+]
+"""What templates with hosted tools and with functions say as well, and others that do without all of these."""
 
 MOVES = {
-    "gpt-5-mini": {"reasoning_effort", "temperature"},
-    "gpt-5.4-mini": {"reasoning_effort", "temperature"},
-    "gpt-5-pro": {"reasoning_effort", "temperature", "tools"},
-    "gpt-4.1": {"reasoning_effort"},
-    "ft:gpt-4o-mini-2024-07-18:omniflo::abc": {"tools.strict"},
+    "gpt-5-mini": {"reasoning_effort", "temperature", "top_p"},
+    "gpt-5.4-mini": {"reasoning_effort", "temperature", "top_p"},
+    "gpt-5-pro": {"reasoning_effort", "temperature", "top_p", "tools"},
+    "gpt-4.1": {"reasoning_effort", "verbosity"},
+    "ft:gpt-4o-mini-2024-07-18:omniflo::abc": {"tools.strict", "response_format.strict"},
     "gpt-4o": set(),
-    "gpt-5.5": {"temperature"},
-    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "tools"},
+    "gpt-5.5": {"temperature", "top_p"},
+    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "top_p", "verbosity", "tools"},
     "claude": set(),
 }
 """The models that templates are moved to, one after the other, and which fields they lose by it."""
@@ -67,11 +75,11 @@ def model(api: Api, openai_id: str) -> str:
 def of_all_kinds(api: Api, openai_id: str) -> list[Template]:
     """Create templates of a model with all combinations of settings, and of tools."""
     author = api.user().id
-    names = []
+    names, disabled_tools = [], {}
     for tools in TYPES.values():
         names.append(api.type().name)
-        for tool in tools:
-            api.tool(template_type=names[-1], **tool)
+        made = [api.tool(template_type=names[-1], **tool).name for tool in tools]
+        disabled_tools[names[-1]] = made
     return [
         api.template(
             user_id=author,
@@ -81,6 +89,10 @@ def of_all_kinds(api: Api, openai_id: str) -> list[Template]:
             reasoning_effort=ReasoningEffort.Value(f"REASONING_EFFORT_{effort}"),
         )
         for name, effort, temperature in itertools.product(names, EFFORTS, TEMPERATURES)
+    ] + [
+        api.template(user_id=author, template_type=name, model=openai_id, disabled_tools=disabled, **others)
+        for name, others in itertools.product(names[2:4], OTHERS)
+        for disabled in ([], disabled_tools[name])
     ]
 
 
@@ -95,7 +107,9 @@ def settings(api: Api, template: Template, fields: set[str]) -> set[tuple[str, s
     view = TemplateView.TEMPLATE_VIEW_FULL
     full = api.templates.GetTemplate(GetTemplateRequest(id=template.id, view=view))
     effort = ReasoningEffort.Name(full.reasoning_effort).removeprefix("REASONING_EFFORT_")
-    found = {"reasoning_effort": ("reasoning_effort", effort), "temperature": ("temperature", "")}
+    found = {name: (name, "") for name in ("temperature", "top_p", "response_format.strict")}
+    verbosity = Verbosity.Name(full.verbosity).removeprefix("VERBOSITY_")
+    found |= {"reasoning_effort": ("reasoning_effort", effort), "verbosity": ("verbosity", verbosity)}
     for tool in full.type_details.tools:
         kind = OpenAIToolType.Name(tool.type).removeprefix("OPEN_AI_TOOL_TYPE_")
         found |= {f"tools.{tool.name}": ("tools", kind), f"tools.{tool.name}.strict": ("tools.strict", "")}

@@ -89,9 +89,8 @@ def test_every_body_is_what_the_row_of_its_model_says(model: str) -> None:
 def test_every_other_setting_is_sent_where_the_row_says_so_and_is_of_the_sdk_s_types(model: str) -> None:
     family = family_of(model)
     assert family is not None
-    for effort, top_p, verbosity, tools in itertools.product(
-        (None, *family.efforts), (0.5, 1.0), ("low", "medium", "high"), ([], TOOLS)
-    ):
+    pairs = ((0.5, "low"), (1.0, "medium"), (0.5, "high"))
+    for effort, (top_p, verbosity), tools in itertools.product((None, *family.efforts[:2]), pairs, ([], TOOLS)):
         result = render(
             instructions="Do it.",
             model=model,
