@@ -62,7 +62,7 @@ MOVES = {
     "ft:gpt-4o-mini-2024-07-18:omniflo::abc": {"tools.strict", "response_format.strict"},
     "gpt-4o": set(),
     "gpt-5.5": {"temperature", "top_p"},
-    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "top_p", "verbosity", "tools"},
+    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "verbosity", "tools"},
     "claude": set(),
 }
 """The models that templates are moved to, one after the other, and which fields they lose by it."""
