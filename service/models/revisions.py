@@ -17,12 +17,16 @@ UNREVISED = frozenset(
         "organization_id",
         "revision",
         "scope",
+        "tags",
         "update_time",
         "user_id",
         "version",
     }
 )
 """The columns of a template that are no part of a revision, as `template_says` in the migrations has them."""
+
+TEXTS = frozenset({"instructions", "response_format"})
+"""The long texts, of which a revision has the digest."""
 
 LATEST = "latest"
 """The label that is always on the newest revision."""
@@ -49,6 +53,7 @@ class TemplateRevision(pw.Model):
     says = pw.JSONField()
     """The other columns of the template, and `template_type` and `model`: the names of what it refers to."""
     instructions_digest = pw.BlobField()
+    response_format_digest = pw.BlobField(null=True)
     message = pw.TextField()
     actor = Text()
     """Empty of what was there before revisions were kept."""
@@ -87,9 +92,10 @@ def revised(chosen: str, *, where: str = "true") -> str:
         column: f"case when r.says is null then base.{column} else was.{column} end" for column in Template.names()
     }
     columns |= {column: f"base.{column}" for column in UNREVISED}
-    columns["instructions"] = """case when r.says is null then base.instructions else (
-        select content from revision_texts where owner_id = r.template_id and digest = r.instructions_digest
-    ) end"""
+    for name in TEXTS:
+        columns[name] = f"""case when r.says is null then base.{name} else (
+            select content from revision_texts where owner_id = r.template_id and digest = r.{name}_digest
+        ) end"""
     columns["revision"] = "case when chosen.revision = base.revision then base.revision else r.revision end"
     return f"""lateral (
         select {", ".join(f"{columns[name]} as {name}" for name in Template.names())},

@@ -9,6 +9,7 @@ from service.database.handle import database
 from service.database.transactions import read, transaction
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Member, Organization
+from service.models.revisions import TEXTS
 from service.models.row import Versioned
 from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
@@ -74,7 +75,8 @@ def template(actor: Actor, id: str, *, view: View) -> Template:
     if OpenAIModel.lock_one(OpenAIModel.id == before["model_id"], mode="FOR KEY SHARE") is None:
         raise errors.not_found("MODEL", openai_id=says["model"])
     is_taken = Template.select().where(templates.default_of(owner, organization_id)).exists()
-    Template.bring_back(says | before | {"is_default": before["is_default"] and not is_taken})
+    # What both have is the same, but that the log has no texts.
+    Template.bring_back(before | says | {"is_default": before["is_default"] and not is_taken})
     return templates.get(actor, id, view=view)
 
 
@@ -106,10 +108,12 @@ def _last(id: str, *kinds: str) -> Deletion | None:
 
 def _says(id: str, revision: int) -> dict[str, Any]:
     """Return what the template said in its last revision."""
-    ((says, instructions),) = database.execute_sql(
-        "select r.says, text.content from template_revisions r"
-        " join revision_texts text on text.owner_id = r.template_id and text.digest = r.instructions_digest"
-        " where r.template_id = %s and r.revision = %s",
+    texts = ", ".join(
+        f"'{name}', (select content from revision_texts where owner_id = template_id and digest = {name}_digest)"
+        for name in sorted(TEXTS)
+    )
+    ((says,),) = database.execute_sql(
+        f"select says || jsonb_build_object({texts}) from template_revisions where template_id = %s and revision = %s",
         [id, revision],
     ).fetchall()
-    return {**says, "instructions": instructions}
+    return dict(says)

@@ -1,4 +1,4 @@
--- compatible-from: 0013
+-- compatible-from: 0025
 -- Revisions: what a template said, and a type with its tools, each time that it changed. Triggers make them, so SQL by hand
 -- makes them too. They outlive what they are of, until the log forgets its deletion.
 
@@ -19,6 +19,7 @@ create table template_revisions (
   -- when these are gone.
   says jsonb not null,
   instructions_digest bytea not null,
+  response_format_digest bytea,
   message text not null,
   actor text collate "C" not null,
   author_id text collate "C",
@@ -65,10 +66,10 @@ create function template_says(template templates) returns jsonb
 language plpgsql
 as $$
 begin
-  template.instructions := null; template.words := null;
+  template.instructions := null; template.response_format := null; template.words := null;
   return to_jsonb(template) - '{
-    id, user_id, organization_id, scope, is_default, assistant_id, labels,
-    create_time, update_time, version, revision, words, instructions
+    id, user_id, organization_id, scope, is_default, assistant_id, labels, tags,
+    create_time, update_time, version, revision, words, instructions, response_format
   }'::text[] || jsonb_build_object(
     'template_type', (select name from template_types where id = template.template_type_id),
     'model', (select openai_id from openai_models where id = template.model_id)
@@ -90,6 +91,7 @@ begin
       new.revision := newest.revision + (
         newest.says <> template_says(new)
         or newest.instructions_digest <> sha256(convert_to(new.instructions, 'UTF8'))
+        or newest.response_format_digest is distinct from sha256(convert_to(new.response_format, 'UTF8'))
       )::integer;
     end if;
     return new;
@@ -97,6 +99,7 @@ begin
   -- What is no part of a revision.
   same.id := new.id; same.user_id := new.user_id; same.organization_id := new.organization_id; same.scope := new.scope;
   same.is_default := new.is_default; same.assistant_id := new.assistant_id; same.labels := new.labels;
+  same.tags := new.tags;
   same.create_time := new.create_time; same.update_time := new.update_time; same.version := new.version;
   same.words := new.words; same.revision := new.revision;
   new.revision := old.revision + (same is distinct from new)::integer;
@@ -113,12 +116,16 @@ create function keep_template_revision(template templates, message text, actor t
 language plpgsql
 as $$
 declare
-  digest bytea := sha256(convert_to(template.instructions, 'UTF8'));
+  instructions bytea := sha256(convert_to(template.instructions, 'UTF8'));
+  response_format bytea := sha256(convert_to(template.response_format, 'UTF8'));
 begin
-  insert into revision_texts values (template.id, digest, template.instructions) on conflict do nothing;
+  insert into revision_texts values (template.id, instructions, template.instructions) on conflict do nothing;
+  if response_format is not null then
+    insert into revision_texts values (template.id, response_format, template.response_format) on conflict do nothing;
+  end if;
   insert into template_revisions
   select
-    template.id, template.revision, template_says(template), digest,
+    template.id, template.revision, template_says(template), instructions, response_format,
     message, actor, substring(actor from '(?:^| for )user:(.+)$'), moment
   where not exists (
     select from template_revisions r where r.template_id = template.id and r.revision = template.revision

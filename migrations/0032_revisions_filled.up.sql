@@ -1,5 +1,5 @@
 -- no-transaction
--- compatible-from: 0013
+-- compatible-from: 0025
 -- The first revision of the templates that were there before, a thousand in each transaction. One that has changed
 -- meanwhile has its first revision already, so this may be interrupted and run again.
 do $$
