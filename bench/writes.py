@@ -1,4 +1,4 @@
-"""What a write costs the database: with the log of changes, without it, and with the notifications that came before it.
+"""What a write costs the database: with the log of changes and revisions, without them, and with notifications.
 
 Everything runs in one PostgreSQL with a slow flush, one after another, in rounds. The ratios are those within a round.
 """
@@ -33,12 +33,15 @@ do $$
 declare
   found record;
 begin
-  for found in select tgname, tgrelid::regclass as resources from pg_trigger where tgname like 'record\\_%' loop
+  for found in select tgname, tgrelid::regclass as resources from pg_trigger where tgname ~ '{}' loop
     execute format('drop trigger %I on %s', found.tgname, found.resources);
   end loop;
 end
 $$
 """
+
+# The triggers that each database is without.
+DROPPED = {"none": "^(record|number|raise)_", "log": "revision$", "revisions": None, "notify": None}
 
 _IDS = """
 create table bench_ids as select row_number() over (order by id) as number, id from templates;
@@ -83,15 +86,15 @@ def run(options: Options) -> list[Measure]:
         settings = [part for setting in SLOW for part in ("-c", setting)]
         server, admin = stack.enter_context(postgres(folder, cores, *settings))
         machine.pin(server.pid, cores.all)
-        databases = {name: admin.new(name) for name in ("none", "log", "notify")}
+        databases = {name: admin.new(name) for name in DROPPED}
         for name, database in databases.items():
             stack.callback(database.close)
             say(f"fills {name}")
             _migrate(database, BEFORE if name == "notify" else None)
             content.fill(database, templates=TEMPLATES, users=1_000)
             database.query(_IDS)
-            if name == "none":
-                database.query(_DROP)
+            if (dropped := DROPPED[name]) is not None:
+                database.query(_DROP.format(dropped))
         script = folder / "update.sql"
         script.write_text(_UPDATE)
         names = list(databases)
@@ -120,8 +123,13 @@ def _text(measures: list[Measure]) -> Iterator[str]:
         f"{CLIENTS} clients update templates by SQL, as `UpdateTemplate` does, in a PostgreSQL that waits"
         f" {FLUSH_MICROSECONDS / 1000} ms before each flush. Medians of {measures[-1].round} rounds.\n"
     )
-    by_name = {name: [one for one in measures if one.name == name] for name in ("none", "log", "notify")}
-    titles = {"none": "no triggers", "log": "the log of changes", "notify": "notifications, as before the log"}
+    by_name = {name: [one for one in measures if one.name == name] for name in DROPPED}
+    titles = {
+        "none": "no triggers",
+        "log": "the log of changes",
+        "revisions": "the log of changes, and revisions",
+        "notify": "notifications, as before the log",
+    }
     yield rows(
         ["triggers", "writes a second", "processor time of PostgreSQL for each"],
         [
@@ -134,11 +142,12 @@ def _text(measures: list[Measure]) -> Iterator[str]:
         ],
     )
     yield ""
-    for other in ("none", "notify"):
+    for first, other in (("log", "none"), ("log", "notify"), ("revisions", "log")):
         ratios = sorted(
-            log.writes_a_second / one.writes_a_second for log, one in zip(by_name["log"], by_name[other], strict=True)
+            one.writes_a_second / two.writes_a_second for one, two in zip(by_name[first], by_name[other], strict=True)
         )
-        yield (f"- log / {titles[other]}: {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})")
+        span = f"{statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
+        yield f"- {titles[first]} / {titles[other]}: {span}"
 
 
 def _migrate(database: Database, to: int | None) -> None:

@@ -230,3 +230,15 @@ def test_an_effort_that_a_hosted_tool_does_not_go_with_is_left_out() -> None:
     body, left_out = rendered("gpt-5-mini", reasoning_effort="low", tools=HOSTED)
     assert body["reasoning"] == {"effort": "low"}
     assert left_out == {}
+
+
+RULES = {1: "PENDING"}
+"""By its number, a digest of the table. Another table is another number: callers compare renderings by it."""
+
+
+def test_another_table_has_another_number() -> None:
+    text = Path(families.__file__).with_name("families.toml").read_text("utf-8")
+    table = re.sub(r"(?m)^(rules = \d+|#.*)$", "", text)
+    digest = sha256(table.encode()).hexdigest()[:16]
+    assert RULES[families.rules()] == digest, "raise `rules` in families.toml, and add it to RULES with the new digest"
+    assert families.rules() == max(RULES)
