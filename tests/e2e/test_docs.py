@@ -34,7 +34,13 @@ def test_the_blocks_for_callers_can_be_pasted(
     monkeypatch.setenv("OPENAI_BASE_URL", stand_in.url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     first, *others = blocks("README.md", "First calls")
-    sections = ("From a template to a response", "Change one field", "Models and their end")
+    sections = (
+        "From a template to a response",
+        "Change one field",
+        "Try it before they get it",
+        "Trace an answer",
+        "Models and their end",
+    )
     pasted = [*others, *blocks("docs/callers.md", *sections)]
     assert len(pasted) >= 9
     if shutil.which("grpcurl") is None:
@@ -58,6 +64,8 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert "a file search needs vector_store_ids" in outputs[3]
     assert "gpt-5.5 was told: Extract the total of each invoice." in done.stdout
     assert '"reasoningEffort": "REASONING_EFFORT_LOW"' in done.stdout
+    assert done.stdout.count('"label": "production"') >= 3
+    assert '"message": "shorter summaries"' in done.stdout
     assert ('"REASONING_EFFORT_HIGH"' in done.stdout) is (shutil.which("grpcurl") is not None)
     assert "gpt-4o-mini" in done.stdout
 
