@@ -25,7 +25,7 @@ UNRECORDED = {
 }
 """The tables whose changes are no changes of resources, with what they have instead."""
 
-TEXTS = {"title", "description", "instructions"}
+TEXTS = {"title", "description", "instructions", "variables", "response_format"}
 """Of a template, of which it is only recorded that they differ."""
 
 HIDDEN = {
@@ -84,8 +84,10 @@ def test_all_that_may_be_known_is_recorded_of_a_row_that_comes_or_goes(database:
     for other in reversed(ROWS):
         database.query(f"delete from {other}")
     wanted = columns(database, table) - HIDDEN.get(table, set())
+    # Of a text that can be null, only that it is there.
+    made = wanted - {"response_format"}
     found = database.query("select action, before, after from changes where kind = %s", (kinds(database)[table],))
-    assert [(before, after.keys()) for action, before, after in found if action == "create"] == [(None, wanted)] * count
+    assert [(before, after.keys()) for action, before, after in found if action == "create"] == [(None, made)] * count
     gone = [(before.keys(), after) for action, before, after in found if action == "delete"]
     assert gone == [(wanted - TEXTS if table == "templates" else wanted, None)] * count
 
@@ -117,6 +119,13 @@ def test_of_a_template_s_texts_it_is_recorded_which_differ(filled: Database) -> 
             {"is_default": False, "instructions": "…", "revision": 2},
         )
     ]
+    filled.query(
+        "update templates set response_format = '{}', tags = '{a}', variables = jsonb_build_array("
+        "jsonb_build_object('name', 'a', 'description', '', 'required', true, 'default_value', '')) where id = 'p1'"
+    )
+    before, after = {"tags": []}, {"tags": ["a"]}
+    texts = {"response_format": "…", "variables": "…"}
+    assert recorded(filled) == [("template", "p1", "update", before | texts, after | texts)]
 
 
 @pytest.mark.parametrize(
