@@ -1,6 +1,6 @@
 """Ask the registry what to send for a user and a type, send it to OpenAI, and print what the model says as it comes.
 
-    python run_template.py USER_ID TEMPLATE_TYPE 'What the document says'
+    python run_template.py USER_ID TEMPLATE_TYPE 'What the document says' [VARIABLE=VALUE …]
 
 Needs the wheel of the registry, and openai. The registry is at TEMPLATES_ADDRESS (127.0.0.1:50051 unless set).
 TEMPLATES_KEY is an API key, with which an empty USER_ID means the owner of the key. OPENAI_API_KEY and OPENAI_BASE_URL
@@ -28,11 +28,14 @@ def open_channel() -> grpc.Channel:
     return grpc.insecure_channel(address, [("grpc.service_config", service_config)])
 
 
-def render(templates: TemplateServiceStub, user_id: str, template_type: str) -> RenderTemplateResponse:
+def render(
+    templates: TemplateServiceStub, user_id: str, template_type: str, variables: dict[str, str]
+) -> RenderTemplateResponse:
     """Ask what to send, or say why there is nothing."""
     key = os.environ.get("TEMPLATES_KEY")
     metadata = (("authorization", f"Bearer {key}"),) if key else ()
-    request = RenderTemplateRequest(resolve=ResolutionKey(user_id=user_id, template_type=template_type))
+    resolve = ResolutionKey(user_id=user_id, template_type=template_type)
+    request = RenderTemplateRequest(resolve=resolve, variables=variables)
     try:
         return templates.RenderTemplate(request, timeout=5, metadata=metadata)
     except grpc.RpcError as error:
@@ -43,9 +46,10 @@ def render(templates: TemplateServiceStub, user_id: str, template_type: str) -> 
         sys.exit(f"{error.code().name} {' '.join(reasons)}: {error.details()}")
 
 
-def main(user_id: str, template_type: str, text: str) -> None:
+def main(user_id: str, template_type: str, text: str, *assignments: str) -> None:
+    variables = dict(assignment.split("=", 1) for assignment in assignments)
     with open_channel() as channel:
-        rendered = render(TemplateServiceStub(channel), user_id, template_type)
+        rendered = render(TemplateServiceStub(channel), user_id, template_type, variables)
     for adjustment in rendered.adjustments:
         print(f"left out: {adjustment.field}: {adjustment.reason}", file=sys.stderr)
     for warning in rendered.warnings:
@@ -58,6 +62,6 @@ def main(user_id: str, template_type: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:  # noqa: PLR2004 - itself and its arguments
+    if len(sys.argv) < 4 or not all("=" in argument for argument in sys.argv[4:]):  # noqa: PLR2004 - itself and its own
         sys.exit(__doc__)
     main(*sys.argv[1:])

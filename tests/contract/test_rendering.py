@@ -17,7 +17,7 @@ from grpc import StatusCode
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest, ImportModelRequest, ReplaceModelRequest
 from omniflo.templates.v1.selection_service_pb2 import ResolutionReason, ResolveTemplateRequest
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, TemplateView
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, TemplateView, Variable
 from omniflo.templates.v1.template_service_pb2 import (
     AdjustmentAction,
     BatchRenderTemplatesRequest,
@@ -299,14 +299,27 @@ def test_the_first_calls_of_the_example_render_update_and_explain(api: Api, addr
 @pytest.mark.once
 def test_the_example_prints_what_the_model_says(api: Api, address: str, stand_in: StandIn) -> None:
     api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
-    user, template = api.user(), api.template(is_default=True, model="gpt-5.5", temperature=0.5)
+    variables = [Variable(name="how", required=True)]
+    user, template = (
+        api.user(),
+        api.template(
+            is_default=True, model="gpt-5.5", temperature=0.5, instructions="Do it {{how}}.", variables=variables
+        ),
+    )
     done = subprocess.run(
-        [sys.executable, ROOT / "examples/python/run_template.py", user.id, template.template_type, "A document."],
+        [
+            sys.executable,
+            ROOT / "examples/python/run_template.py",
+            user.id,
+            template.template_type,
+            "A document.",
+            "how=well=done",
+        ],
         env={"TEMPLATES_ADDRESS": address, "OPENAI_BASE_URL": stand_in.url, "OPENAI_API_KEY": KEY},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert "gpt-5.5 was told: Do it. It was asked: A document." in done.stdout
+    assert "gpt-5.5 was told: Do it well=done. It was asked: A document." in done.stdout
     assert "left out: temperature" in done.stderr

@@ -39,6 +39,7 @@ def test_the_blocks_for_callers_can_be_pasted(
         "Change one field",
         "Try it before they get it",
         "Trace an answer",
+        "Variables",
         "Models and their end",
     )
     pasted = [*others, *blocks("docs/callers.md", *sections)]
@@ -67,6 +68,8 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert done.stdout.count('"label": "production"') >= 3
     assert '"message": "shorter summaries"' in done.stdout
     assert ('"REASONING_EFFORT_HIGH"' in done.stdout) is (shutil.which("grpcurl") is not None)
+    assert "Summarize each letter in English. Write for lawyers." in done.stdout
+    assert '"variables.tone"' in done.stdout
     assert "gpt-4o-mini" in done.stdout
 
 
