@@ -20,9 +20,10 @@ from tests.scale import LOG_ROWS, OPEN_CHANGES
 
 FILL = """
 alter table templates disable trigger record_changes, disable trigger record_revision;
-insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time)
+insert into templates (id, title, instructions, user_id, template_type_id, model_id, create_time, tags)
 select 't' || n, 'Invoice ' || n || '号の請求書' || case when n = 1 then ' needle 針金線' else '' end, 'Do it.', %s,
-  (select min(id) from template_types), (select min(id) from openai_models), now() + n * interval '1 second'
+  (select min(id) from template_types), (select min(id) from openai_models), now() + n * interval '1 second',
+  array['all/' || n %% 3] || case when n %% 5000 = 1 then array['few/' || n %% 4] else '{}' end
 from generate_series(1, 50000) n;
 alter table templates enable trigger record_changes, enable trigger record_revision;
 insert into template_revisions (template_id, revision, says, instructions_digest, message, actor, create_time)
@@ -46,6 +47,20 @@ def large(new_database: Callable[[], str], url: str) -> Iterator[Database]:
     database.close()
 
 
+def explaining(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Answer the list to which the plan of each page is added."""
+    execute = handle.database.execute_sql
+    plans: list[str] = []
+
+    def explained(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        if "page.is_last" in sql:
+            plans.append("\n".join(line for (line,) in execute(f"explain {sql}", parameters).fetchall()))
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(handle.database, "execute_sql", explained)
+    return plans
+
+
 @pytest.mark.parametrize(
     ("word", "few", "index"),
     [
@@ -65,14 +80,7 @@ def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_commo
 ) -> None:
     del large
     monkeypatch.setattr(template_search, "MAX_FEW", few)
-    execute, plans = handle.database.execute_sql, []
-
-    def explained(sql: str, parameters: Sequence[object] | None = None) -> Any:
-        if "page.is_last" in sql:
-            plans.append("\n".join(line for (line,) in execute(f"explain {sql}", parameters).fetchall()))
-        return execute(sql, parameters)
-
-    monkeypatch.setattr(handle.database, "execute_sql", explained)
+    plans = explaining(monkeypatch)
     assert templates.page(SYSTEM, query=word, view=View.BASIC, after=None, size=50).rows
     (plan,) = plans
     used = {name for name in ("templates_by_words", "templates_by_scope") if name in plan}
@@ -131,6 +139,27 @@ def test_a_revision_is_found_by_an_index(
     scanned = {node["Relation Name"] for plan in plans for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
     assert plans
     assert not scanned & {"templates", "template_revisions"}, plans
+
+
+@pytest.mark.parametrize(
+    ("tags", "index"),
+    [
+        (["few/1"], "templates_by_tags"),
+        (["few/"], "templates_by_tags"),
+        (["few/", "all/1"], "templates_by_tags"),
+        (["all/1"], "templates_by_scope"),
+        (["all/"], "templates_by_scope"),
+    ],
+)
+def test_rare_tags_are_found_by_their_index_and_common_ones_by_walking(
+    large: Database, monkeypatch: pytest.MonkeyPatch, tags: list[str], index: str
+) -> None:
+    del large
+    plans = explaining(monkeypatch)
+    assert templates.page(SYSTEM, tags=tags, view=View.BASIC, after=None, size=50).rows
+    (plan,) = plans
+    used = {name for name in ("templates_by_tags", "templates_by_scope") if name in plan}
+    assert used == {index}, plan
 
 
 LOG = """
