@@ -123,8 +123,8 @@ def test_of_a_template_s_texts_it_is_recorded_which_differ(filled: Database) -> 
         "update templates set response_format = '{}', tags = '{a}', variables = jsonb_build_array("
         "jsonb_build_object('name', 'a', 'description', '', 'required', true, 'default_value', '')) where id = 'p1'"
     )
-    before: dict[str, Any] = {"tags": []}
-    after: dict[str, Any] = {"tags": ["a"]}
+    before: dict[str, Any] = {"tags": [], "revision": 2}
+    after: dict[str, Any] = {"tags": ["a"], "revision": 3}
     texts = {"response_format": "…", "variables": "…"}
     assert recorded(filled) == [("template", "p1", "update", before | texts, after | texts)]
 
