@@ -12,6 +12,7 @@ from service.actor import SYSTEM, Actor
 from service.database.handle import database
 from service.database.transactions import read
 from service.models import api_keys
+from service.operations import protected_labels
 from service.operations.kept_rights import REACH, denied, right
 
 
@@ -244,22 +245,8 @@ def write_default(actor: Actor, organization_id: str | None) -> None:
 def write_label(actor: Actor, id: str, author_id: str, organization_id: str | None, label: str) -> None:
     """Raise unless the actor may move the label: who may write the template, or its defaults if it is protected."""
     write_template(actor, id, author_id, organization_id)
-    if are_protected([label]):
+    if protected_labels.are_in([label]):
         write_default(actor, organization_id)
-
-
-def protect(labels: Iterable[str]) -> None:
-    """Set the labels of this process that take the right to defaults."""
-    _protected.clear()
-    _protected.update(labels)
-
-
-def are_protected(labels: Iterable[str]) -> bool:
-    """Whether one of the labels takes the right to defaults."""
-    return not _protected.isdisjoint(labels)
-
-
-_protected = {"production"}
 
 
 def scopes(actor: Actor) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ from service.models.revisions import TEXTS
 from service.models.row import Versioned
 from service.models.template_types import TemplateTool, TemplateType
 from service.models.templates import Template, View
-from service.operations import organizations, quotas, rights, templates, users
+from service.operations import organizations, protected_labels, quotas, rights, templates, users
 
 KINDS: Mapping[str, type[Versioned]] = {
     "model": OpenAIModel,
@@ -61,7 +61,7 @@ def template(actor: Actor, id: str, *, view: View) -> Template:
     before = deletion.before
     user_id, organization_id = before["user_id"], before["organization_id"]
     rights.write_template(actor, id, user_id, organization_id)
-    if before["is_default"] or rights.are_protected(before["labels"]):
+    if before["is_default"] or protected_labels.are_in(before["labels"]):
         rights.write_default(actor, organization_id)
     users.hold(user_id, mode=quotas.owner_lock(actor))
     if organization_id is not None:

@@ -51,7 +51,7 @@ from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
-from service.operations import quotas, rights
+from service.operations import protected_labels, quotas
 from service.operations.watches import Watches
 from service.server import reflection, tls
 from service.server.health import Health, Probe
@@ -225,7 +225,7 @@ def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS,
     """
     database.configure(url, prepares=settings.prepare == "on")
     quotas.configure(quotas.Limits(*(getattr(settings, f"max_{kind}") for kind in quotas.Limits._fields)))
-    rights.protect(settings.protected_labels)
+    protected_labels.configure(settings.protected_labels)
     return Server(settings, url, trust_seconds=trust_seconds, measures=measures)
 
 

@@ -34,7 +34,7 @@ from omniflo.templates.v1.template_service_pb2 import (
 )
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceServicer
 from service import actor
-from service.operations import labels, renderings, template_revisions, templates, undelete
+from service.operations import labels, renderings, template_lists, template_revisions, templates, undelete
 from service.servicers import decode, encode, encode_renderings, encode_revisions, pages
 from service.servicers.writes import write
 
@@ -64,7 +64,7 @@ class TemplateServicer(TemplateServiceServicer):
         return BatchGetTemplatesResponse(templates=map(encode.template, found))
 
     def ListTemplates(self, request: ListTemplatesRequest, context: ServicerContext) -> ListTemplatesResponse:
-        page = templates.page(
+        page = template_lists.page(
             actor.current(),
             organization_id=request.organization_id or None,
             template_type=request.template_type,

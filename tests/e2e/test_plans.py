@@ -13,7 +13,7 @@ from service.database import changes, handle, migrate
 from service.database.connections import connect
 from service.models.templates import View
 from service.operations import changes as operations
-from service.operations import seed, selections, template_revisions, template_search, templates, users
+from service.operations import seed, selections, template_lists, template_revisions, template_search, templates, users
 from tests.conftest import Database, as_service
 from tests.migrations.conftest import working_on
 from tests.scale import LOG_ROWS, OPEN_CHANGES
@@ -81,7 +81,7 @@ def test_a_search_finds_rare_words_by_their_index_and_walks_where_they_are_commo
     del large
     monkeypatch.setattr(template_search, "MAX_FEW", few)
     plans = explaining(monkeypatch)
-    assert templates.page(SYSTEM, query=word, view=View.BASIC, after=None, size=50).rows
+    assert template_lists.page(SYSTEM, query=word, view=View.BASIC, after=None, size=50).rows
     (plan,) = plans
     used = {name for name in ("templates_by_words", "templates_by_scope") if name in plan}
     assert used == {index}, plan
@@ -156,7 +156,7 @@ def test_rare_tags_are_found_by_their_index_and_common_ones_by_walking(
 ) -> None:
     del large
     plans = explaining(monkeypatch)
-    assert templates.page(SYSTEM, tags=tags, view=View.BASIC, after=None, size=50).rows
+    assert template_lists.page(SYSTEM, tags=tags, view=View.BASIC, after=None, size=50).rows
     (plan,) = plans
     used = {name for name in ("templates_by_tags", "templates_by_scope") if name in plan}
     assert used == {index}, plan

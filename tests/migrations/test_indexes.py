@@ -18,9 +18,9 @@ from service.operations import (
     openai_models,
     organizations,
     selections,
+    template_lists,
     template_tools,
     template_types,
-    templates,
     users,
 )
 from tests.conftest import Database
@@ -40,7 +40,7 @@ USER = Actor("user:u10", user_id="u10")
 
 
 def list_templates(actor: Actor = SYSTEM, **filters: object) -> List:
-    return lambda **page: templates.page(actor, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
+    return lambda **page: template_lists.page(actor, view=View.SUMMARY, **filters, **page)  # type: ignore[arg-type]
 
 
 def list_changes(actor: Actor = SYSTEM, **filters: object) -> List:

@@ -14,7 +14,7 @@ import pytest
 from service.actor import SYSTEM
 from service.database import embedded, migrate
 from service.models.templates import View
-from service.operations import templates
+from service.operations import template_lists
 from tests.conftest import Database
 from tests.migrations.conftest import fill, working_on
 from tests.migrations.test_runner import SECONDS, Background, background, wait_for
@@ -42,7 +42,7 @@ def before(empty: Database) -> Database:
 
 
 def titles(query: str) -> list[str]:
-    found = templates.page(SYSTEM, query=query, view=View.SUMMARY, after=None, size=10)
+    found = template_lists.page(SYSTEM, query=query, view=View.SUMMARY, after=None, size=10)
     return sorted(template.title for template in found.rows)
 
 
