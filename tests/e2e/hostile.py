@@ -35,7 +35,18 @@ def methods() -> Iterator[Method]:
 Known = dict[str, list[str]]
 """Values by the name of the field that they are meant for; an `id` stands behind its message, as in `Model.id`."""
 
-KINDS = ("TemplateTool", "TemplateType", "Template", "Model", "User", "Organization", "Invitation", "Member", "ApiKey")
+KINDS = (
+    "Variable",
+    "TemplateTool",
+    "TemplateType",
+    "Template",
+    "Model",
+    "User",
+    "Organization",
+    "Invitation",
+    "Member",
+    "ApiKey",
+)
 
 ENDS = {
     "DeleteTemplateRequest",
@@ -48,10 +59,24 @@ ENDS = {
 }
 """Requests that nothing forbids; they name the last quarter of what there is, so that the rest stays."""
 
+_SCHEMAS = [
+    "",
+    '{"type": "object", "properties": {}}',
+    '{"type": "object", "properties": {}, "title": "A title"}',
+    '{"type": "object", "properties": {"a": {"$ref": "#"}}}',
+]
+
 WORDS: Known = {
     "title": ["A title"],
     "description": ["", "What it is for."],
-    "instructions": ["Do it."],
+    "instructions": ["Do it in {{a}}, {{b}} and {{c}}."],
+    "Variable.name": ["a", "b", "c"],
+    "default_value": ["", "", "{{a}}"],
+    "tool_choice": ["", "auto", "required", "tool_1"],
+    "disabled_tools": ["tool_1", "tool_2"],
+    "tags": ["billing/", "billing/invoices", "checked"],
+    "key": ["a", "b", "other"],
+    "value": ["", "{{a}}", "A value."],
     "query": ["title", "a ti", "it's & !(this) | \\ 'that':*"],
     "request_id": ["", "", "", "one", "two"],
     "page_token": [""],
@@ -59,12 +84,8 @@ WORDS: Known = {
     "actor": ["", "anonymous", "sql:omniflo"],
     "method": ["", "UpdateTemplate"],
     "etag": ["", "", "stale"],
-    "schema": [
-        "",
-        '{"type": "object", "properties": {}}',
-        '{"type": "object", "properties": {}, "title": "A title"}',
-        '{"type": "object", "properties": {"a": {"$ref": "#"}}}',
-    ],
+    "schema": _SCHEMAS,
+    "response_format": _SCHEMAS,
     "vector_store_ids": ["vs_1"],
     "file_ids": ["file_1"],
     "memory_limit": ["", "4g"],
@@ -153,7 +174,10 @@ class Hostile:
             # Of a oneof there should mostly be one.
             if self._random.random() < (0.1 if field.containing_oneof is None else 0.6):
                 continue
-            if field.is_repeated:
+            if field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry:
+                key, value = field.message_type.fields
+                getattr(message, field.name)[self._value(key, wild)] = self._value(value, wild)
+            elif field.is_repeated:
                 few = self._random.choice([1, 2, 3])
                 count = few if self._random.random() >= wild else self._random.choice([0, 20, 51, 100, 101])
                 getattr(message, field.name).extend(self._value(field, wild) for _ in range(count))
@@ -186,7 +210,8 @@ class Hostile:
             case FieldDescriptor.CPPTYPE_INT64:
                 return self._random.choice([*INTEGERS, 2**63 - 1, -(2**63)])
             case _:
-                return self._random.choice(INTEGERS) if is_wild else self._random.randint(1, 12)
+                least = 16 if field.name == "max_output_tokens" else 1
+                return self._random.choice(INTEGERS) if is_wild else self._random.randint(least, least + 11)
 
     def _cut(self, data: bytes) -> bytes:
         return data[: self._random.randrange(len(data) + 1)]
