@@ -15,7 +15,8 @@ class Loss(NamedTuple):
     """A setting that the old model took of templates, and that the new one does not take."""
 
     field: str
-    """`reasoning_effort`, `temperature`, `top_p`, `verbosity`, `response_format.strict`, `tools`, or `tools.strict`."""
+    """`reasoning_effort`, `temperature`, `top_p`, `verbosity`, `parallel_tool_calls`, `response_format.strict`, `tools`
+    or `tools.strict`."""
     value: str
     """The effort, the verbosity, or the type of the tool; otherwise empty."""
     reason: str
@@ -29,7 +30,10 @@ class Replacement(NamedTuple):
 
 
 # In the order of the ids, as everywhere.
-_READ = "t.template_type_id, t.reasoning_effort, t.temperature, t.top_p, t.verbosity, t.disabled_tools"
+_READ = (
+    "t.template_type_id, t.reasoning_effort, t.temperature, t.top_p, t.verbosity, t.parallel_tool_calls,"
+    " t.disabled_tools"
+)
 _MOVED = f"""
     locked as (
         select id from templates where model_id = %s order by id for no key update
@@ -45,10 +49,11 @@ _TO_MOVE = f"moved as (select {_READ} from templates t where model_id = %s)"
 # templates there are. A file search without vector stores is sent to no model.
 _SETTINGS = """
     with {moved}, of_types as (
-        select template_type_id, reasoning_effort, verbosity, disabled_tools,
+        select template_type_id, reasoning_effort, verbosity, parallel_tool_calls, disabled_tools,
           temperature = 1 as is_hot, min(temperature) as temperature, top_p = 1 as is_all, min(top_p) as top_p,
           count(*) as templates
-        from moved group by template_type_id, reasoning_effort, verbosity, disabled_tools, is_hot, is_all
+        from moved
+        group by template_type_id, reasoning_effort, verbosity, parallel_tool_calls, disabled_tools, is_hot, is_all
     ), with_tools as (
         select of_types.*, exists (
             select from template_tools tool
@@ -61,9 +66,10 @@ _SETTINGS = """
         ) as tools
         from of_types
     )
-    select reasoning_effort::text, min(temperature), min(top_p), verbosity::text, tools, is_less_strict,
-      sum(templates)::bigint
-    from with_tools group by reasoning_effort, is_hot, is_all, verbosity, tools, is_less_strict
+    select reasoning_effort::text, min(temperature), min(top_p), verbosity::text, parallel_tool_calls, tools,
+      is_less_strict, sum(templates)::bigint
+    from with_tools
+    group by reasoning_effort, is_hot, is_all, verbosity, parallel_tool_calls, tools, is_less_strict
 """
 
 
@@ -89,14 +95,21 @@ def _replacement(old: str, new: str, old_id: str, moved: str, parameters: Sequen
     why_less = f"{new} takes fewer schemas with strict: it was fine-tuned"
     rows = database.execute_sql(_SETTINGS.format(moved=moved), [*parameters, less_strict]).fetchall()
     losses: Counter[Loss] = Counter({Loss("response_format.strict", "", why_less): formats} if formats else {})
-    for effort, temperature, top_p, verbosity, tools, is_less_strict, count in rows:
+    for effort, temperature, top_p, verbosity, parallel, tools, is_less_strict, count in rows:
         before, after = (
             families.misfits(
-                model, effort=effort, temperature=temperature, top_p=top_p, verbosity=verbosity, tools=tools
+                model,
+                effort=effort,
+                temperature=temperature,
+                top_p=top_p,
+                verbosity=verbosity,
+                parallel_tool_calls=parallel,
+                tools=tools,
             )
             for model in (old, new)
         )
-        values = {"reasoning_effort": effort, "temperature": "", "top_p": "", "verbosity": verbosity}
+        values = {"reasoning_effort": effort, "verbosity": verbosity}
+        values |= dict.fromkeys(("temperature", "top_p", "parallel_tool_calls"), "")
         for setting, why in after.items():
             if setting not in before:
                 is_tool = setting not in values

@@ -35,6 +35,8 @@ class Family:
     temperature: Sampling
     top_p: Sampling
     verbosity: tuple[str, ...]
+    parallel_tool_calls: bool
+    """Whether it takes the setting, whatever it says."""
     refused_tools: frozenset[str]
     refused_with: Mapping[str, frozenset[str]]
     """By effort: the hosted tools that are refused with it."""
@@ -72,6 +74,7 @@ def misfits(
     temperature: float | None = None,
     top_p: float | None = None,
     verbosity: str | None = None,
+    parallel_tool_calls: bool | None = None,
     tools: Collection[str] = (),
 ) -> dict[str, str]:
     """Return why a model does not take what of these settings, by their names in the API and the types of tools.
@@ -87,6 +90,8 @@ def misfits(
         why["top_p"] = reason
     if verbosity is not None and (reason := why_no_verbosity(model, verbosity)):
         why["verbosity"] = reason
+    if parallel_tool_calls is not None and (reason := why_no_parallel_tool_calls(model, set(tools) - why.keys())):
+        why["parallel_tool_calls"] = reason
     return why
 
 
@@ -127,6 +132,14 @@ def why_no_verbosity(model: str, verbosity: str) -> str | None:
     """Return why a model does not take a verbosity, naming what fits, or None."""
     family = family_of(model)
     return f"{model} takes {_listed(family.verbosity)} only" if family and verbosity not in family.verbosity else None
+
+
+def why_no_parallel_tool_calls(model: str, tools: Collection[str]) -> str | None:
+    """Return why a model does not take parallel_tool_calls beside tools of those types, or None."""
+    family = family_of(model)
+    if family is not None and not family.parallel_tool_calls:
+        return f"{model} takes no parallel_tool_calls"
+    return None if tools else "there are no tools"
 
 
 def why_no_tool(model: str, type: str) -> str | None:
@@ -177,6 +190,7 @@ def _family(row: Mapping[str, Any]) -> Family:
         temperature=Sampling(row["temperature"]),
         top_p=Sampling(row.get("top_p", row["temperature"])),
         verbosity=tuple(row.get("verbosity", ["medium"])),
+        parallel_tool_calls=row.get("parallel_tool_calls", True),
         refused_tools=frozenset(row.get("refused_tools", [])),
         refused_with={effort: frozenset(tools) for effort, tools in row.get("refused_with", {}).items()},
         source=row["source"],

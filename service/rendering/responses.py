@@ -13,7 +13,7 @@ WARN_DAYS = 30
 FORMAT_NAME = "answer"
 """What OpenAI calls the schema of a response_format by."""
 
-_SETTINGS = ("reasoning_effort", "temperature", "top_p", "verbosity")
+_SETTINGS = ("reasoning_effort", "temperature", "top_p", "verbosity", "parallel_tool_calls")
 _MODES = frozenset({"none", "auto", "required"})
 
 
@@ -77,7 +77,13 @@ def render(
     """Return the body, without what the model would refuse, and what that was."""
     types = {tool.type for tool in tools if _is_complete(tool)}
     misfits = families.misfits(
-        model, effort=reasoning_effort, temperature=temperature, top_p=top_p, verbosity=verbosity, tools=types
+        model,
+        effort=reasoning_effort,
+        temperature=temperature,
+        top_p=top_p,
+        verbosity=verbosity,
+        parallel_tool_calls=parallel_tool_calls,
+        tools=types,
     )
     adjustments = [Adjustment(name, misfits[name]) for name in _SETTINGS if name in misfits]
     members = {"model": _json(model), "instructions": _json(instructions)}
@@ -93,7 +99,10 @@ def render(
     sent = list(_sent(tools, model, misfits, adjustments))
     if sent:
         members["tools"] = f"[{', '.join([rendered for _, rendered in sent])}]"
-    members |= _calling([tool for tool, _ in sent], tool_choice, parallel_tool_calls, adjustments)
+    if tool_choice is not None:
+        members |= _choice(tool_choice, [tool for tool, _ in sent], adjustments)
+    if parallel_tool_calls is not None and "parallel_tool_calls" not in misfits:
+        members["parallel_tool_calls"] = _json(parallel_tool_calls)
     members["metadata"] = _object({name: _json(value) for name, value in metadata.items()})
     return Rendered(_object(members), adjustments)
 
@@ -135,24 +144,16 @@ def _sent(
             yield tool, _tool(tool, model, adjustments)
 
 
-def _calling(
-    tools: Sequence[Tool], choice: str | None, parallel: bool | None, adjustments: list[Adjustment]
-) -> dict[str, str]:
-    """Return the members that say how these tools are called."""
-    members = {}
-    chosen = next((tool for tool in tools if tool.name == choice), None)
+def _choice(choice: str, tools: Sequence[Tool], adjustments: list[Adjustment]) -> dict[str, str]:
+    """Return the member that says which of these tools are called, if there is such a tool."""
     if choice in _MODES and tools:
-        members["tool_choice"] = _json(choice)
-    elif chosen is not None:
-        name = {"name": chosen.name} if chosen.type == "function" else {}
-        members["tool_choice"] = _json({"type": chosen.type, **name})
-    elif choice is not None:
-        adjustments.append(Adjustment("tool_choice", "there is no such tool" if tools else "there are no tools"))
-    if parallel is not None and tools:
-        members["parallel_tool_calls"] = _json(parallel)
-    elif parallel is not None:
-        adjustments.append(Adjustment("parallel_tool_calls", "there are no tools"))
-    return members
+        return {"tool_choice": _json(choice)}
+    for tool in tools:
+        if tool.name == choice:
+            name = {"name": choice} if tool.type == "function" else {}
+            return {"tool_choice": _json({"type": tool.type, **name})}
+    adjustments.append(Adjustment("tool_choice", "there is no such tool" if tools else "there are no tools"))
+    return {}
 
 
 def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str:

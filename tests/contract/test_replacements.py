@@ -46,7 +46,7 @@ TYPES: dict[str, list[dict[str, Any]]] = {
 EFFORTS = ("UNSPECIFIED", "NONE", "MINIMAL", "HIGH")
 TEMPERATURES = (None, 0.5, 1.0)
 OTHERS: list[dict[str, Any]] = [
-    {"top_p": 0.5, "verbosity": Verbosity.VERBOSITY_LOW},
+    {"top_p": 0.5, "verbosity": Verbosity.VERBOSITY_LOW, "parallel_tool_calls": False},
     {"top_p": 1, "reasoning_effort": ReasoningEffort.REASONING_EFFORT_HIGH, "verbosity": Verbosity.VERBOSITY_MEDIUM},
     {"response_format": CLOSED},
     {"response_format": PATTERN},
@@ -62,7 +62,8 @@ MOVES = {
     "ft:gpt-4o-mini-2024-07-18:omniflo::abc": {"tools.strict", "response_format.strict"},
     "gpt-4o": set(),
     "gpt-5.5": {"temperature", "top_p"},
-    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "verbosity", "tools"},
+    "gpt-4o-search-preview": {"reasoning_effort", "temperature", "verbosity", "tools", "parallel_tool_calls"},
+    "o4-mini": {"parallel_tool_calls"},
     "claude": set(),
 }
 """The models that templates are moved to, one after the other, and which fields they lose by it."""
@@ -107,7 +108,7 @@ def settings(api: Api, template: Template, fields: set[str]) -> set[tuple[str, s
     view = TemplateView.TEMPLATE_VIEW_FULL
     full = api.templates.GetTemplate(GetTemplateRequest(id=template.id, view=view))
     effort = ReasoningEffort.Name(full.reasoning_effort).removeprefix("REASONING_EFFORT_")
-    found = {name: (name, "") for name in ("temperature", "top_p", "response_format.strict")}
+    found = {name: (name, "") for name in ("temperature", "top_p", "parallel_tool_calls", "response_format.strict")}
     verbosity = Verbosity.Name(full.verbosity).removeprefix("VERBOSITY_")
     found |= {"reasoning_effort": ("reasoning_effort", effort), "verbosity": ("verbosity", verbosity)}
     for tool in full.type_details.tools:

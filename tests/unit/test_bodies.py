@@ -115,13 +115,14 @@ def test_every_other_setting_is_sent_where_the_row_says_so_and_is_of_the_sdk_s_t
             "format": {"type": "json_schema", "name": "answer", "schema": CLOSED, "strict": True}
         }
         assert body["max_output_tokens"] == 16
-        calling = {"tool_choice": {"type": "function", "name": "closed"}, "parallel_tool_calls": False}
-        assert {name: body[name] for name in calling if name in body} == (calling if tools else {})
+        assert body.get("tool_choice") == ({"type": "function", "name": "closed"} if tools else None)
+        assert ("parallel_tool_calls" in body) == (bool(tools) and family.parallel_tool_calls)
         fields = [adjustment.field for adjustment in result.adjustments]
         assert [field for field in fields if not field.startswith("tools.") and field != "reasoning_effort"] == [
             *([] if is_taken else ["top_p"]),
             *([] if kept else ["verbosity"]),
-            *([] if tools else ["tool_choice", "parallel_tool_calls"]),
+            *([] if tools and family.parallel_tool_calls else ["parallel_tool_calls"]),
+            *([] if tools else ["tool_choice"]),
         ]
 
 
