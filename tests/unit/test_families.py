@@ -235,7 +235,7 @@ def test_an_effort_that_a_hosted_tool_does_not_go_with_is_left_out() -> None:
     assert left_out == {}
 
 
-RULES = {1: "165c2d26ad4dcc28"}
+RULES = {1: "b6f9efafe9364d43"}
 """By its number, a digest of the table. Another table is another number: callers compare renderings by it."""
 
 
