@@ -5,7 +5,7 @@ create type verbosity as enum ('low', 'medium', 'high');
 -- Whether each text is at most so long, and matches.
 create function each_text_fits(texts text [], longest integer, pattern text) returns boolean
 language sql immutable parallel safe
-return not exists (
+return coalesce(array_ndims(texts), 1) = 1 and not exists (
   select from unnest(texts) as item (value)
   where item.value is null or char_length(item.value) > longest or item.value !~ pattern
 );
@@ -23,7 +23,13 @@ return case when jsonb_typeof(variables) = 'array' then jsonb_array_length(varia
       and char_length(variable ->> 'name') <= longest_name
       and char_length(variable ->> 'description') <= longest_description
       and char_length(variable ->> 'default_value') <= longest_default
-      and jsonb_typeof(variable -> 'required') = 'boolean',
+      and jsonb_typeof(variable -> 'required') = 'boolean'
+      and (variable ->> 'required' = 'false' or variable ->> 'default_value' = '')
+      -- Nothing else, and texts for texts.
+      and variable = jsonb_build_object(
+        'name', variable ->> 'name', 'description', variable ->> 'description',
+        'required', variable -> 'required', 'default_value', variable ->> 'default_value'
+      ),
       false
     )), true)
   from jsonb_array_elements(variables) as item (variable)

@@ -12,13 +12,10 @@ from tests.contract.methods import CREATES, METHODS, OUTPUT_ONLY, UPDATES, behav
 from tests.migrations.conftest import IN_ORGANIZATIONS, fill
 
 
-def _variables(values: str, most: int) -> str:
+def _variables(name: str, description: str, required: str, default: str, most: int = 1, more: str = "") -> str:
     """Answer SQL for so many variables of these values."""
-    members = "'name', name, 'description', description, 'required', required, 'default_value', value"
-    return (
-        f"(select jsonb_agg(jsonb_build_object({members}))"
-        f" from generate_series(1, {most}) n, lateral (select {values}) of (name, description, required, value))"
-    )
+    members = f"'name', {name}, 'description', {description}, 'required', {required}, 'default_value', {default}{more}"
+    return f"(select jsonb_agg(jsonb_build_object({members})) from generate_series(1, {most}) n)"
 
 
 BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
@@ -114,21 +111,27 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         "update templates set variables = {}",
         [
             "'[]'",
-            _variables("repeat('a', 64), repeat('é', 128), true, repeat('é', 256)", 1),
-            _variables("'a' || n, '', false, ''", 64),
+            _variables("repeat('a', 64)", "repeat('é', 128)", "false", "repeat('é', 256)"),
+            _variables("'a' || n", "''", "true", "''", 64),
         ],
         [
             "'{{}}'",
             "'null'",
             "'[1]'",
             "'[{{}}]'",
-            _variables("'a' || n, '', false, ''", 65),
-            _variables("'a', '', false, ''", 2),
-            *(_variables(f"{name}, '', false, ''", 1) for name in ("repeat('a', 65)", "'A'", "'1'", "''", "'é'")),
-            _variables("'a', repeat('x', 129), false, ''", 1),
-            _variables("'a', '', false, repeat('x', 257)", 1),
-            _variables("'a', '', 'true', ''", 1),
-            _variables("'a', null, true, ''", 1),
+            _variables("'a' || n", "''", "false", "''", 65),
+            _variables("'a'", "''", "false", "''", 2),
+            *(_variables(name, "''", "false", "''") for name in ("repeat('a', 65)", "'A'", "'1'", "''", "'é'")),
+            _variables("'a'", "repeat('x', 129)", "false", "''"),
+            _variables("'a'", "''", "false", "repeat('x', 257)"),
+            _variables("'a'", "''", "'true'", "''"),
+            _variables("'a'", "null", "true", "''"),
+            # What no message of the protos can be: no list with such a template could be read.
+            _variables("true", "''", "true", "''"),
+            _variables("'a'", "5", "true", "''"),
+            _variables("'a'", "''", "false", "5"),
+            _variables("'a'", "''", "false", "''", more=", 'more', 1"),
+            _variables("'a'", "''", "true", "'x'"),
         ],
     ),
     "templates_response_format_within_bounds": (
@@ -154,12 +157,26 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
     "templates_disabled_tools_within_bounds": (
         "update templates set disabled_tools = {}",
         ["'{{}}'", "array_fill('A-1_z'::text, '{{128}}')", "array[repeat('a', 64)]"],
-        ["array_fill('a'::text, '{{129}}')", "array['a', null]", "array['a b']", "array['']", "array[repeat('a', 65)]"],
+        [
+            "array_fill('a'::text, '{{129}}')",
+            "array['a', null]",
+            "array['a b']",
+            "array['']",
+            "array[repeat('a', 65)]",
+            "'{{{{a}}}}'",
+        ],
     ),
     "templates_tags_within_bounds": (
         "update templates set tags = {}",
         ["'{{}}'", "array_fill('1a._/-'::text, '{{16}}')", "array[repeat('a', 64)]"],
-        ["array_fill('a'::text, '{{17}}')", "array['a', null]", "array['A']", "array['/a']", "array[repeat('a', 65)]"],
+        [
+            "array_fill('a'::text, '{{17}}')",
+            "array['a', null]",
+            "array['A']",
+            "array['/a']",
+            "array[repeat('a', 65)]",
+            "'{{{{a}}}}'",
+        ],
     ),
     "template_tools_only_functions_have_a_schema": (
         "update template_tools set (type, schema) = ({}) where id = 'o2'",
