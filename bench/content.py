@@ -93,7 +93,7 @@ _COPIES = (
     ),
     (
         "select id, openai_id, name, description, create_time, update_time from openai_models",
-        'insert into "ListedModel" ("id", "openAIId", "name", "description", "createdAt", "updatedAt") values %s',
+        'insert into "OpenAIModel" ("id", "openAIId", "name", "description", "createdAt", "updatedAt") values %s',
     ),
     (
         """
@@ -146,9 +146,9 @@ class Database:
         with self._connection.cursor() as cursor:
             execute_values(cursor, sql, rows, page_size=1000)
 
-    def new(self, name: str) -> "Database":
-        """Make an empty database beside this one."""
-        self.query(f"create database {name}")
+    def new(self, name: str, *, like: str = "template1") -> "Database":
+        """Make a database beside this one: an empty one, or a copy of another."""
+        self.query(f"create database {name} template {like}")
         return Database(self.url.replace(f"/{self.name}?", f"/{name}?"))
 
     def drop(self, name: str) -> None:
@@ -202,7 +202,7 @@ def newest(database: Database, count: int) -> list[Template]:
 def _expected(database: Database, tail: str, parameters: list[object]) -> list[Template]:
     rows = database.query(
         "select t.id, t.title, t.description, t.instructions, t.user_id, tt.name, t.is_default, m.openai_id,"
-        " t.temperature, t.create_time, t.update_time"
+        " t.temperature, t.create_time, t.update_time, t.revision"
         " from templates t join template_types tt on tt.id = t.template_type_id"
         f" join openai_models m on m.id = t.model_id {tail}",
         parameters,
@@ -221,6 +221,7 @@ def _expected(database: Database, tail: str, parameters: list[object]) -> list[T
             assistant_state=AssistantState.ASSISTANT_STATE_NONE,
             create_time=_timestamp(create_time),
             update_time=_timestamp(update_time),
+            revision=revision,
         )
         for (
             id,
@@ -234,6 +235,7 @@ def _expected(database: Database, tail: str, parameters: list[object]) -> list[T
             temperature,
             create_time,
             update_time,
+            revision,
         ) in rows
     ]
 

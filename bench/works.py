@@ -115,7 +115,15 @@ def _check_rendering(answer: RenderTemplateResponse, expected: Template) -> None
     _equal(body["model"], expected.model)
     _equal(body["instructions"], expected.instructions)
     _equal(body["temperature"], expected.temperature)
-    _equal(body["metadata"], {"template_id": expected.id, "template_type": expected.template_type})
+    _equal(
+        body["metadata"],
+        {
+            "template_id": expected.id,
+            "template_type": expected.template_type,
+            "template_revision": str(expected.revision),
+            "template_type_revision": str(answer.template_type_revision),
+        },
+    )
     # The file search has no stores to search, so it is left out.
     _equal(sorted(tool["type"] for tool in body["tools"]), ["code_interpreter", "function"])
     _equal([adjustment.field.split(".")[0] for adjustment in answer.adjustments], ["tools"])

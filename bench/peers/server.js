@@ -97,6 +97,7 @@ function message(row) {
     create_time: timestamp(row.createdAt),
     update_time: timestamp(row.updatedAt),
     etag: etag(row),
+    revision: 1,
   };
 }
 
