@@ -1,4 +1,4 @@
-"""The command line: compare, growth, writes, backups, tools."""
+"""The command line: compare, growth, revisions, writes, backups, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import backups, compare, growth, report, tools, writes
+from bench import backups, compare, growth, report, revisions, tools, writes
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -28,6 +28,8 @@ def main() -> int:
                 files = report.write(compare.run(_options(options)), folder)
             case "growth":
                 files = growth.write(growth.run(_growth_options(options)), folder)
+            case "revisions":
+                files = revisions.write(revisions.run(_revisions_options(options)), folder)
             case "writes":
                 files = writes.write(writes.run(_writes_options(options)), folder)
             case "backups":
@@ -59,6 +61,11 @@ def _growth_options(options: argparse.Namespace) -> growth.Options:
     )
 
 
+def _revisions_options(options: argparse.Namespace) -> revisions.Options:
+    templates, rounds, calls, edits = (400, 1, 5, 20) if options.quick else (100_000, 10, 100, 1_000)
+    return revisions.Options(options.templates or templates, rounds, options.calls or calls, edits, options.quick)
+
+
 def _writes_options(options: argparse.Namespace) -> writes.Options:
     return writes.Options(1, 2) if options.quick else writes.Options(options.rounds, options.seconds)
 
@@ -79,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--users", type=_within(1_000, 1_000_000), help="100000 by default")
     command.add_argument("--calls", type=_within(10, 10_000), help="of each kind, 300 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 1000 and 10000 templates, no conclusions")
+    command = commands.add_parser("revisions", help="reads of templates with many, and their disk")
+    command.add_argument("--templates", type=_within(400, 1_000_000), help="100000 by default")
+    command.add_argument("--calls", type=_within(5, 10_000), help="of each kind in each round, 100 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 400 templates, no conclusions")
     command = commands.add_parser("writes", help="by SQL: with the log of changes, and without")
     command.add_argument("--rounds", type=_within(3, 50), default=5, help="3 to 50, 5 by default")
     command.add_argument("--seconds", type=_within(1, 60), default=10, help="of each measure, 1 to 60, 10 by default")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import figures, machine, tools
+from bench import figures, machine, revisions, tools
 from bench.figures import Bound, Measure, Series, Shape, Spread, Verdict
 from bench.programs import ProgramError
 from bench.targets import BOUNDS, targets
@@ -102,6 +102,28 @@ def test_twins_may_be_fifteen_percent_apart() -> None:
     assert not figures.twins_agree(Spread(1.16, 1, 2))
     assert not figures.twins_agree(Spread(0.84, 0.5, 1))
     assert not figures.twins_agree(None)
+
+
+@pytest.mark.parametrize(
+    ("twin", "many", "expected"),
+    [
+        ([1.0, 1.1, 0.9], [1.1, 1.2, 1.0], "met target"),
+        ([1.0, 1.1, 0.9], [1.2, 1.2, 1.0], "met floor"),
+        ([1.0, 1.1, 0.9], [1.6, 1.2, 1.6], "missed"),
+        ([1.2, 1.3, 1.2], [1.0, 1.0, 1.0], "no conclusion"),
+    ],
+)
+def test_a_read_of_a_revision_may_be_as_slow_as_the_twin_in_its_worst_round(
+    twin: list[float], many: list[float], expected: str
+) -> None:
+    reads = {revisions.PLAIN: [1.0, 1.0, 1.0], revisions.TWIN: twin, revisions.MANY: many}
+    result = revisions.Result(
+        {},
+        revisions.Options(100, rounds=3, calls=1, long_edits=1, is_quick=False),
+        {revisions.Kind("Get", revisions.STRONG, read): p50_ms for read, p50_ms in reads.items()},
+        {},
+    )
+    assert [row[-1] for row in revisions.reads(result)] == ["", "", f"{expected} (lower is better)"]
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8])
