@@ -8,8 +8,9 @@ import pytest
 
 from bench import content, edits, revisions, works
 from bench.content import Database
-from bench.revisions import MANY, PLAIN, STRONG, TWIN, Options, Result
+from bench.revisions import MANY, PLAIN, TWIN, Options, Result
 from service.database import embedded
+from service.interceptors.consistency import STRONG
 from tests.conftest import Api
 
 TEMPLATES = 600

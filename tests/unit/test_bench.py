@@ -11,6 +11,7 @@ from bench import figures, machine, revisions, tools
 from bench.figures import Bound, Measure, Series, Shape, Spread, Verdict
 from bench.programs import ProgramError
 from bench.targets import BOUNDS, targets
+from service.interceptors.consistency import STRONG
 
 SHAPE = Shape(8, 1)
 
@@ -120,7 +121,7 @@ def test_a_read_of_a_revision_may_be_as_slow_as_the_twin_in_its_worst_round(
     result = revisions.Result(
         {},
         revisions.Options(100, rounds=3, calls=1, long_edits=1, is_quick=False),
-        {revisions.Kind("Get", revisions.STRONG, read): p50_ms for read, p50_ms in reads.items()},
+        {revisions.Kind("Get", STRONG, read): p50_ms for read, p50_ms in reads.items()},
         {},
     )
     assert [row[-1] for row in revisions.reads(result)] == ["", "", f"{expected} (lower is better)"]
