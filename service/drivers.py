@@ -6,5 +6,6 @@ from importlib import import_module
 # It loads each that is installed, and works with psycopg2. The other one is for jobs.
 if not {"peewee", "psycopg"} & sys.modules.keys():
     sys.modules["psycopg"] = None  # type: ignore[assignment]
-    import_module("peewee")
+    # Its arrays are in a module of their own, which does the same.
+    import_module("playhouse.postgres_ext")
     del sys.modules["psycopg"]
