@@ -1,5 +1,7 @@
 """Revisions: what templates and types said, each time that they changed. Triggers of the migrations write them."""
 
+import functools
+
 import peewee as pw
 
 from service.database.handle import database
@@ -83,6 +85,7 @@ class TemplateTypeRevision(pw.Model):
         primary_key = pw.CompositeKey("template_type_id", "revision")
 
 
+@functools.cache
 def revised(chosen: str, *, where: str = "true") -> str:
     """Return the templates `t`, each in the revision that the query `chosen` gives for the template `base`.
 
@@ -97,15 +100,22 @@ def revised(chosen: str, *, where: str = "true") -> str:
             select content from revision_texts where owner_id = r.template_id and digest = r.{name}_digest
         ) end"""
     columns["revision"] = "case when chosen.revision = base.revision then base.revision else r.revision end"
+    # `offset 0` keeps the planner from joining by the template alone, which reads all of its revisions, and from making
+    # a record where there is no earlier revision.
     return f"""lateral (
         select {", ".join(f"{columns[name]} as {name}" for name in Template.names())},
           base.xmin as xmin, base.revision as latest, chosen.label as label,
           r.says ->> 'template_type' as type_name, r.says ->> 'model' as openai_id
         from templates base
         left join lateral {chosen} chosen (revision, label) on true
-        left join template_revisions r
-          on r.template_id = base.id and r.revision = nullif(chosen.revision, base.revision)
-        left join lateral jsonb_populate_record(null::templates, r.says) was on true
+        left join lateral (
+          select * from template_revisions
+          where template_id = base.id and revision = nullif(chosen.revision, base.revision)
+          offset 0
+        ) r on true
+        left join lateral (
+          select row.* from jsonb_populate_record(null::templates, r.says) row where r.says is not null offset 0
+        ) was on true
         where {where}
     ) t"""
 

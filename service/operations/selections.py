@@ -1,8 +1,9 @@
 """Which template a user works with, for each type."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service import cache, errors, tags
 from service.actor import Actor
@@ -35,6 +36,8 @@ class _Outcome(NamedTuple):
     is_type: bool
     place: int | None
     """Which of the places has a template; None where none has."""
+    pinned: int | None
+    """The revision that the user selected."""
 
 
 class Resolution(NamedTuple):
@@ -239,39 +242,16 @@ def _resolve(
     labels: Sequence[str],
     total: str,
 ) -> Iterator[Resolution | errors.Error]:
-    """Return an outcome for each type, in one query. `total` sizes the response so far; only what fits is read."""
+    """Return an outcome for each type. `total` sizes the response so far; only what fits is read."""
     user_id = rights.user(actor, user_id)
-    # In order of precedence, as in Reason. An empty scope is the platform's.
-    places = ["own.template_id", "picked.template_id", "house.id", "fallback.id"]
-    pinned = "case when own.template_id is null then picked.revision else own.revision end"
-    chosen = f"(select coalesce({pinned}, base.revision), '')"
+    asked: list[object] = [list(names), user_id, organization_id]
     if labels:
-        by_labels = f"(select revision, label from {BY_LABELS} labeled (revision, label))"
-        chosen = f"(select {pinned}, '' where {pinned} is not null union all {by_labels} limit 1)"
-    templates = revised(chosen, where=f"base.id = coalesce({', '.join(places)})")
-    found = database.execute_prepared(
-        f"""
-        select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
-          case {" ".join(f"when {id} is not null then {n}" for n, id in enumerate(places))} end,
-          {selected(view, if_=f"{total} <= {MAX_BYTES}", is_revised=True)}
-        from unnest(%s::text[]) with ordinality ask (name, n)
-        left join users caller on caller.id = %s
-        left join organization_members place on place.organization_id = %s and place.user_id = caller.id
-        left join template_types asked on asked.name = ask.name
-        left join user_template_selections own on own.user_id = caller.id and own.scope = place.organization_id
-          and own.template_type_id = asked.id
-        left join user_template_selections picked on picked.user_id = caller.id and picked.scope = ''
-          and picked.template_type_id = asked.id
-        left join templates house on house.scope = place.organization_id and house.template_type_id = asked.id
-          and house.is_default
-        left join templates fallback on fallback.scope = '' and fallback.template_type_id = asked.id
-          and fallback.is_default
-        left join ({joined(view, templates)}) on true
-        order by ask.n
-        """,
-        [list(names), user_id, organization_id, *([list(labels)] if labels else [])],
-    ).fetchall()
-    outcomes = [split(_Outcome, values) for values in found]
+        outcomes = _outcomes(_BY_LABELS, view, total, [*asked, list(labels)])
+    else:
+        outcomes = _outcomes(None, view, total, asked)
+        # Few users stay on a revision, and reading any other than the latest costs all.
+        if any(outcome.pinned for outcome, _ in outcomes):
+            outcomes = _outcomes(_PINNED, view, total, asked)
     first, _ = outcomes[0]
     if not first.is_user:
         raise errors.not_found("USER", id=user_id)
@@ -301,4 +281,47 @@ def _resolve(
                 yield Resolution(template, _REASONS[outcome.place])
 
 
+# In order of precedence, as in Reason. An empty scope is the platform's.
+_PLACES = ("own.template_id", "picked.template_id", "house.id", "fallback.id")
+_ID = f"coalesce({', '.join(_PLACES)})"
+_PIN = "case when own.template_id is null then picked.revision else own.revision end"
+_PINNED = revised(f"(select coalesce({_PIN}, base.revision), '')", where=f"base.id = {_ID}")
+_BY_LABELS = revised(
+    f"""(
+        select {_PIN}, '' where {_PIN} is not null
+        union all (select revision, label from {BY_LABELS} labeled (revision, label)) limit 1
+    )""",
+    where=f"base.id = {_ID}",
+)
 _REASONS = tuple(Reason)
+
+
+def _outcomes(
+    templates: str | None, view: View, total: str, parameters: Sequence[object]
+) -> list[tuple[_Outcome, Sequence[Any]]]:
+    """Return what holds for each type, with the template's columns: the latest, or as `templates` has it."""
+    found = database.execute_prepared(_holding(templates, view, total), parameters).fetchall()
+    return [split(_Outcome, values) for values in found]
+
+
+@functools.cache
+def _holding(templates: str | None, view: View, total: str) -> str:
+    return f"""
+        select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
+          case {" ".join(f"when {id} is not null then {n}" for n, id in enumerate(_PLACES))} end, {_PIN},
+          {selected(view, if_=f"{total} <= {MAX_BYTES}", is_revised=templates is not None)}
+        from unnest(%s::text[]) with ordinality ask (name, n)
+        left join users caller on caller.id = %s
+        left join organization_members place on place.organization_id = %s and place.user_id = caller.id
+        left join template_types asked on asked.name = ask.name
+        left join user_template_selections own on own.user_id = caller.id and own.scope = place.organization_id
+          and own.template_type_id = asked.id
+        left join user_template_selections picked on picked.user_id = caller.id and picked.scope = ''
+          and picked.template_type_id = asked.id
+        left join templates house on house.scope = place.organization_id and house.template_type_id = asked.id
+          and house.is_default
+        left join templates fallback on fallback.scope = '' and fallback.template_type_id = asked.id
+          and fallback.is_default
+        left join ({joined(view, templates)}) on {"true" if templates else f"t.id = {_ID}"}
+        order by ask.n
+    """
