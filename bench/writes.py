@@ -1,4 +1,4 @@
-"""What a write costs the database: with the log of changes and revisions, without them, and with notifications.
+"""What a write costs the database: with the log of changes and revisions, and with less.
 
 Everything runs in one PostgreSQL with a slow flush, one after another, in rounds. The ratios are those within a round.
 """
@@ -28,20 +28,26 @@ BEFORE = 23
 
 SLOW = ("fsync=on", f"commit_delay={FLUSH_MICROSECONDS}", "commit_siblings=0")
 
+NAMES = {
+    "none": "no triggers",
+    "log": "the log of changes",
+    "revisions": "the log, and revisions",
+    "notify": "notifications, as before the log",
+}
+_DROPPED = {"none": "(number|record)\\_%", "log": "%\\_revision"}
+"""The triggers that are taken away, as patterns of SQL."""
+
 _DROP = """
 do $$
 declare
   found record;
 begin
-  for found in select tgname, tgrelid::regclass as resources from pg_trigger where tgname ~ '{}' loop
-    execute format('drop trigger %I on %s', found.tgname, found.resources);
+  for found in select tgname, tgrelid::regclass as resources from pg_trigger where tgname similar to %s loop
+    execute format('drop trigger %%I on %%s', found.tgname, found.resources);
   end loop;
 end
 $$
 """
-
-# The triggers that each database is without.
-DROPPED = {"none": "^(record|number|raise)_", "log": "revision$", "revisions": None, "notify": None}
 
 _IDS = """
 create table bench_ids as select row_number() over (order by id) as number, id from templates;
@@ -86,15 +92,15 @@ def run(options: Options) -> list[Measure]:
         settings = [part for setting in SLOW for part in ("-c", setting)]
         server, admin = stack.enter_context(postgres(folder, cores, *settings))
         machine.pin(server.pid, cores.all)
-        databases = {name: admin.new(name) for name in DROPPED}
+        databases = {name: admin.new(name) for name in NAMES}
         for name, database in databases.items():
             stack.callback(database.close)
             say(f"fills {name}")
             _migrate(database, BEFORE if name == "notify" else None)
             content.fill(database, templates=TEMPLATES, users=1_000)
             database.query(_IDS)
-            if (dropped := DROPPED[name]) is not None:
-                database.query(_DROP.format(dropped))
+            if name in _DROPPED:
+                database.query(_DROP, [_DROPPED[name]])
         script = folder / "update.sql"
         script.write_text(_UPDATE)
         names = list(databases)
@@ -123,18 +129,12 @@ def _text(measures: list[Measure]) -> Iterator[str]:
         f"{CLIENTS} clients update templates by SQL, as `UpdateTemplate` does, in a PostgreSQL that waits"
         f" {FLUSH_MICROSECONDS / 1000} ms before each flush. Medians of {measures[-1].round} rounds.\n"
     )
-    by_name = {name: [one for one in measures if one.name == name] for name in DROPPED}
-    titles = {
-        "none": "no triggers",
-        "log": "the log of changes",
-        "revisions": "the log of changes, and revisions",
-        "notify": "notifications, as before the log",
-    }
+    by_name = {name: [one for one in measures if one.name == name] for name in NAMES}
     yield rows(
         ["triggers", "writes a second", "processor time of PostgreSQL for each"],
         [
             [
-                titles[name],
+                NAMES[name],
                 f"{statistics.median(one.writes_a_second for one in found):,.0f}",
                 f"{statistics.median(one.micros for one in found):,.0f} us",
             ]
@@ -142,12 +142,13 @@ def _text(measures: list[Measure]) -> Iterator[str]:
         ],
     )
     yield ""
-    for first, other in (("log", "none"), ("log", "notify"), ("revisions", "log")):
+    for name, other in (("log", "none"), ("log", "notify"), ("revisions", "log")):
         ratios = sorted(
-            one.writes_a_second / two.writes_a_second for one, two in zip(by_name[first], by_name[other], strict=True)
+            over.writes_a_second / under.writes_a_second
+            for over, under in zip(by_name[name], by_name[other], strict=True)
         )
-        span = f"{statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
-        yield f"- {titles[first]} / {titles[other]}: {span}"
+        text = f"{statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
+        yield f"- {NAMES[name]} / {NAMES[other]}: {text}"
 
 
 def _migrate(database: Database, to: int | None) -> None:
