@@ -207,6 +207,8 @@ class Hostile:
                 return self._random.choice(DOUBLES) if is_wild else 1.0
             case FieldDescriptor.CPPTYPE_ENUM:
                 return self._random.choice(INTEGERS if is_wild else range(1, len(field.enum_type.values)))
+            case FieldDescriptor.CPPTYPE_INT64 if not is_wild:
+                return self._random.randint(0, 2)
             case FieldDescriptor.CPPTYPE_INT64:
                 return self._random.choice([*INTEGERS, 2**63 - 1, -(2**63)])
             case _:

@@ -188,6 +188,9 @@ def known(api: Api) -> Known:
         # Mostly platform-wide.
         "organization_id": ["", "", "", "", *organization_ids],
         "organization_name": ["An organization"],
+        "label": ["latest", "production", "staging"],
+        "labels": ["latest", "production", "staging"],
+        "message": ["Why."],
         "Invitation.id": [*(invitation.id for invitation in invitations), "nothing"],
         "inviter_id": user_ids,
         "Member.id": [*(member.id for member in members), "nothing"],

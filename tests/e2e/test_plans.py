@@ -1,5 +1,6 @@
 """How PostgreSQL finds what a list asks for, in a table that is large enough for a wrong way to be dear."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -95,8 +96,9 @@ def pinned(large: Database) -> tuple[str, str, str]:
     )
     large.query("update templates set title = title || '.', labels = '{\"production\": 1}' where id = 't7'")
     large.query(
+        "delete from user_template_selections;"
         "insert into user_template_selections (id, user_id, template_type_id, template_id, revision)"
-        " select 's', %s, template_type_id, id, 1 from templates where id = 't7' on conflict do nothing",
+        " select 's', %s, template_type_id, id, 1 from templates where id = 't7'",
         (user,),
     )
     return user, "t7", type_
@@ -160,6 +162,37 @@ def test_rare_tags_are_found_by_their_index_and_common_ones_by_walking(
     (plan,) = plans
     used = {name for name in ("templates_by_tags", "templates_by_scope") if name in plan}
     assert used == {index}, plan
+
+
+@pytest.mark.parametrize("labels", [[], ["production"]])
+def test_a_revision_is_found_by_its_number_among_many(
+    large: Database, monkeypatch: pytest.MonkeyPatch, labels: list[str]
+) -> None:
+    user = users.provision(SYSTEM, "user_1").id
+    for number in range(20):
+        large.query("update templates set title = %s where id = 't5'", (f"Invoice {number}",))
+    large.query("update templates set labels = '{\"production\": 3}' where id = 't5'")
+    large.query(
+        "delete from user_template_selections;"
+        "insert into user_template_selections (id, user_id, template_type_id, template_id, revision)"
+        " select 's', %s, template_type_id, id, %s from templates where id = 't5'",
+        (user, None if labels else 3),
+    )
+    ((type_name,),) = large.query("select name from template_types order by id limit 1")
+    large.query("analyze templates, template_revisions")
+    execute, plans = handle.database.execute_sql, []
+
+    def explained(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        if "template_revisions" in sql:
+            plans.append("\n".join(line for (line,) in execute(f"explain {sql}", parameters).fetchall()))
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(handle.database, "prepares", False)
+    monkeypatch.setattr(handle.database, "execute_sql", explained)
+    found = selections.resolve(SYSTEM, user_id=user, template_type=type_name, view=View.BASIC, labels=labels)
+    assert (found.template.id, found.template.revision) == ("t5", 3)
+    (plan,) = plans
+    assert re.search(r"on template_revisions.*\n *Index Cond: .*template_id = .*revision = ", plan), plan
 
 
 LOG = """
