@@ -85,7 +85,7 @@ declare
   newest template_revisions;
 begin
   if tg_op = 'INSERT' then
-    -- What was deleted may come back.
+    -- What was deleted may come back. Rows that are restored bring their numbers along.
     select * into newest from template_revisions where template_id = new.id order by revision desc limit 1;
     if newest.revision is not null then
       new.revision := newest.revision + (
@@ -280,8 +280,8 @@ create trigger raise_next_revision after update on template_tools
 create trigger raise_last_revision after delete on template_tools
   referencing old table as earlier for each statement execute function raise_type_revision();
 
--- As before. What was deleted by the changes that go now, and has not come back, loses its revisions first, as many at a
--- time: while there are more, only these go, and it returns how many.
+-- As before. What was deleted by the changes that go now, for good as far as the log knows, loses its revisions first, as
+-- many at a time: while there are more, only these go, and it returns how many.
 create or replace function purge_changes(days integer, most integer) returns integer
 language plpgsql security definer
 as $$
@@ -294,6 +294,11 @@ declare
     where action = 'delete' and kind in ('template', 'template_type')
       and not exists (select from templates where id = resource_id)
       and not exists (select from template_types where id = resource_id)
+      -- What has come back meanwhile and was deleted again can come back once more.
+      and not exists (
+        select from changes later
+        where later.resource_id = oldest.resource_id and later.kind = oldest.kind and later.time >= until
+      )
   );
 begin
   delete from template_revisions where ctid = any(array(

@@ -29,11 +29,11 @@ class Replacement(NamedTuple):
     """How many of them lose each setting, in order."""
 
 
-# In the order of the ids, as everywhere.
 _READ = (
     "t.template_type_id, t.reasoning_effort, t.temperature, t.top_p, t.verbosity, t.parallel_tool_calls,"
     " t.disabled_tools"
 )
+# In the order of the ids, as everywhere.
 _MOVED = f"""
     locked as (
         select id from templates where model_id = %s order by id for no key update

@@ -21,6 +21,7 @@ from omniflo.templates.v1.template_pb2 import Template, TemplateLabel, TemplateV
 from omniflo.templates.v1.template_service_pb2 import (
     BatchGetTemplatesRequest,
     BatchRenderTemplatesRequest,
+    CreateTemplateRequest,
     DeleteTemplateLabelRequest,
     GetTemplateRequest,
     ListTemplateRevisionsRequest,
@@ -29,7 +30,9 @@ from omniflo.templates.v1.template_service_pb2 import (
     SetTemplateLabelRequest,
     UpdateTemplateRequest,
 )
-from tests.conftest import Api, Failure, fails
+from service.config import Settings
+from service.operations import protected_labels
+from tests.conftest import PLATFORM_ADMIN, Api, Callers, Failure, fails
 from tests.scale import EDITS
 
 pytestmark = pytest.mark.modes
@@ -293,3 +296,18 @@ def test_a_reader_of_a_label_never_sees_a_revision_that_had_it_not(api: Api) -> 
         assert {number % 2 for number in seen} == {0}
         # This process has made the moves itself: nobody sees an older one after a newer.
         assert seen == sorted(seen)
+
+
+def test_which_labels_are_protected_is_a_setting(callers: Callers) -> None:
+    admin, author = callers.user(PLATFORM_ADMIN), callers.user("user_author")
+    body = Template(title="A title", instructions="Do.", template_type=admin.type().name, model=admin.model().openai_id)
+    template = author.templates.CreateTemplate(CreateTemplateRequest(template=body))
+    released = SetTemplateLabelRequest(template_id=template.id, label="release", revision=1)
+    before = Settings().protected_labels
+    protected_labels.configure(["release"])
+    try:
+        assert fails(author.templates.SetTemplateLabel, released).code == StatusCode.PERMISSION_DENIED
+        label(author, template, "production", 1)
+        label(admin, template, "release", 1)
+    finally:
+        protected_labels.configure(before)

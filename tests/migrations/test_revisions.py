@@ -8,7 +8,7 @@ import pytest
 from service.actor import SYSTEM
 from service.database import migrate
 from service.models.templates import View
-from service.operations import maintenance, template_revisions
+from service.operations import maintenance, template_revisions, undelete
 from tests.conftest import REVISIONS as REVISION_TABLES
 from tests.conftest import Database, as_service
 from tests.migrations.conftest import fill
@@ -158,3 +158,12 @@ def test_revisions_go_with_the_log(filled: Database, emptying: Database) -> None
     assert maintenance.purge_changes(SYSTEM, days=2) == 0
     assert kept() == [("p2", 2), ("p3", 2)]
     assert filled.query("select distinct owner_id from revision_texts where owner_id like 'p%'") == [("p2",), ("p3",)]
+
+
+def test_revisions_stay_while_the_log_has_a_later_deletion(filled: Database, emptying: Database) -> None:
+    filled.query("delete from user_template_selections; delete from templates where id = 'p1'")
+    emptying.query("update changes set time = now() - interval '3 days' where resource_id = 'p1'")
+    undelete.template(SYSTEM, "p1", view=View.SUMMARY)
+    filled.query("delete from templates where id = 'p1'")
+    maintenance.purge_changes(SYSTEM, days=2)
+    assert undelete.template(SYSTEM, "p1", view=View.BASIC).instructions == "Do it."

@@ -35,6 +35,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("THREADS", "65", "1 to 64"),
         ("QUEUE", "0", "1 to 10000"),
         ("QUEUE", "10001", "1 to 10000"),
+        ("PROTECTED_LABELS", "production,Staging", "'Staging' is no label"),
         ("MAX_TEMPLATES", "0", "1 to 10000000"),
         ("MAX_MEMBERS", "10000001", "1 to 10000000"),
         ("DEADLINE_SECONDS", "0", "0.1 to 300"),
