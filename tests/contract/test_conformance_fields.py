@@ -1,5 +1,6 @@
 """What every field of every request promises: its bounds to the character, and text that comes back as it was sent."""
 
+from copy import deepcopy
 from typing import Any
 
 import grpc
@@ -27,6 +28,9 @@ FORMED = {"schema", "response_format", "page_token", "resume_token", "etag"}
 FREE = [(method, field) for method, field in BOUNDED if not field.rules.string.pattern and field.name not in FORMED]
 
 
+_SAMPLES: dict[Method, Message] = {}
+
+
 def name(value: object) -> str:
     return value.name if isinstance(value, Method) else str(value)
 
@@ -35,9 +39,40 @@ def each(fields: list[tuple[Method, Field]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("method", "field"), fields, ids=name)
 
 
+class Refusing:
+    """A server, and a sample of each method that is made once and whose rows may be gone.
+
+    What breaks a rule is refused without them.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def sample(self, method: Method) -> Any:
+        if method not in _SAMPLES:
+            _SAMPLES[method] = samples.of(self._request.getfixturevalue("api"), method)
+        return deepcopy(_SAMPLES[method])
+
+    def fails(self, method: Method, request: Message) -> Failure:
+        return fails(method.on(Api(self._request.getfixturevalue("channel"))), request)
+
+    def fails_with(self, method: Method, field: Field, *values: Any) -> Failure:
+        """Send something else in the field of the sample, which must be refused."""
+        return self.fails(method, changed(self.sample(method), method, field, *values))
+
+
+@pytest.fixture
+def refusing(request: pytest.FixtureRequest) -> Refusing:
+    return Refusing(request)
+
+
 def request_with(api: Api, method: Method, field: Field, *values: Any) -> Any:
     """Answer the sample of a method with something else in the field."""
-    request: Any = samples.of(api, method)
+    return changed(samples.of(api, method), method, field, *values)
+
+
+def changed(request: Any, method: Method, field: Field, *values: Any) -> Any:
+    """Put something else into the field of a sample, and answer it."""
     for config in ("file_search", "code_interpreter"):
         if field.way[1:2] and field.way[1].name == config:
             tool = request.template_tool
@@ -97,16 +132,16 @@ def test_a_limit_counts_characters_and_not_bytes(api: Api, method: Method, field
 
 
 @each(BOUNDED)
-def test_a_text_over_its_limit_is_named(api: Api, method: Method, field: Field) -> None:
-    failure = fails(method.on(api), request_with(api, method, field, longest(field) + "a"))
+def test_a_text_over_its_limit_is_named(refusing: Refusing, method: Method, field: Field) -> None:
+    failure = refusing.fails_with(method, field, longest(field) + "a")
     assert_only_names(failure, field)
     limit = field.rules.string.max_len or field.rules.string.max_bytes
     assert str(limit) in failure.violations[str(field)]
 
 
 @each(BOUNDED)
-def test_a_text_with_the_character_zero_is_named(api: Api, method: Method, field: Field) -> None:
-    failure = fails(method.on(api), request_with(api, method, field, "a\0b"))
+def test_a_text_with_the_character_zero_is_named(refusing: Refusing, method: Method, field: Field) -> None:
+    failure = refusing.fails_with(method, field, "a\0b")
     assert_only_names(failure, field)
     assert "\0" not in failure.violations[str(field)]
 
@@ -146,21 +181,21 @@ def test_what_nobody_has_is_not_found(api: Api, method: Method, field: Field, ke
         if method not in UPDATES or field.name == "id"
     ]
 )
-def test_a_reference_must_not_be_empty(api: Api, method: Method, field: Field) -> None:
-    assert_only_names(fails(method.on(api), request_with(api, method, field, "")), field)
+def test_a_reference_must_not_be_empty(refusing: Refusing, method: Method, field: Field) -> None:
+    assert_only_names(refusing.fails_with(method, field, ""), field)
 
 
 @each(REFERENCES)
-def test_a_reference_of_10_kilobytes_is_refused(api: Api, method: Method, field: Field) -> None:
-    failure = fails(method.on(api), request_with(api, method, field, "mine" * 2560))
+def test_a_reference_of_10_kilobytes_is_refused(refusing: Refusing, method: Method, field: Field) -> None:
+    failure = refusing.fails_with(method, field, "mine" * 2560)
     assert_only_names(failure, field)
     assert "mine" not in failure.message + failure.violations[str(field)]
 
 
 @each([(method, field) for method, field in STRINGS if field.name == "request_id"])
 @pytest.mark.parametrize("text", ["é", "\n", "\x7f", "😀"])
-def test_a_request_id_is_printable_ascii(api: Api, method: Method, field: Field, text: str) -> None:
-    assert_only_names(fails(method.on(api), request_with(api, method, field, text)), field)
+def test_a_request_id_is_printable_ascii(refusing: Refusing, method: Method, field: Field, text: str) -> None:
+    assert_only_names(refusing.fails_with(method, field, text), field)
 
 
 @each(
@@ -172,8 +207,10 @@ def test_a_request_id_is_printable_ascii(api: Api, method: Method, field: Field,
     ]
 )
 @pytest.mark.parametrize("number", [99, -1])
-def test_a_value_that_an_enum_does_not_have_is_named(api: Api, method: Method, field: Field, number: int) -> None:
-    failure = fails(method.on(api), request_with(api, method, field, number))
+def test_a_value_that_an_enum_does_not_have_is_named(
+    refusing: Refusing, method: Method, field: Field, number: int
+) -> None:
+    failure = refusing.fails_with(method, field, number)
     assert_only_names(failure, field)
 
 
@@ -209,15 +246,15 @@ def test_a_repeated_field_has_a_most(api: Api, method: Method, field: Field) -> 
 
 
 @each([(method, field) for method, field in FIELDS if field.container.repeated.min_items])
-def test_a_repeated_field_has_a_least(api: Api, method: Method, field: Field) -> None:
-    failure = fails(method.on(api), request_with(api, method, field))
+def test_a_repeated_field_has_a_least(refusing: Refusing, method: Method, field: Field) -> None:
+    failure = refusing.fails_with(method, field)
     assert list(failure.violations) == [str(field).removesuffix("[0]")]
 
 
 @each([(method, field) for method, field in FIELDS if field.rules.string.min_len and field.last.is_repeated])
-def test_many_violations_are_cut_and_counted(api: Api, method: Method, field: Field) -> None:
+def test_many_violations_are_cut_and_counted(refusing: Refusing, method: Method, field: Field) -> None:
     many = min(90, field.container.repeated.max_items or 90)
-    failure = fails(method.on(api), request_with(api, method, field, *[""] * many))
+    failure = refusing.fails_with(method, field, *[""] * many)
     assert failure.reason == "FIELD_INVALID"
     path = str(field).removesuffix("[0]")
     assert list(failure.violations) == [f"{path}[{index}]" for index in range(min(20, many))]
@@ -248,10 +285,10 @@ def _bounded(method: Method) -> list[Field]:
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if _bounded(method)], ids=name)
-def test_all_that_is_wrong_comes_back_at_once(api: Api, method: Method) -> None:
-    request = samples.of(api, method)
+def test_all_that_is_wrong_comes_back_at_once(refusing: Refusing, method: Method) -> None:
+    request = refusing.sample(method)
     for field in _bounded(method):
         field.put(request, longest(field) + "a")
-    failure = fails(method.on(api), request)
+    failure = refusing.fails(method, request)
     assert sorted(failure.violations) == sorted(map(str, _bounded(method)))
     assert failure.metadata == {}

@@ -1,10 +1,11 @@
 """What every List promises: pages, in one order, of which none is lost and none comes twice."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, permutations
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any, NamedTuple
 
+import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -28,6 +29,9 @@ REMOVABLE = [method for method in LISTS if method.name != "ListChanges" and meth
 
 lists = pytest.mark.parametrize("method", LISTS, ids=NAME)
 
+Tokens = dict[Method, tuple[Message, str]]
+"""A request of each list, and the token of its second page."""
+
 
 def pages(api: Api, method: Method, request: Message, size: int) -> Iterator[list[str]]:
     """Walk to the end and answer the ids of each page."""
@@ -45,15 +49,6 @@ def with_(request: Message, **fields: Any) -> Any:
 
 def rows_of(answer: Message) -> Any:
     return getattr(answer, answer.DESCRIPTOR.fields[0].name)
-
-
-def token_of(api: Api, method: Method, rows: samples.Rows) -> str:
-    """Answer the token of a second page."""
-    for _ in range(2):
-        rows.add()
-    token: str = method.on(api)(with_(rows.request, page_size=1)).next_page_token
-    assert token
-    return token
 
 
 def assert_is_no_token(failure: Failure) -> None:
@@ -74,24 +69,44 @@ class Filled(NamedTuple):
     def pages(self, size: int) -> Iterator[list[str]]:
         return pages(self.api, self.method, self.rows.request, size)
 
+    def token(self) -> str:
+        """Return the token of a second page."""
+        token: str = self.method.on(self.api)(with_(self.rows.request, page_size=1)).next_page_token
+        assert token
+        return token
 
-def filled(request: pytest.FixtureRequest, count: int) -> Filled:
+
+def assert_refuses_token(some: Filled, token: str) -> None:
+    assert_is_no_token(fails(some.method.on(some.api), with_(some.rows.request, page_token=token)))
+
+
+def filled(request: pytest.FixtureRequest, method: Method, count: int) -> Filled:
     empty(request.getfixturevalue("emptying"))
     api = Api(request.getfixturevalue("channel"))
-    rows = samples.ROWS[request.param.name](api)
-    return Filled(api, request.param, rows, [rows.add() for _ in range(count)])
+    rows = samples.ROWS[method.name](api)
+    return Filled(api, method, rows, [rows.add() for _ in range(count)])
 
 
 @pytest.fixture(scope="module", params=LISTS, ids=NAME)
 def some(request: pytest.FixtureRequest) -> Filled:
     """Each list with 14 rows."""
-    return filled(request, 14)
+    return filled(request, request.param, 14)
+
+
+@pytest.fixture(scope="module")
+def tokens(request: pytest.FixtureRequest) -> Tokens:
+    """Made once, and the rows are gone: what is refused needs none."""
+    made = {}
+    for method in LISTS:
+        list_ = filled(request, method, 2)
+        made[method] = list_.rows.request, list_.token()
+    return made
 
 
 @pytest.fixture(scope="module", params=LISTS, ids=NAME)
 def many(request: pytest.FixtureRequest, database_session: Database) -> Filled:
     """Each list with 1,002 rows."""
-    made = filled(request, 1)
+    made = filled(request, request.param, 1)
     database_session.query(made.rows.copy, (made.ids[0],))
     return made
 
@@ -137,8 +152,9 @@ def test_a_walk_of_pages_of_1000_meets_every_row_once(many: Filled) -> None:
 
 @pytest.mark.parametrize("size", [-1, -LARGEST - 1])
 @lists
-def test_a_negative_size_is_refused(api: Api, method: Method, size: int) -> None:
-    failure = fails(method.on(api), with_(samples.of(api, method), page_size=size))
+def test_a_negative_size_is_refused(tokens: Tokens, channel: grpc.Channel, method: Method, size: int) -> None:
+    request, _ = tokens[method]
+    failure = fails(method.on(Api(channel)), with_(request, page_size=size))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
     assert list(failure.violations) == ["page_size"]
 
@@ -162,15 +178,12 @@ def test_rows_that_stay_are_met_once_while_others_come_and_go(api: Api, method: 
     assert not leaving
 
 
-@lists
-def test_a_token_with_any_character_changed_is_refused(api: Api, method: Method) -> None:
-    rows = samples.ROWS[method.name](api)
-    token = token_of(api, method, rows)
+def test_a_token_with_any_character_changed_is_refused(some: Filled) -> None:
+    token = some.token()
     for index, character in enumerate(token):
         # The neighbours differ in the lowest bit, which a last character may have to spare.
         for other in {"A", "B", ALPHABET[ALPHABET.find(character) ^ 1]} - {character}:
-            changed = token[:index] + other + token[index + 1 :]
-            assert_is_no_token(fails(method.on(api), with_(rows.request, page_token=changed)))
+            assert_refuses_token(some, token[:index] + other + token[index + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -189,22 +202,14 @@ def test_a_token_with_any_character_changed_is_refused(api: Api, method: Method)
     ],
     ids=["shorter", "headless", "twice", "tail", "padding", "newline", "case", "non-ASCII", "JSON", "long"],
 )
-@lists
-def test_a_token_of_another_shape_is_refused(api: Api, method: Method, change: Any) -> None:
-    rows = samples.ROWS[method.name](api)
-    changed = change(token_of(api, method, rows))
-    assert_is_no_token(fails(method.on(api), with_(rows.request, page_token=changed)))
+def test_a_token_of_another_shape_is_refused(some: Filled, change: Any) -> None:
+    assert_refuses_token(some, change(some.token()))
 
 
-@pytest.mark.parametrize("other", LISTS, ids=NAME)
-@lists
-def test_a_token_is_of_one_method(api: Api, method: Method, other: Method) -> None:
-    token = token_of(api, other, samples.ROWS[other.name](api))
-    request = with_(samples.of(api, method), page_token=token)
-    if other == method and samples.of(api, method) == samples.of(api, method):
-        assert method.on(api)(request)
-    else:
-        assert_is_no_token(fails(method.on(api), request))
+@pytest.mark.parametrize(("method", "other"), [*permutations(LISTS, 2)], ids=NAME)
+def test_a_token_is_of_one_method(tokens: Tokens, channel: grpc.Channel, method: Method, other: Method) -> None:
+    (request, _), (_, token) = tokens[method], tokens[other]
+    assert_is_no_token(fails(method.on(Api(channel)), with_(request, page_token=token)))
 
 
 def filters(method: Method) -> list[Field]:
@@ -216,10 +221,11 @@ def filters(method: Method) -> list[Field]:
     [(method, filter_) for method in LISTS for filter_ in filters(method)],
     ids=str,
 )
-def test_a_token_is_of_one_set_of_filters(api: Api, method: Method, filter_: Field) -> None:
-    rows = samples.ROWS[method.name](api)
-    token = token_of(api, method, rows)
-    changed = with_(rows.request, page_token=token)
+def test_a_token_is_of_one_set_of_filters(
+    tokens: Tokens, channel: grpc.Channel, method: Method, filter_: Field
+) -> None:
+    request, token = tokens[method]
+    changed = with_(request, page_token=token)
     last = filter_.last
     if last.message_type is not None:
         other = Date(year=2030, month=1, day=1) if last.message_type.name == "Date" else Timestamp(seconds=5)
@@ -228,11 +234,9 @@ def test_a_token_is_of_one_set_of_filters(api: Api, method: Method, filter_: Fie
         filter_.put(changed, last.enum_type.values[1].number)
     else:
         filter_.put(changed, True if last.type == FieldDescriptor.TYPE_BOOL else "other")
-    assert_is_no_token(fails(method.on(api), changed))
+    assert_is_no_token(fails(method.on(Api(channel)), changed))
 
 
-@lists
-def test_a_token_goes_with_any_size_of_page(api: Api, method: Method) -> None:
-    rows = samples.ROWS[method.name](api)
-    token = token_of(api, method, rows)
-    assert len(rows_of(method.on(api)(with_(rows.request, page_token=token, page_size=3)))) == 1
+def test_a_token_goes_with_any_size_of_page(some: Filled) -> None:
+    request = with_(some.rows.request, page_token=some.token(), page_size=3)
+    assert len(rows_of(some.method.on(some.api)(request))) == 3

@@ -34,6 +34,7 @@ FILES = {message.file.name: message.file for message in MESSAGES}
 ENUMS = [enum for file in FILES.values() for enum in file.enum_types_by_name.values()]
 
 
+@pytest.mark.modes
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
 def test_every_method_has_a_sample_that_succeeds(api: Api, method: Method) -> None:
     assert method.name in (samples.ROWS if method in LISTS else samples.SAMPLES), "add one to tests/contract/samples.py"

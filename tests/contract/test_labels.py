@@ -35,8 +35,6 @@ from service.operations import protected_labels
 from tests.conftest import PLATFORM_ADMIN, Api, Callers, Failure, fails
 from tests.scale import EDITS
 
-pytestmark = pytest.mark.modes
-
 CLIENTS = 16
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 
@@ -77,6 +75,7 @@ def test_a_label_is_on_one_revision_and_is_moved(api: Api) -> None:
     assert [each.label for each in get(api, template).labels] == ["production"]
 
 
+@pytest.mark.modes
 @pytest.mark.parametrize(
     ("labels", "revision", "found"),
     [
@@ -133,6 +132,7 @@ def test_the_first_label_that_a_template_has_counts(
             assert shown.instructions == str(revision)
 
 
+@pytest.mark.modes
 def test_several_templates_each_have_their_label(api: Api) -> None:
     one, other = revised(api), revised(api)
     label(api, one, "production", 1)
@@ -144,6 +144,7 @@ def test_several_templates_each_have_their_label(api: Api) -> None:
     assert (failure.reason, failure.metadata["id"]) == ("LABEL_NOT_FOUND", request.ids[-1])
 
 
+@pytest.mark.modes
 def test_a_user_stays_on_a_revision_whatever_labels_are_named(api: Api) -> None:
     template = revised(api)
     label(api, template, "production", 2)

@@ -38,8 +38,6 @@ from service.rendering import families
 from tests.conftest import ADMIN, PLATFORM_ADMIN, WRITER, Api, Callers, Database, fails
 from tests.contract import samples
 
-pytestmark = pytest.mark.modes
-
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 SUMMARY = TemplateView.TEMPLATE_VIEW_SUMMARY
 
@@ -157,6 +155,7 @@ def with_template(rendered: RenderTemplateResponse, template: Template) -> Rende
     return changed
 
 
+@pytest.mark.modes
 def test_a_template_says_again_what_it_said(api: Api) -> None:
     template = api.template(instructions="First.", temperature=0.5)
     changed = update(api, template, instructions="Second.", reasoning_effort=ReasoningEffort.REASONING_EFFORT_LOW)
@@ -232,6 +231,7 @@ def test_a_rendering_says_what_it_was_made_of(api: Api) -> None:
     }
 
 
+@pytest.mark.modes
 def test_the_same_revisions_are_rendered_alike_whatever_happens(api: Api) -> None:
     template = api.template(instructions="Look 🔍 for it.", temperature=0.3)
     config = {"name": "look_up", "type": samples.FUNCTION, "schema": samples.SCHEMA, "description": "Looks."}
@@ -254,6 +254,7 @@ def test_the_same_revisions_are_rendered_alike_whatever_happens(api: Api) -> Non
     assert "look_up" in render(api, template, template_type_revision=2).responses_request
 
 
+@pytest.mark.modes
 def test_a_type_and_its_tools_have_one_number(api: Api) -> None:
     owner = api.type()
     tool = api.tool(template_type=owner.name, description="Before.")

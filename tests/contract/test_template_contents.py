@@ -30,8 +30,6 @@ from service.interceptors.limits import MAP_BYTES
 from tests.conftest import Api, fails
 from tests.openai_stand_in import KEY, StandIn
 
-pytestmark = pytest.mark.modes
-
 CLOSED = '{"type": "object", "properties": {}, "additionalProperties": false}'
 FUNCTION = OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION
 
@@ -69,6 +67,7 @@ class Answer(BaseModel):
     invoice: Invoice
 
 
+@pytest.mark.modes
 def test_an_answer_has_the_form_that_the_template_asks_for(api: Api, stand_in: StandIn) -> None:
     api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
     template = api.template(
@@ -115,6 +114,7 @@ def test_the_stand_in_refuses_what_openai_would(change: dict[str, Any], stand_in
         client.responses.create(model="gpt-5.5", input="A document.", **change)
 
 
+@pytest.mark.modes
 def test_variables_are_filled_in_and_what_is_unknown_is_said(api: Api) -> None:
     template = api.template(
         instructions="Write {{tone}} {{language}} for {{ name }}.",
@@ -254,6 +254,7 @@ def test_the_instructions_use_each_variable_also_after_an_update(api: Api) -> No
     assert not api.templates.GetTemplate(summary).response_format
 
 
+@pytest.mark.modes
 def test_a_template_does_without_the_tools_that_it_names(api: Api) -> None:
     template = api.template(disabled_tools=["b", "unknown"], tool_choice="b")
     for name in "abc":
@@ -264,6 +265,7 @@ def test_a_template_does_without_the_tools_that_it_names(api: Api) -> None:
     assert [adjustment.field for adjustment in rendered.adjustments] == ["tool_choice"]
 
 
+@pytest.mark.modes
 def test_tags_filter_by_all_of_them_and_by_what_they_begin_with(api: Api) -> None:
     author, name = api.user().id, api.type().name
     tags = {

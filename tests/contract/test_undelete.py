@@ -28,8 +28,6 @@ from service.operations import undelete
 from tests.conftest import Api, Database, fails
 from tests.contract import samples
 
-pytestmark = pytest.mark.modes
-
 FULL = TemplateView.TEMPLATE_VIEW_FULL
 
 
@@ -105,6 +103,7 @@ def revisions(api: Api, template: Template) -> Any:
     return api.templates.ListTemplateRevisions(request).template_revisions
 
 
+@pytest.mark.modes
 def test_what_comes_back_goes_on_where_it_was(api: Api) -> None:
     template = api.template(title="One")
     for _ in range(2):
@@ -177,6 +176,7 @@ def test_it_says_what_is_gone_that_a_template_needs(api: Api, what: str) -> None
         assert same(bring_back(api, template, view=FULL), *details) == same(template, *details)
 
 
+@pytest.mark.modes
 def test_a_type_comes_back_with_its_tools(api: Api) -> None:
     owner = api.type()
     api.tool(template_type=owner.name, type=samples.FUNCTION, schema=samples.SCHEMA, description="Looks.")
@@ -195,6 +195,7 @@ def test_a_type_comes_back_with_its_tools(api: Api) -> None:
     assert back == before
 
 
+@pytest.mark.modes
 def test_an_organization_comes_back_with_its_members(api: Api) -> None:
     organization = api.organization()
     api.member(organization, role="VIEWER")
