@@ -331,14 +331,18 @@ def emptying(url: str, postgres: embedded.Server) -> Iterator[Database]:
     superuser.close()
 
 
+ALL_CHANGED = (
+    "insert into changes (epoch, kind, resource_id, action, tags, actor, method, request_id)"
+    " select epoch, 'user', '*', 'delete', '{*}', 'sql', '', '' from registry"
+)
+"""Tells the caches what is done past the triggers."""
+
+
 def empty(emptying: Database) -> None:
     """Leave no row in the server's database but one in the log, for the caches: everything has changed."""
     # Faster than truncate, which makes new files for every table and index.
     emptying.query(";".join(f"delete from {table}" for table in (*TABLES.split(", "), *REVISIONS, *QUEUE, "changes")))
-    emptying.query(
-        "insert into changes (epoch, kind, resource_id, action, tags, actor, method, request_id)"
-        " select epoch, 'user', '*', 'delete', '{*}', 'sql', '', '' from registry"
-    )
+    emptying.query(ALL_CHANGED)
 
 
 @pytest.fixture

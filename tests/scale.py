@@ -49,7 +49,7 @@ OPEN_CHANGES = 200_000 if IS_SOAK else 20_000
 LOG_ROWS = 1_000_000 if IS_SOAK else 50_000
 """Of a log of changes that is large enough for a wrong plan to be dear."""
 
-JOB_SECONDS = 300.0 if IS_SOAK else 30.0
+JOB_SECONDS = 300.0 if IS_SOAK else 15.0
 """For how long workers are killed that run jobs."""
 
 SAVED_TEMPLATES = 100_000 if IS_SOAK else 2_000

@@ -10,8 +10,8 @@ from tests.rights.world import World
 
 
 @pytest.fixture(scope="session")
-def world_session(guarded: Guarded, clerk: Clerk, database_session: Database) -> World:
-    return World(guarded.channel, clerk, database_session)
+def world_session(guarded: Guarded, clerk: Clerk, database_session: Database, emptying: Database) -> World:
+    return World(guarded.channel, clerk, database_session, emptying)
 
 
 @pytest.fixture

@@ -14,7 +14,19 @@ from google.protobuf.message import Message
 
 from service.operations import api_keys
 from tests.clerk_stand_in import Clerk
-from tests.conftest import ADMIN, PLATFORM_ADMIN, READER, TABLES, WRITER, Api, Callers, Database, Failure
+from tests.conftest import (
+    ADMIN,
+    ALL_CHANGED,
+    PLATFORM_ADMIN,
+    READER,
+    REVISIONS,
+    TABLES,
+    WRITER,
+    Api,
+    Callers,
+    Database,
+    Failure,
+)
 from tests.contract.methods import Method
 
 PEOPLE = ("stranger", "viewer", "member", "author", "admin", "platform", "removed")
@@ -173,33 +185,34 @@ class Answer:
 class World:
     """The database with the world in it, and stubs for the callers."""
 
-    def __init__(self, channel: grpc.Channel, clerk: Clerk, database: Database) -> None:
+    def __init__(self, channel: grpc.Channel, clerk: Clerk, database: Database, copying: Database) -> None:
         self.database = database
+        self._copying = copying
+        """Past all triggers, which have made what the copy has."""
+        self._restoring = ""
         self._callers = Callers(channel, clerk)
         self._clerk = clerk
         self._apis: dict[Caller, Api] = {}
-        self._first: list[tuple[str, str]] = []
-        self._expected = self._first
+        self._expected = self.written()
         self._is_first = False
 
     def restore(self) -> None:
         """Make the database what it was at first, whatever has been done to it."""
-        self._is_first = bool(self._first) and self.contents() == self._first
+        self._is_first = self._is_first and self.is_unchanged()
         self.renew()
 
     def renew(self) -> None:
         """Make the database what it was at first, unless it still is, as far as is known here."""
         if not self._is_first:
-            self.database.query(self._sql())
-            self._first = self.contents()
+            self._make_again()
             self._is_first = True
-        self._expected = self._first
+            self._expected = self.written()
 
     def prepare(self, sql: str) -> None:
         """Change what is there before a call."""
         self._is_first = False
         self.database.query(sql)
-        self._expected = self.contents()
+        self._expected = self.written()
 
     def has_changed(self) -> None:
         """Note that a call has written."""
@@ -207,7 +220,11 @@ class World:
 
     def is_unchanged(self) -> bool:
         """Whether nothing was written since the world was made or prepared."""
-        return self.contents() == self._expected
+        return self.written() == self._expected
+
+    def written(self) -> list[tuple[int, int]]:
+        """Answer what any write raises: the log has all of resources, and a request_id is kept."""
+        return self.database.query("select (select max(seq) from changes), (select count(*) from idempotency_keys)")
 
     def contents(self) -> list[tuple[str, str]]:
         """Answer every row of every table. When a key was used is no write of the caller's."""
@@ -237,6 +254,29 @@ class World:
             violations = tuple(sorted(failure.violations.items()))
             return Answer(failure.code.name, failure.reason, failure.message, metadata + violations)
         return Answer("OK", response=response)
+
+    def _make_again(self) -> None:
+        if self._restoring:
+            self._copying.query(self._restoring)
+            return
+        self.database.query(self._sql())
+        tables = (*TABLES.split(", "), *REVISIONS, "changes")
+        # A change that is told again is another one.
+        columns = self.database.query(
+            "select table_name, string_agg(quote_ident(column_name), ', ') from information_schema.columns"
+            " where table_schema = 'public' and table_name = any(%s) and is_generated = 'NEVER'"
+            " and is_identity = 'NO' and (table_name, column_name) <> ('changes', 'transaction_id') group by 1",
+            (list(tables),),
+        )
+        copies = [
+            f"drop table if exists world.{table}; create table world.{table} as table {table}" for table in tables
+        ]
+        self._copying.query(";".join(["create schema if not exists world", *copies]))
+        again = [
+            f"delete from {table}; insert into {table} ({names}) select {names} from world.{table}"
+            for table, names in columns
+        ]
+        self._restoring = ";".join([*again, ALL_CHANGED])
 
     def _make(self, caller: Caller) -> Api:
         if caller.service:
