@@ -1,4 +1,4 @@
-"""Requests to OpenAI. The only module that imports its SDK."""
+"""Requests to OpenAI: what all of them share, and the questions about its models."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import structlog
@@ -34,6 +36,9 @@ MAX_RETRY_SECONDS = 3600.0
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
+OF_PROXIES = frozenset({502, 504, *range(520, 528)})
+"""What a proxy says that has heard nothing of OpenAI's, or only half of it: 520 and later are Cloudflare's."""
+
 EXAMPLES = 3
 EXAMPLE_LENGTH = 64
 """How much is logged of what is odd in a response."""
@@ -52,6 +57,19 @@ class ListedModel(NamedTuple):
     shutdown_date: date | None
 
 
+class Refused(errors.FailedPrecondition):
+    """OpenAI refuses a request, and would again."""
+
+    def __init__(self, metadata: dict[str, str], said: str) -> None:
+        super().__init__("OPENAI_REFUSED", "OpenAI refuses this request", metadata)
+        self.said = said
+        """Why, in OpenAI's words. They may have what the caller sent: for the caller alone, and not for the log."""
+
+
+class OutcomeUnknownError(Exception):
+    """A request was sent, and OpenAI may have done what it asks for, or may still do it."""
+
+
 class Gateway:
     """Asks OpenAI, within the caller's deadline, and raises its failures as errors of this service."""
 
@@ -59,7 +77,8 @@ class Gateway:
         self._api_key = api_key
         self._base_url = base_url or DEFAULT_BASE_URL
         self._lock = threading.Lock()
-        self._client: openai.OpenAI | None = None
+        self._clients: tuple[openai.OpenAI, openai.OpenAI] | None = None
+        """For questions, and for what is sent once."""
         # Questions are asked by threads of their own: nothing in the SDK or below it bounds looking a host up, or an
         # answer that comes in drops.
         self._threads = ThreadPoolExecutor(32, "openai")
@@ -70,7 +89,7 @@ class Gateway:
         """Return all models that OpenAI serves to this key, by openai_id."""
         odd: list[Oddity] = []
         found: dict[str, ListedModel] = {}
-        for entry in self._ask(lambda client, options: list(client.models.list(**options).data)):
+        for entry in self.ask(lambda client, options: list(client.models.list(**options).data)):
             model = _model(entry, odd)
             if model is not None:
                 found.setdefault(model.openai_id, model)
@@ -83,10 +102,11 @@ class Gateway:
         if {"", ".", ".."} & set(openai_id.split("/")):
             raise _not_found({"openai_id": openai_id})
         odd: list[Oddity] = []
-        model = _model(self._ask(lambda client, options: client.models.retrieve(openai_id, **options), openai_id), odd)
+        refusal = partial(_refusal_of_model, openai_id)
+        model = _model(self.ask(lambda client, options: client.models.retrieve(openai_id, **options), refusal), odd)
         self._note(odd)
         if model is None:
-            raise _unavailable({})
+            raise unavailable()
         return model
 
     def start(self) -> None:
@@ -96,8 +116,8 @@ class Gateway:
         """Give up what is being asked, and close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            if self._client is not None:
-                self._client.close()
+            for client in self._clients or ():
+                client.close()
 
     def _note(self, odd: list[Oddity]) -> None:
         """Count and log what is odd in one response."""
@@ -108,11 +128,22 @@ class Gateway:
             examples = [ascii(value)[:EXAMPLE_LENGTH] for _, value in odd[:EXAMPLES]]
             _log.warning("odd models of OpenAI", count=dict(count), examples=examples)
 
-    def _ask(self, question: Callable[[openai.OpenAI, dict[str, Any]], T], openai_id: str | None = None) -> T:
+    def submit(self, work: Callable[[openai.OpenAI], T]) -> Future[T]:
+        """Begin something that is not asked again, on a thread of the gateway's.
+
+        It fails with an `errors.Error` if OpenAI has certainly not done it, else with OutcomeUnknownError.
+        """
+        return self._threads.submit(_attempt, work, self._open()[1])
+
+    def ask(
+        self,
+        question: Callable[[openai.OpenAI, dict[str, Any]], T],
+        refusal: Callable[[openai.APIStatusError], errors.Error] | None = None,
+    ) -> T:
         """Ask, and again after a jittered pause when OpenAI fails or cannot be reached, and there is time."""
         import openai  # noqa: PLC0415 - a second and 40 MB, which a server that is never asked for it does without
 
-        client = self._open()
+        client, _ = self._open()
         most = TRIES * (CONNECT_SECONDS + READ_SECONDS)
         give_up = time.monotonic() + min(deadline.remaining() - MARGIN_SECONDS, most)
         for attempt in range(TRIES):
@@ -126,40 +157,49 @@ class Gateway:
                     # Nobody waits for it any more, if it has not even begun.
                     asked.cancel()
             except openai.APIStatusError as error:
-                failure = _refusal(error, openai_id)
+                failure = (refusal or refusal_of)(error)
                 is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults
             except (openai.APIConnectionError, TimeoutError):
                 # No response, or one that is cut short.
-                failure, is_fault = _unavailable({}), True
+                failure, is_fault = unavailable(), True
             except (openai.OpenAIError, ValueError, TypeError, AttributeError):
                 # An invalid one, which will be the same the next time.
-                failure, is_fault = _unavailable({}), False
+                failure, is_fault = unavailable(), False
             pause = BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             if not is_fault or attempt == TRIES - 1 or time.monotonic() + pause >= give_up:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _open(self) -> openai.OpenAI:
-        import openai  # noqa: PLC0415 - as above
-
-        if self._api_key is None:
+    def _open(self) -> tuple[openai.OpenAI, openai.OpenAI]:
+        key = self._api_key
+        if key is None:
             raise errors.FailedPrecondition(
                 "OPENAI_NOT_CONFIGURED",
                 "this service has no key for OpenAI; set OPENAI_API_KEY",
                 {"variable": "OPENAI_API_KEY"},
             )
         with self._lock:
-            if self._client is None:
-                self._client = openai.OpenAI(
-                    api_key=self._api_key.get_secret_value(),
-                    base_url=self._base_url,
-                    # Its own retries sleep for as long as a Retry-After says, whatever the deadline.
-                    max_retries=0,
-                    # The key goes to this host and to no other.
-                    http_client=openai.DefaultHttpxClient(follow_redirects=False),
-                )
-            return self._client
+            if self._clients is None:
+                # What is not sent again gets a connection of its own: OpenAI may be closing one that was used before.
+                self._clients = self._new(key, idle=20), self._new(key, idle=0)
+            return self._clients
+
+    def _new(self, key: SecretStr, idle: int) -> openai.OpenAI:
+        """Return a client that keeps so many connections for later."""
+        import httpx2  # noqa: PLC0415 - the SDK's own
+        import openai  # noqa: PLC0415 - as above
+
+        return openai.OpenAI(
+            api_key=key.get_secret_value(),
+            base_url=self._base_url,
+            # Its own retries sleep for as long as a Retry-After says, whatever the deadline.
+            max_retries=0,
+            # The key goes to this host and to no other.
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=idle)
+            ),
+        )
 
 
 def _model(entry: object, odd: list[Oddity]) -> ListedModel | None:
@@ -190,35 +230,71 @@ def _day(text: object) -> date:
     return date.fromisoformat(text[:10])
 
 
-def _refusal(error: openai.APIStatusError, openai_id: str | None) -> errors.Error:
+def _attempt(work: Callable[[openai.OpenAI], T], client: openai.OpenAI) -> T:
+    import httpx2  # noqa: PLC0415 - the SDK's own
+    import openai  # noqa: PLC0415 - as above
+
+    unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+    try:
+        return work(client)
+    except openai.APIStatusError as error:
+        if error.status_code in OF_PROXIES:
+            raise OutcomeUnknownError from None
+        raise refusal_of(error) from None
+    except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, unsent):
+            raise unavailable() from None
+        raise OutcomeUnknownError from None
+    except (openai.OpenAIError, httpx2.HTTPError, ValueError, TypeError, AttributeError):
+        # No valid response, or one that breaks off.
+        raise OutcomeUnknownError from None
+
+
+def refusal_of(error: openai.APIStatusError) -> errors.Error:
+    """Return what a response with this status means for who asked; `retry_seconds` is None if it would be the same."""
     metadata = {
         name: text
         for name, text in (("openai_code", error.code), ("openai_request_id", error.request_id))
         # Of their text, what looks like a code or an id.
         if isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text)
     }
+    wait = _retry_after(error.response.headers.get("retry-after"))
     match error.status_code:
         case 401 | 403:
             return errors.FailedPrecondition("OPENAI_REFUSED", "OpenAI refuses the key of this service", metadata)
-        case 404 if openai_id is not None:
-            return _not_found({**metadata, "openai_id": openai_id})
         case 429:
             return errors.ResourceExhausted(
-                "OPENAI_RATE_LIMITED",
-                "OpenAI's rate limit is reached",
-                metadata,
-                retry_seconds=_retry_after(error.response.headers.get("retry-after")),
+                "OPENAI_RATE_LIMITED", "OpenAI's rate limit is reached", metadata, retry_seconds=wait
             )
+        case 408 | 409 | 425:
+            return unavailable(metadata, wait)
+        case status if 400 <= status < 500:  # noqa: PLR2004 - our faults
+            return Refused(metadata, text_of(error.body, "message"))
         case _:
-            return _unavailable(metadata)
+            return unavailable(metadata, wait)
+
+
+def text_of(told: object, name: str, length: int = 512) -> str:
+    """Return a text that OpenAI gave, by its name in an object: cut, and valid, which JSON's need not be."""
+    value = told.get(name) if isinstance(told, dict) else getattr(told, name, None)
+    return value[:length].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def unavailable(metadata: dict[str, str] | None = None, retry_seconds: float | None = None) -> errors.Unavailable:
+    return errors.Unavailable(
+        "OPENAI_UNAVAILABLE", "OpenAI failed, or sent an invalid response", metadata, retry_seconds=retry_seconds
+    )
+
+
+def _refusal_of_model(openai_id: str, error: openai.APIStatusError) -> errors.Error:
+    refusal = refusal_of(error)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return _not_found({**refusal.metadata, "openai_id": openai_id})
+    return refusal
 
 
 def _not_found(metadata: dict[str, str]) -> errors.NotFound:
     return errors.NotFound("OPENAI_MODEL_NOT_FOUND", "OpenAI has no such model", metadata)
-
-
-def _unavailable(metadata: dict[str, str]) -> errors.Unavailable:
-    return errors.Unavailable("OPENAI_UNAVAILABLE", "OpenAI failed, or sent an invalid response", metadata)
 
 
 def _retry_after(header: str | None) -> float:
