@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 """How soon a run that is stopped ends."""
+MISSES = 2
+"""How many connections in a row may tell nothing, before it asks what has become of the run."""
 MOST_CHARACTERS = 8 * 2**20
 """Of a text; it is far more than any model writes."""
 MOST_TOKENS = 2**31
@@ -132,17 +134,22 @@ class Runs:
     ) -> Iterator[Event]:
         give_up = time.monotonic() + self._pace.longest
         outcome: Outcome = "cut"
+        misses = 0
         while not stopped.is_set():
             # OpenAI streams a run for five minutes; it can be asked about for longer.
             if outcome != "refused":
                 reading = reading or self._read_on(response_id, after, stopped)
-                after, outcome = yield from _tell(reading, after)
+                before = after
+                after, outcome = yield from _tell(reading, before)
                 reading = None
-            if outcome == "over" or stopped.is_set():
-                return
+                if outcome == "over":
+                    return
+                misses = 0 if after > before else misses + 1
+                if misses < MISSES:
+                    continue
             pause = self._pace.poll * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
-                ended = self._look(response_id)
+                ended = None if stopped.is_set() else self._look(response_id)
             except errors.Error as error:
                 if error.retry_seconds is None:
                     raise
