@@ -170,7 +170,9 @@ class Runs:
     def _read(
         self, open_: Callable[[openai.OpenAI], openai.Stream[Any]], stopped: threading.Event, grace: float = 0.0
     ) -> Generator[object]:
-        """Yield what one connection tells, until it ends or `stopped` has been set for so long; TimeoutError if silent.
+        """Yield what one connection tells, until it ends or `stopped` is set; TimeoutError if it falls silent.
+
+        The first thing is waited for somewhat longer than until `stopped` is set: `grace` seconds.
 
         A thread of the gateway's waits for the connection, and this one for that thread, so nothing below delays it.
         """
@@ -191,7 +193,7 @@ class Runs:
                     return
                 else:
                     yield thing
-                    heard = time.monotonic()
+                    heard, grace = time.monotonic(), 0.0
             if reading.cancel():
                 # It was never sent: all threads were busy.
                 raise unavailable()

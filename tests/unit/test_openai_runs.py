@@ -204,15 +204,19 @@ def test_a_run_that_openai_has_no_more_is_given_up(runs: Runs, stand_in: StandIn
 
 def test_a_run_is_left_from_another_thread_and_goes_on(runs: Runs, stand_in: StandIn, stopped: threading.Event) -> None:
     stand_in.event_seconds = 100
-    run = runs.start(BODY, ASKED, stopped)
+    leaving = Gateway(SecretStr(KEY), stand_in.url)
+    run = Runs(leaving, Pace(silent=3600)).start(BODY, ASKED, stopped)
     created = next(run)
     assert isinstance(created, Created)
     threading.Timer(0.05, stopped.set).start()
-    assert not any(isinstance(event, Ended) for event in run)
+    assert not list(run)
+    # The thread that read from OpenAI has ended as well.
+    leaving._threads.shutdown(wait=True)
+    leaving.stop()
     (at_openai,) = stand_in.runs
     assert not at_openai.has_ended
     runs.cancel(created.response_id)
-    (ended,) = (event for event in runs.resume(created.response_id, 0, threading.Event()) if isinstance(event, Ended))
+    (ended,) = runs.resume(created.response_id, created.sequence, threading.Event())
     assert ended == Ended("cancelled", "", None, "gpt-5.5")
     runs.cancel(created.response_id)
 
