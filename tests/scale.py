@@ -60,3 +60,6 @@ KILLED_BACKUPS = 50 if IS_SOAK else 3
 
 DAILY_BACKUPS = 20 if IS_SOAK else 4
 """Days on which a backup is made, verified, and old ones deleted."""
+
+FAULTY_RUNS = 2_000 if IS_SOAK else 40
+"""Files that are uploaded and run while OpenAI does what it should in two requests of three."""

@@ -4,10 +4,12 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from openai.types.responses import Response
 from pydantic import SecretStr
 
 from service import errors
@@ -15,6 +17,7 @@ from service.openai_files import Files, content_part
 from service.openai_gateway import Gateway, OutcomeUnknownError, Refused
 from service.openai_runs import Created, Delta, Ended, Event, Pace, Runs, Usage, _ended
 from tests.openai_stand_in import KEY, Fault, StandIn
+from tests.scale import FAULTY_RUNS
 
 PACE = Pace(silent=30, stop=30, poll=0.01)
 HASTY = Pace(silent=0.3, stop=0.3, poll=0.01)
@@ -282,3 +285,48 @@ def part(**members: Any) -> SimpleNamespace:
 def test_an_answer_may_have_anything_in_it(output: Any, usage: Any, expected: Ended) -> None:
     assert _ended(part(status="completed", model="m", output=output, usage=usage)) == expected
     assert _ended(part(status="odd", output=output)) is None
+
+
+CHANCES = dict.fromkeys(Fault, 0.03) | dict.fromkeys(
+    # The same for who asks, or an answer that would be the same the next time.
+    (Fault.DRIPPING, Fault.REDIRECT, Fault.UNAUTHORIZED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.TOO_OLD),
+    0.0,
+)
+
+
+@pytest.mark.soak
+def test_no_run_is_sent_twice_and_none_that_began_is_lost(gateway: Gateway, stand_in: StandIn) -> None:
+    stand_in.faults.by_chance(17, CHANCES)
+    stand_in.faults.events = None
+    stand_in.faults.retry_after = "0"
+    stand_in.faults.slow_seconds = stand_in.faults.silent_seconds = 0.2
+    files, runs = Files(gateway, silent_seconds=1), Runs(gateway, HASTY._replace(silent=1))
+
+    def run(number: int) -> Event | str:
+        """Return how a run has ended, or what is known of it."""
+        body = BODY.replace('"1"', f'"{number}"')
+        try:
+            id = files.upload("a.csv", iter([b"content"] * number))
+        except errors.Error:
+            return "refused"
+        try:
+            (*_, ended) = runs.start(body, [content_part(id, "a.csv")], threading.Event())
+        except errors.Error:
+            return "refused"
+        except OutcomeUnknownError:
+            return "unknown"
+        return ended
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = dict(enumerate(threads.map(run, range(1, FAULTY_RUNS + 1)), 1))
+    at_openai = {run.metadata["record"]: _ended(Response.model_validate(run.response())) for run in stand_in.runs}
+    assert set(stand_in.runs.counts("record").values()) == {1}
+    for number, outcome in outcomes.items():
+        match outcome:
+            case "refused":
+                assert str(number) not in at_openai
+            case Ended():
+                assert outcome == at_openai[str(number)]
+            case _:
+                assert outcome == "unknown"
+    assert {"refused", "unknown"} < set(outcomes.values())
