@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from service import errors
-from service.handoff import GoneError, Handoff
 from service.openai_gateway import Gateway, OutcomeUnknownError, Refused, text_of, unavailable
+from service.openai_streams import read
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import openai
 
 CONNECT_SECONDS = 5.0
-LOOK_SECONDS = 0.2
-"""How soon a run that is stopped ends."""
 MISSES = 2
 """How many connections in a row may tell nothing, before it asks what has become of the run."""
 MOST_CHARACTERS = 8 * 2**20
@@ -105,7 +102,8 @@ class Runs:
         members = {"input": [{"role": "user", "content": content}], "background": True, "store": True, "stream": True}
         # The schemas in the body stay as they are written.
         request = f"{body[:-1]}, {json.dumps(members)[1:]}".encode()
-        reading = self._read(lambda client: _post(client, request, self._pace.silent), stopped, self._pace.stop)
+        silent = self._pace.silent
+        reading = read(self._gateway, lambda client: _post(client, request, silent), stopped, silent, self._pace.stop)
         with closing(reading):
             try:
                 created = next((told for told in reading if _type(told) == "response.created"), None)
@@ -126,8 +124,8 @@ class Runs:
         return self._follow(response_id, after, stopped, None)
 
     def cancel(self, response_id: str) -> None:
-        """Have a run end; one that has ended stays as it is. Who follows it is told."""
-        self._gateway.ask(lambda client, options: client.responses.cancel(response_id, **options))
+        """Have a run end; one that has ended, or is not there any more, stays as it is. Who follows it is told."""
+        self._gateway.ask(lambda client, options: _cancel(client, response_id, options))
 
     def _follow(
         self, response_id: str, after: int, stopped: threading.Event, reading: Generator[object] | None
@@ -136,6 +134,8 @@ class Runs:
         outcome: Outcome = "cut"
         misses = 0
         while not stopped.is_set():
+            if time.monotonic() >= give_up:
+                raise unavailable()
             # OpenAI streams a run for five minutes; it can be asked about for longer.
             if outcome != "refused":
                 reading = reading or self._read_on(response_id, after, stopped)
@@ -157,53 +157,14 @@ class Runs:
             if ended is not None:
                 yield ended
                 return
-            if time.monotonic() >= give_up:
-                raise unavailable()
             stopped.wait(pause)
 
     def _look(self, response_id: str) -> Ended | None:
         return _ended(self._gateway.ask(lambda client, options: client.responses.retrieve(response_id, **options)))
 
     def _read_on(self, response_id: str, after: int, stopped: threading.Event) -> Generator[object]:
-        return self._read(lambda client: _get(client, response_id, after, self._pace.silent), stopped)
-
-    def _read(
-        self, open_: Callable[[openai.OpenAI], openai.Stream[Any]], stopped: threading.Event, grace: float = 0.0
-    ) -> Generator[object]:
-        """Yield what one connection tells, until it ends or `stopped` is set; TimeoutError if it falls silent.
-
-        The first thing is waited for somewhat longer than until `stopped` is set: `grace` seconds.
-
-        A thread of the gateway's waits for the connection, and this one for that thread, so nothing below delays it.
-        """
-        told: Handoff[object] = Handoff()
-        streams: list[openai.Stream[Any]] = []
-        reading = self._gateway.submit(lambda client: _hand_on(open_(client), streams, told, self._pace.silent))
-        reading.add_done_callback(lambda _: told.close())
-        try:
-            heard = time.monotonic()
-            while not stopped.is_set() or (grace := grace - LOOK_SECONDS) > 0:
-                try:
-                    thing = told.take(LOOK_SECONDS)
-                except TimeoutError:
-                    if time.monotonic() - heard >= self._pace.silent:
-                        break
-                except GoneError:
-                    reading.result()
-                    return
-                else:
-                    yield thing
-                    heard, grace = time.monotonic(), 0.0
-            if reading.cancel():
-                # It was never sent: all threads were busy.
-                raise unavailable()
-            if not stopped.is_set():
-                raise TimeoutError
-        finally:
-            told.close()
-            if not reading.done():
-                for stream in streams:
-                    _break(stream)
+        silent = self._pace.silent
+        return read(self._gateway, lambda client: _get(client, response_id, after, silent), stopped, silent)
 
 
 def _tell(reading: Generator[object], after: int) -> Generator[Event, None, tuple[int, Outcome]]:
@@ -229,23 +190,6 @@ def _tell(reading: Generator[object], after: int) -> Generator[Event, None, tupl
     return after, "cut"
 
 
-def _hand_on(
-    stream: openai.Stream[Any], streams: list[openai.Stream[Any]], told: Handoff[object], seconds: float
-) -> None:
-    streams.append(stream)
-    with stream, suppress(GoneError):
-        for thing in stream:
-            told.put(thing, seconds)
-
-
-def _break(stream: openai.Stream[Any]) -> None:
-    """Wake the thread that waits for more of it."""
-    connection = stream.response.extensions["network_stream"].get_extra_info("socket")
-    with suppress(OSError):
-        # Not the method of a TLS socket, which also takes away what the other thread is using.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-
 def _post(client: openai.OpenAI, request: bytes, silent: float) -> openai.Stream[Any]:
     import openai  # noqa: PLC0415 - the gateway has, by now
     from openai.types.responses import Response, ResponseStreamEvent  # noqa: PLC0415 - as above
@@ -266,6 +210,13 @@ def _get(client: openai.OpenAI, response_id: str, after: int, silent: float) -> 
     return client.responses.retrieve(
         response_id, stream=True, starting_after=openai.omit if after < 0 else after, timeout=_timeout(silent)
     )
+
+
+def _cancel(client: openai.OpenAI, response_id: str, options: dict[str, Any]) -> None:
+    import openai  # noqa: PLC0415 - as above
+
+    with suppress(openai.NotFoundError):
+        client.responses.cancel(response_id, **options)
 
 
 def _timeout(silent: float) -> openai.Timeout:

@@ -199,6 +199,7 @@ def test_a_run_is_asked_about_again_while_openai_is_away(
 
 
 def test_a_run_that_openai_has_no_more_is_given_up(runs: Runs, stand_in: StandIn, stopped: threading.Event) -> None:
+    runs.cancel("resp_gone")
     with pytest.raises(Refused) as failure:
         list(runs.resume("resp_gone", -1, stopped))
     assert failure.value.retry_seconds is None
