@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
-`tests` are all tests. Those marked `timed` measure the service under load, or while its database is away. They run one
-after another, together with those marked `waiting`, which mostly wait; all others run in a process for each core.
-Processes note which lines of the service they run.
+`tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
+after another; so do those marked `waiting`, which mostly wait; all others run in a process for each core. Processes note
+which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -100,7 +100,8 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 def of_tests() -> list[Lane]:
     pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
     return [
-        Lane("single", (sys.executable, "-m", "pytest", "-m", "timed or waiting"), COVERING),
+        Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), COVERING),
+        Lane("waiting", (sys.executable, "-m", "pytest", "-m", "waiting and not timed"), COVERING),
         Lane("others", (sys.executable, *pytest, "-m", "not timed and not waiting"), COVERING),
     ]
 
