@@ -537,7 +537,12 @@ def test_a_call_that_takes_longer_than_the_drain_is_cut(serve: Serve, database: 
 def test_a_terminal_that_closes_or_quits_lets_running_calls_finish(
     serve: Serve, database: Database, number: signal.Signals
 ) -> None:
-    serving = serve(database_url=database.url).until_ready()
+    # Whoever runs the tests with `nohup` has it ignored.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        serving = serve(database_url=database.url).until_ready()
+    finally:
+        signal.signal(number, before)
     with _waiting_call(serving, database) as (call, holder, _):
         serving.signal(number, group=True)
         time.sleep(0.2)
