@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
-after another; so do those marked `waiting`, which mostly wait; all others run in a process for each core. Processes note
-which lines of the service they run.
+after another. So do those marked `waiting`, which mostly wait. All others run in a process for each core. Processes
+note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
