@@ -147,12 +147,19 @@ class Settings(BaseSettings):
     max_invitations: int = _quota(1_000, "invitations that an organization may have")
     max_request_ids: int = _quota(50_000, "request ids that are kept for a caller within 24 hours")
     max_revisions: int = _quota(10_000, "revisions that a template may have")
+    max_usages: int = _quota(100_000, "usages that a user may record within 48 hours")
     protected_labels: Labels = Field(
         default=("production",),
         description="the labels of templates that only those may move who may set defaults, joined by commas",
     )
     changes_days: int = Field(
         default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
+    )
+    usage_days: int = Field(
+        default=60,
+        ge=2,
+        le=36_500,
+        description="days for which each usage by itself, and usage by the hour, is kept, 2 to 36500",
     )
     backup_dir: BackupPlace = Field(
         default=None, description="where backups are kept: a folder, or s3://bucket/prefix; unset keeps none"

@@ -304,6 +304,10 @@ CONSTRAINTS: Mapping[str, Error] = {
         ("model.openai_id", "must be 1 to 128 printable ASCII characters without spaces")
     ),
     "openai_models_name_within_bounds": field_invalid(("model.name", "must be 1 to 256 characters")),
+    **{
+        f"openai_models_{price}_within_bounds": field_invalid((f"model.{price}", "must be 0 to 1000000 USD"))
+        for price in ("input_price", "cached_input_price", "output_price")
+    },
     "openai_models_description_within_bounds": field_invalid(("model.description", "must be at most 2000 characters")),
     "templates_title_within_bounds": field_invalid(("template.title", "must be 1 to 256 characters")),
     "templates_description_within_bounds": field_invalid(("template.description", "must be at most 2000 characters")),

@@ -37,6 +37,7 @@ from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from omniflo.templates.v1.template_type_pb2 import OpenAIToolType, TemplateTool, TemplateType
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest, CreateTemplateTypeRequest
 from omniflo.templates.v1.template_type_service_pb2_grpc import TemplateTypeServiceStub
+from omniflo.templates.v1.usage_service_pb2_grpc import UsageServiceStub
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
@@ -51,7 +52,8 @@ from tests.pooler import pooled
 
 TABLES = (
     "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
-    " organization_invitations, organization_members, organizations, users, idempotency_keys"
+    " organization_invitations, organization_members, organizations, users, idempotency_keys, usages,"
+    " usage_arrivals, usage_events, usage_totals"
 )
 
 
@@ -110,6 +112,7 @@ class Api:
         self.organizations = OrganizationServiceStub(channel)
         self.keys = ApiKeyServiceStub(channel)
         self.changes = ChangeServiceStub(channel)
+        self.usage = UsageServiceStub(channel)
 
     def user(self) -> User:
         return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))
@@ -336,6 +339,12 @@ ALL_CHANGED = (
     " select epoch, 'user', '*', 'delete', '{*}', 'sql', '', '' from registry"
 )
 """Tells the caches what is done past the triggers."""
+
+
+def tables_of(database: Database) -> set[str]:
+    """Answer the names of all tables, but not of their partitions."""
+    sql = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')"
+    return {name for (name,) in database.query(f"{sql} and not relispartition")}
 
 
 def empty(emptying: Database) -> None:

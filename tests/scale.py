@@ -63,3 +63,9 @@ DAILY_BACKUPS = 20 if IS_SOAK else 4
 
 FAULTY_RUNS = 2_000 if IS_SOAK else 40
 """Files that are uploaded and run while OpenAI does what it should in two requests of three."""
+
+DURATIONS = 200_000 if IS_SOAK else 20_000
+"""Of usages whose percentiles are compared with the exact ones."""
+
+KILLED_ROLL_UPS = 60 if IS_SOAK else 4
+"""Sessions that are ended while they sum usage up."""

@@ -25,6 +25,10 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
         "template_tools",
         "template_types",
         "templates",
+        "usage_arrivals",
+        "usage_events",
+        "usage_totals",
+        "usages",
         "user_template_selections",
         "users",
     ),
@@ -43,10 +47,15 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
 """The rights on each table. What happened and what was said is written by triggers alone, and what the schema is by
 migrations."""
 
-FUNCTIONS = ("purge_changes(integer, integer)", "renew_epoch()")
+FUNCTIONS = (
+    "drop_usage_partition(integer)",
+    "make_usage_partitions(timestamp with time zone, timestamp with time zone)",
+    "purge_changes(integer, integer)",
+    "renew_epoch()",
+)
 """The functions that do what the role itself may not."""
 
-_OWNER_FUNCTIONS = ("record_change()", "record_template_revision()", "record_type_revision()")
+_OWNER_FUNCTIONS = ("forget_usage()", "record_change()", "record_template_revision()", "record_type_revision()")
 """The other such functions, which only the owner's triggers call."""
 
 SEQUENCES = ("procrastinate_events_id_seq", "procrastinate_jobs_id_seq")

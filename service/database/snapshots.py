@@ -122,7 +122,7 @@ def held(url: str) -> Iterator[Snapshot]:
         here = place(connection)
         cursor.execute(
             "select relname, pg_get_userbyid(relowner), pg_has_role(relowner, 'USAGE'), current_user from pg_class r"
-            " where relnamespace = quote_ident(current_schema())::regnamespace and relkind = 'r'"
+            " where relnamespace = quote_ident(current_schema())::regnamespace and relkind in ('r', 'p')"
             f" and {_BY_ITSELF.format('r')} order by relname"
         )
         names = []

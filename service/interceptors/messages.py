@@ -80,7 +80,7 @@ def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
         limit = _max_items(field) if field.is_repeated else 0
         if limit and len(value) > limit:
             yield name, f"must have at most {limit} items"
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+        elif _leads_to_limits(field):
             for index, item in enumerate(value if field.is_repeated else [value]):
                 yield from _overfull(item, f"{name}[{index}]." if field.is_repeated else f"{name}.")
 
@@ -88,10 +88,14 @@ def _overfull(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
 @functools.cache
 def _has_limits(descriptor: Descriptor) -> bool:
     """Whether a message has a list in it, or a message with one, that may have only so many items."""
-    return any(
-        _max_items(field) or (field.message_type is not None and _has_limits(field.message_type))
-        for field in descriptor.fields
-    )
+    return any(_max_items(field) or _leads_to_limits(field) for field in descriptor.fields)
+
+
+@functools.cache
+def _leads_to_limits(field: FieldDescriptor) -> bool:
+    """Whether there is such a list in the messages of a field."""
+    below = field.message_type
+    return below is not None and not below.GetOptions().map_entry and _has_limits(below)
 
 
 @functools.cache

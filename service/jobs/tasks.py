@@ -9,7 +9,7 @@ import structlog
 from service.actor import SYSTEM
 from service.config import ConfigurationError, Settings, variable
 from service.deadline import time_limit
-from service.operations import jobs, maintenance
+from service.operations import jobs, maintenance, usage_keeping
 from service.variables import Schedule
 
 STEP_SECONDS = 60.0
@@ -44,18 +44,18 @@ class Task(NamedTuple):
     """Returns the variable that has to be set before it can run, if it is not."""
 
 
-def _purge(purge: Callable[[Settings], int]) -> Callable[[Run], Mapping[str, Any]]:
-    """Return the run of a task that deletes in batches until nothing is left to delete."""
+def _in_batches(step: Callable[[Settings], int], done: str = "purged") -> Callable[[Run], Mapping[str, Any]]:
+    """Return the run of a task that deletes, or does something else, in batches until nothing is left to do."""
 
     def run(run: Run) -> Mapping[str, Any]:
-        purged = 0
+        count = 0
         while not run.stopped.is_set():
             with time_limit(STEP_SECONDS):
-                deleted = purge(run.settings)
-            if not deleted:
+                batch = step(run.settings)
+            if not batch:
                 break
-            purged += deleted
-        return {"purged": purged}
+            count += batch
+        return {done: count}
 
     return run
 
@@ -76,11 +76,16 @@ def _back_up(run: Run) -> Mapping[str, Any]:
 
 TASKS = (
     Task("backup", Schedule.of("02:30"), _back_up, lambda of: "" if of.backup_dir else variable("backup_dir")),
-    Task("purge_api_keys", Schedule.of(":05"), _purge(lambda _: maintenance.purge_keys(SYSTEM))),
-    Task("purge_changes", Schedule.of(":10"), _purge(lambda of: maintenance.purge_changes(SYSTEM, of.changes_days))),
-    Task("purge_invitations", Schedule.of(":15"), _purge(lambda _: maintenance.purge_invitations(SYSTEM))),
-    Task("purge_jobs", Schedule.of(":20"), _purge(lambda _: jobs.purge(SYSTEM))),
-    Task("purge_request_ids", Schedule.of(":25"), _purge(lambda _: maintenance.purge_batch(SYSTEM))),
+    Task("purge_api_keys", Schedule.of(":05"), _in_batches(lambda _: maintenance.purge_keys(SYSTEM))),
+    Task(
+        "purge_changes", Schedule.of(":10"), _in_batches(lambda of: maintenance.purge_changes(SYSTEM, of.changes_days))
+    ),
+    Task("purge_invitations", Schedule.of(":15"), _in_batches(lambda _: maintenance.purge_invitations(SYSTEM))),
+    Task("purge_jobs", Schedule.of(":20"), _in_batches(lambda _: jobs.purge(SYSTEM))),
+    Task("purge_request_ids", Schedule.of(":25"), _in_batches(lambda _: maintenance.purge_batch(SYSTEM))),
+    Task("purge_usage", Schedule.of(":30"), _in_batches(lambda of: usage_keeping.purge(SYSTEM, of.usage_days))),
+    Task("purge_usage_events", Schedule.of(":35"), _in_batches(lambda _: usage_keeping.purge_events(SYSTEM))),
+    Task("roll_up_usage", Schedule.of("5m"), _in_batches(lambda _: usage_keeping.roll_up(SYSTEM), "rolled_up")),
 )
 
 

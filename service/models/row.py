@@ -52,6 +52,7 @@ _SHORT = (
     pw.BooleanField,
     pw.DateTimeField,
     pw.DateField,
+    pw.DecimalField,
     pw.ForeignKeyField,
     pw.BlobField,
     Choice,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
 from service import errors
@@ -38,11 +39,27 @@ _SOURCE = Source(
 
 @transaction
 def create(
-    actor: Actor, *, openai_id: str, name: str, description: str = "", shutdown_date: date | None = None
+    actor: Actor,
+    *,
+    openai_id: str,
+    name: str,
+    description: str = "",
+    shutdown_date: date | None = None,
+    input_price: Decimal | None = None,
+    cached_input_price: Decimal | None = None,
+    output_price: Decimal | None = None,
 ) -> OpenAIModel:
     """Add a model, or raise MODEL_ALREADY_EXISTS."""
     rights.administer(actor)
-    return OpenAIModel.add(openai_id=openai_id, name=name, description=description, shutdown_date=shutdown_date)
+    return OpenAIModel.add(
+        openai_id=openai_id,
+        name=name,
+        description=description,
+        shutdown_date=shutdown_date,
+        input_price=input_price,
+        cached_input_price=cached_input_price,
+        output_price=output_price,
+    )
 
 
 @read

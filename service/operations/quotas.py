@@ -6,7 +6,7 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 
-Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids", "revisions"]
+Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids", "revisions", "usages"]
 
 
 class Limits(NamedTuple):
@@ -23,6 +23,8 @@ class Limits(NamedTuple):
     """That are kept for a caller who is no service."""
     revisions: int = 10_000
     """Of a template."""
+    usages: int = 100_000
+    """That the user has recorded within 48 hours."""
 
 
 class _Counted(NamedTuple):
@@ -39,6 +41,7 @@ _COUNTED: dict[Kind, _Counted] = {
     "invitations": _Counted("organization_invitations where organization_id = %s", "the organization"),
     "request_ids": _Counted("idempotency_keys where caller = %s", "the caller"),
     "revisions": _Counted("template_revisions where template_id = %s", "the template"),
+    "usages": _Counted("usage_events where caller = %s", "the user"),
 }
 
 
@@ -67,16 +70,16 @@ def limit(kind: Kind) -> int:
     return int(getattr(_Now.limits, kind))
 
 
-def count(kind: Kind, owner: str) -> int:
+def count(kind: Kind, owner: str | bytes) -> int:
     """Return how many the owner has, but no more than one above the limit: what decides is read, and nothing else."""
     sql = f"select count(*) from (select from {_COUNTED[kind].rows} limit %s) found"
     (found,) = database.execute_prepared(sql, [owner, limit(kind) + 1]).fetchone()
     return int(found)
 
 
-def require_room(actor: Actor, kind: Kind, owner_id: str) -> None:
-    """Raise unless the owner, who is locked as `owner_lock` says, may have one more."""
-    if bind(actor) and (there := count(kind, owner_id)) >= limit(kind):
+def require_room(actor: Actor, kind: Kind, owner_id: str | bytes, more: int = 1) -> None:
+    """Raise unless the owner, who is locked as `owner_lock` says, may have one more, or so many."""
+    if bind(actor) and (there := count(kind, owner_id)) + more > limit(kind):
         raise exceeded(kind, there)
 
 

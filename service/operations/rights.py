@@ -225,7 +225,7 @@ def create_template(actor: Actor, organization_id: str | None) -> None:
 def write_template(actor: Actor, id: str, author_id: str, organization_id: str | None) -> None:
     """Raise unless the actor is the author, no VIEWER by now, or an administrator of where the template belongs."""
     read_template(actor, id, organization_id)
-    if actor.is_trusted or _administers(actor, organization_id):
+    if actor.is_trusted or administers(actor, organization_id):
         return
     if actor.user_id == author_id and (
         actor.organization_id is None if organization_id is None else _has_role(actor, organization_id, "member")
@@ -237,7 +237,7 @@ def write_template(actor: Actor, id: str, author_id: str, organization_id: str |
 @right("write_default")
 def write_default(actor: Actor, organization_id: str | None) -> None:
     """Raise unless the actor may make and unmake defaults: it administers the platform, or the organization."""
-    if not (actor.is_trusted or _administers(actor, organization_id)):
+    if not (actor.is_trusted or administers(actor, organization_id)):
         raise denied("only administrators may make or unmake a default")
 
 
@@ -273,7 +273,7 @@ def countable(actor: Actor) -> tuple[str, list[str]]:
 
 def counts_selections(actor: Actor, organization_id: str | None) -> bool:
     """Whether the actor may count everybody's selections of a template there, and not only its own."""
-    return actor.is_trusted or actor.is_admin or _administers(actor, organization_id)
+    return actor.is_trusted or actor.is_admin or administers(actor, organization_id)
 
 
 def reaches(actor: Actor, organization_id: str) -> bool:
@@ -306,7 +306,8 @@ def _has_role(actor: Actor, organization_id: str, *roles: str) -> bool:
     return actor.is_trusted or _role(actor, organization_id) in roles
 
 
-def _administers(actor: Actor, organization_id: str | None) -> bool:
+def administers(actor: Actor, organization_id: str | None) -> bool:
+    """Whether the actor administers the organization, or the platform for None."""
     return actor.is_admin if organization_id is None else _has_role(actor, organization_id, "admin")
 
 

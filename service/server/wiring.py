@@ -25,6 +25,8 @@ from omniflo.templates.v1 import (
     template_service_pb2_grpc,
     template_type_service_pb2,
     template_type_service_pb2_grpc,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
     user_service_pb2,
     user_service_pb2_grpc,
 )
@@ -51,7 +53,7 @@ from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
-from service.operations import protected_labels, quotas
+from service.operations import protected_labels, quotas, usages
 from service.operations.watches import Watches
 from service.server import reflection, tls
 from service.server.health import Health, Probe
@@ -68,6 +70,7 @@ from service.servicers.organizations import OrganizationServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
+from service.servicers.usages import UsageServicer
 from service.servicers.users import UserServicer
 
 _SERVICES = tuple(
@@ -81,6 +84,7 @@ _SERVICES = tuple(
         (organization_service_pb2, "OrganizationService"),
         (api_key_service_pb2, "ApiKeyService"),
         (change_service_pb2, "ChangeService"),
+        (usage_service_pb2, "UsageService"),
     )
 )
 
@@ -226,6 +230,7 @@ def build(settings: Settings, url: str, *, trust_seconds: float = TRUST_SECONDS,
     database.configure(url, prepares=settings.prepare == "on")
     quotas.configure(quotas.Limits(*(getattr(settings, f"max_{kind}") for kind in quotas.Limits._fields)))
     protected_labels.configure(settings.protected_labels)
+    usages.configure(settings.usage_days)
     return Server(settings, url, trust_seconds=trust_seconds, measures=measures)
 
 
@@ -270,3 +275,4 @@ def _add_services(server: grpc.Server, gateway: Gateway, watches: Watches) -> No
     organization_service_pb2_grpc.add_OrganizationServiceServicer_to_server(OrganizationServicer(), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(), server)
     change_service_pb2_grpc.add_ChangeServiceServicer_to_server(ChangeServicer(watches), server)
+    usage_service_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(), server)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
@@ -11,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from google.type.money_pb2 import Money
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.change_pb2 import ChangeKind
@@ -106,6 +108,8 @@ def _value(resource: Message, path: str) -> Any:
         return None
     if field.message_type is not None and field.message_type.full_name == Date.DESCRIPTOR.full_name:
         return day(resource, path, f"{_name(resource)}.{path}")
+    if field.message_type is not None and field.message_type.full_name == Money.DESCRIPTOR.full_name:
+        return _amount(getattr(resource, path))
     convert = _CONVERT.get((resource.DESCRIPTOR.name, path))
     value = getattr(resource, path)
     if convert is not None:
@@ -118,14 +122,17 @@ def change_kind(value: ChangeKind.ValueType) -> str:
     return ChangeKind.Name(value).removeprefix("CHANGE_KIND_").lower()
 
 
-def time(message: Any, field: str) -> datetime | None:
-    """Return the moment in a field, or None when it is unset; FIELD_INVALID for one that no calendar has."""
+def time(message: Any, field: str, path: str = "") -> datetime | None:
+    """Return the moment in a field, or None when it is unset; FIELD_INVALID for one that no calendar has.
+
+    Its `path` in the request is the field, if it is not given.
+    """
     if not message.HasField(field):
         return None
     try:
-        return _moment(getattr(message, field))
+        return moment(getattr(message, field))
     except OverflowError:
-        raise errors.field_invalid((field, "must be a time between the years 1 and 9999")) from None
+        raise errors.field_invalid((path or field, "must be a time between the years 1 and 9999")) from None
 
 
 def day(message: Message, field: str, path: str) -> date | None:
@@ -178,9 +185,13 @@ def _scope(value: ApiKeyScope.ValueType) -> str:
     return ApiKeyScope.Name(value).removeprefix("API_KEY_SCOPE_").lower()
 
 
-def _moment(value: Timestamp) -> datetime:
+def moment(value: Timestamp) -> datetime:
     """Return the moment to the microsecond."""
     return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+
+
+def _amount(value: Money) -> Decimal:
+    return Decimal(value.units) + Decimal(value.nanos).scaleb(-9)
 
 
 def _tool_type(value: OpenAIToolType.ValueType) -> str:
@@ -189,7 +200,7 @@ def _tool_type(value: OpenAIToolType.ValueType) -> str:
 
 _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     (ApiKey.DESCRIPTOR.name, "scope"): _scope,
-    (ApiKey.DESCRIPTOR.name, "expire_time"): _moment,
+    (ApiKey.DESCRIPTOR.name, "expire_time"): moment,
     (Member.DESCRIPTOR.name, "role"): _role,
     (Invitation.DESCRIPTOR.name, "role"): _role,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,

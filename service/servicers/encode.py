@@ -1,10 +1,12 @@
 """Rows to messages, as the caller may see them. Pure."""
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from google.type.money_pb2 import Money
 
 from omniflo.templates.v1 import (
     api_key_pb2,
@@ -185,6 +187,9 @@ def model(row: OpenAIModel) -> model_pb2.Model:
         name=row.name,
         description=row.description,
         shutdown_date=_date(row.shutdown_date),
+        input_price=money(row.input_price),
+        cached_input_price=money(row.cached_input_price),
+        output_price=money(row.output_price),
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
         etag=row.etag,
@@ -284,6 +289,14 @@ def replaced(of: replacements.Replacement) -> ReplaceModelResponse:
 
 def empty(_: None) -> Empty:
     return Empty()
+
+
+def money(amount: Decimal | None) -> Money | None:
+    """Return an amount in USD, to the billionth."""
+    if amount is None:
+        return None
+    units, nanos = divmod(round(amount.scaleb(9)), 1_000_000_000)
+    return Money(currency_code="USD", units=units, nanos=nanos)
 
 
 def _date(day: date | None) -> Date | None:

@@ -172,6 +172,9 @@ class Method:
         ]
 
     def _is_reference(self, field: Field) -> bool:
+        # What is used may be gone.
+        if self.name.endswith("Usage"):
+            return False
         key = field.last.containing_oneof
         if key is not None and key.name == "key":
             return True

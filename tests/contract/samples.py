@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from google.type.money_pb2 import Money
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import (
@@ -92,6 +93,8 @@ from omniflo.templates.v1.template_type_service_pb2 import (
     UpdateTemplateToolRequest,
     UpdateTemplateTypeRequest,
 )
+from omniflo.templates.v1.usage_pb2 import Usage, UsageGranularity, UsageGroup
+from omniflo.templates.v1.usage_service_pb2 import QueryUsageRequest, RecordUsageRequest
 from omniflo.templates.v1.user_service_pb2 import (
     DeleteUserRequest,
     GetUserRequest,
@@ -281,9 +284,21 @@ def _batch_resolve(api: Api) -> BatchResolveTemplatesRequest:
     return BatchResolveTemplatesRequest(user_id=selected.user_id, template_types=types)
 
 
+def _usd(units: int, nanos: int = 0) -> Money:
+    return Money(currency_code="USD", units=units, nanos=nanos)
+
+
 def _model(api: Api) -> UpdateModelRequest:
     day = Date(year=2027, month=3, day=31)
-    model = Model(id=api.model().id, name="Another name", description="After.", shutdown_date=day)
+    model = Model(
+        id=api.model().id,
+        name="Another name",
+        description="After.",
+        shutdown_date=day,
+        input_price=_usd(2),
+        cached_input_price=_usd(0, 1),
+        output_price=_usd(1_000_000),
+    )
     return UpdateModelRequest(model=model)
 
 
@@ -359,6 +374,45 @@ def _watch(api: Api) -> WatchChangesRequest:
     )
 
 
+def _record(api: Api) -> RecordUsageRequest:
+    template = api.template()
+    usage = Usage(
+        event_id=new("event"),
+        template_id=template.id,
+        template_revision=1,
+        user_id=template.user_id,
+        organization_id=api.organization().id,
+        model=template.model,
+        duration=Duration(seconds=1, nanos=500_000_000),
+        input_tokens=1_000,
+        cached_tokens=100,
+        output_tokens=200,
+        reasoning_tokens=50,
+        token_count=1_200,
+        success=False,
+        error_code="server_error",
+    )
+    usage.time.GetCurrentTime()
+    return RecordUsageRequest(usages=[usage])
+
+
+def _query(api: Api) -> QueryUsageRequest:
+    sent = _record(api)
+    api.usage.RecordUsage(sent)
+    (usage,) = sent.usages
+    return QueryUsageRequest(
+        start_time=Timestamp(seconds=usage.time.seconds - 3600),
+        end_time=Timestamp(seconds=usage.time.seconds + 3600),
+        granularity=UsageGranularity.USAGE_GRANULARITY_HOUR,
+        group_by=[UsageGroup.USAGE_GROUP_TEMPLATE],
+        template_id=usage.template_id,
+        template_revision=1,
+        model=usage.model,
+        user_id=usage.user_id,
+        organization_id=usage.organization_id,
+    )
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -377,7 +431,13 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "DeleteTemplateTool": lambda api: DeleteTemplateToolRequest(id=api.tool().id),
     "CreateModel": lambda _: CreateModelRequest(
         model=Model(
-            openai_id=new("gpt"), name="A name", description="Good.", shutdown_date=Date(year=2027, month=1, day=2)
+            openai_id=new("gpt"),
+            name="A name",
+            description="Good.",
+            shutdown_date=Date(year=2027, month=1, day=2),
+            input_price=_usd(1, 250_000_000),
+            cached_input_price=_usd(0, 125_000_000),
+            output_price=_usd(10),
         )
     ),
     "GetModel": lambda api: GetModelRequest(id=api.model().id),
@@ -429,6 +489,8 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "RevokeApiKey": lambda api: RevokeApiKeyRequest(id=api.key().api_key.id),
     "RotateApiKey": lambda api: RotateApiKeyRequest(id=api.key().api_key.id, grace=Duration(seconds=60)),
     "WatchChanges": _watch,
+    "RecordUsage": _record,
+    "QueryUsage": _query,
 }
 
 

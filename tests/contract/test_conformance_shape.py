@@ -55,7 +55,7 @@ def test_every_kind_of_method_is_found() -> None:
 @pytest.mark.parametrize("method", METHODS, ids=NAME)
 def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Method) -> None:
     reads = method.name.startswith(
-        ("Get", "List", "Watch", "BatchGet", "Diff", "Resolve", "BatchResolve", "Render", "BatchRender")
+        ("Get", "List", "Watch", "BatchGet", "Diff", "Resolve", "BatchResolve", "Render", "BatchRender", "Query")
     )
     assert method.is_read == reads
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import RpcError, StatusCode
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
@@ -17,6 +18,8 @@ from omniflo.templates.v1.template_service_pb2 import (
     DeleteTemplateRequest,
     UpdateTemplateRequest,
 )
+from omniflo.templates.v1.usage_pb2 import Usage
+from omniflo.templates.v1.usage_service_pb2 import RecordUsageRequest
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
 from service.actor import SYSTEM
@@ -80,6 +83,10 @@ class Setting:
     def invite(self, number: int) -> str:
         return self.api.invitation(self.organization, self.new_user(number)[1]).id
 
+    def record(self, number: int) -> None:
+        usage = Usage(event_id=f"event-{number}", duration=Duration(seconds=1))
+        self.api.usage.RecordUsage(RecordUsageRequest(usages=[usage]))
+
     def join(self, number: int) -> str:
         api, user = self.new_user(number)
         return api.accept(self.callers.user("user_a").invitation(self.organization, user)).id
@@ -91,6 +98,7 @@ FILLS: dict[str, tuple[Callable[[Setting, int], object], int, str]] = {
     "api_keys": (lambda setting, _: setting.create_key(), 0, "the user"),
     "members": (lambda setting, number: setting.join(number), 1, "the organization"),
     "invitations": (lambda setting, number: setting.invite(number), 0, "the organization"),
+    "usages": (lambda setting, number: setting.record(number), 0, "the user"),
     "revisions": (lambda setting, number: setting.revise(number), 0, "the template"),
 }
 """By the quota: what makes one more, how many there are at first, and whose they are."""

@@ -8,6 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from google.type.money_pb2 import Money
 
 from omniflo.templates.v1.template_pb2 import TemplateView, Variable
 from omniflo.templates.v1.template_type_pb2 import OpenAIToolType
@@ -47,6 +48,8 @@ def _fill(message: Any, field: Field) -> None:
         getattr(message, field.name).CopyFrom(Timestamp(seconds=253402300798, nanos=999999000))
     elif descriptor.message_type.full_name == Date.DESCRIPTOR.full_name:
         getattr(message, field.name).CopyFrom(Date(year=9999, month=12, day=31))
+    elif descriptor.message_type.full_name == Money.DESCRIPTOR.full_name:
+        getattr(message, field.name).CopyFrom(Money(currency_code="USD", units=999_999, nanos=999_999_999))
     else:
         fill(getattr(message, field.name), {})
 

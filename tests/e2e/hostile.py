@@ -46,6 +46,7 @@ KINDS = (
     "Invitation",
     "Member",
     "ApiKey",
+    "Usage",
 )
 
 ENDS = {
@@ -89,6 +90,10 @@ WORDS: Known = {
     "vector_store_ids": ["vs_1"],
     "file_ids": ["file_1"],
     "memory_limit": ["", "4g"],
+    "Usage.id": [""],
+    "event_id": ["a", "b", "c"],
+    "error_code": ["", "server_error"],
+    "currency_code": ["USD", "USD", "EUR"],
     "paths": [
         "*",
         *sorted({field.name for method in UPDATES for field in writable(method.resource)}),

@@ -41,6 +41,7 @@ def test_the_blocks_for_callers_can_be_pasted(
         "Trace an answer",
         "Variables",
         "Models and their end",
+        "Usage",
     )
     pasted = [*others, *blocks("docs/callers.md", *sections)]
     assert len(pasted) >= 9
@@ -71,6 +72,8 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert "Summarize each letter in English. Write for lawyers." in done.stdout
     assert '"variables.tone"' in done.stdout
     assert "gpt-4o-mini" in done.stdout
+    assert '"recordedCount": 1' in done.stdout
+    assert '"durationMean": "2.500s"' in done.stdout
 
 
 def test_a_watch_prints_what_another_terminal_writes(new_database: Callable[[], str], tmp_path: Path) -> None:

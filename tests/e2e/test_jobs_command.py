@@ -41,6 +41,9 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
         ["purge_invitations", ":15"],
         ["purge_jobs", "off: in OMNIFLO_JOBS_OFF"],
         ["purge_request_ids", ":25"],
+        ["purge_usage", ":30"],
+        ["purge_usage_events", ":35"],
+        ["roll_up_usage", "5m"],
         ["workers:", "none; start one with `python -m service work`"],
     ]
     asked = run("jobs", "run", "purge_changes", database_url=url)

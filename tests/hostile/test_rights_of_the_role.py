@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
 from service.database import embedded
 from service.database.grants import FUNCTIONS, HELP, SEQUENCES, TABLES
-from tests.conftest import ROOT, Api, Database, as_service, fails
+from tests.conftest import ROOT, Api, Database, as_service, fails, tables_of
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving, serving_by
 from tests.e2e.test_process import run, said
@@ -49,8 +49,7 @@ def running(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Running
 
 def test_every_table_of_the_schema_is_asked_for(url: str) -> None:
     database = Database(url)
-    tables = {name for (name,) in database.query("select tablename from pg_tables where schemaname = 'public'")}
-    assert set(TABLES) == tables
+    assert set(TABLES) == tables_of(database)
     database.close()
 
 

@@ -13,6 +13,10 @@ from tests.conftest import ROOT, Database, as_service
 
 Schema = Mapping[str, list[tuple[Any, ...]]]
 
+USAGE = """
+    values (gen_random_uuid(), now(), 'p1', 1, 'data-export', 'gpt-5.5', 'u1', '', 9, 5, 0, 2, 0, 7, true, '')
+"""
+
 ROWS = {
     "users": "insert into users (id, clerk_id) values ('u1', 'user_1'), ('u2', 'user_2')",
     "template_types": "insert into template_types (id, name) values ('t1', 'data-export'), ('t2', 'data-processing')",
@@ -55,6 +59,13 @@ ROWS = {
     "idempotency_keys": """
         insert into idempotency_keys (caller, method, request_id, fingerprint, response)
         values ('anonymous', 'CreateModel', 'order-17', 'abc', 'def')
+    """,
+    "usage_events": r"insert into usage_events (caller, event_id) values ('\x01', 'e1')",
+    "usages": f"insert into usages {USAGE}",
+    "usage_arrivals": f"insert into usage_arrivals {USAGE}",
+    "usage_totals": """
+        insert into usage_totals values
+          ('user', 'day', current_date, '', 0, '', 'gpt-5.5', 'u1', '', 1, 1, 5, 0, 2, 0, 7, 9, '{56}', '{1}')
     """,
     "job_schedule": "insert into job_schedule (task_name, due_time) values ('purge_changes', '2026-01-01Z')",
     "procrastinate_workers": "insert into procrastinate_workers default values",
@@ -108,9 +119,11 @@ def schema(database: Database) -> Schema:
             " where schemaname = 'public' and tablename <> 'schema_migrations' order by 1"
         ),
         "constraints": database.query(
-            "select relname, conname, pg_get_constraintdef(c.oid) from pg_constraint c"
+            # PostgreSQL names what is not null, and otherwise where partitions are restored.
+            "select relname, case contype when 'n' then '' else conname end, pg_get_constraintdef(c.oid)"
+            " from pg_constraint c"
             f" join pg_class on conrelid = pg_class.oid join pg_namespace n on relnamespace = n.oid where {ours}"
-            " order by 1, 2"
+            " order by 1, 2, 3"
         ),
         "functions": database.query(
             "select proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace order by 1"

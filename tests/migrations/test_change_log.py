@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.operations.changes import KINDS
-from tests.conftest import Database
+from tests.conftest import Database, tables_of
 from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill
 
 UNRECORDED = {
@@ -14,6 +14,10 @@ UNRECORDED = {
     "revision_texts": "the texts of revisions",
     "template_revisions": "what templates said",
     "template_type_revisions": "what types and tools were",
+    "usages": "data, and no resources",
+    "usage_arrivals": "usages that are not summed up yet",
+    "usage_events": "which usages are recorded",
+    "usage_totals": "sums of usages",
     "changes": "the log itself",
     "registry": "which database this is",
     "schema_migrations": "the runner's own",
@@ -65,7 +69,7 @@ def kinds(database: Database) -> dict[str, str]:
 
 
 def test_every_table_is_recorded_or_holds_no_resources(database: Database) -> None:
-    tables = {name for (name,) in database.query("select tablename from pg_tables where schemaname = 'public'")}
+    tables = tables_of(database)
     assert kinds(database).keys() == tables - UNRECORDED.keys()
     assert sorted(kinds(database).values()) == sorted(KINDS)
 

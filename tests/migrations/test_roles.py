@@ -35,7 +35,7 @@ def rights(database: Database) -> dict[str, str]:
             "select name, string_agg(privilege, ', ' order by privilege) from ("
             "  select relname::text as name, privilege"
             "  from pg_class, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) privilege"
-            "  where relnamespace = 'public'::regnamespace and relkind = 'r'"
+            "  where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relispartition"
             f"  and has_table_privilege('{SERVICE}', oid, privilege)"
             "  union all select oid::regclass::text, privilege"
             "  from pg_class, unnest('{USAGE,SELECT,UPDATE}'::text[]) privilege"

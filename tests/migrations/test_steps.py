@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.database import migrate
-from tests.conftest import REVISIONS, Database
+from tests.conftest import REVISIONS, Database, tables_of
 from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill, schema
 
 MIGRATIONS = migrate.load()
@@ -17,10 +17,10 @@ FILLS = {"revisions_filled", "words_filled"}
 
 def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
     """Answer all rows of all tables, the runner's own aside, without the words that are made of other columns."""
-    tables = database.query("select relname from pg_stat_user_tables where relname <> 'schema_migrations'")
+    tables = tables_of(database) - {"schema_migrations"}
     return {
         table: [row for (row,) in database.query(f"select to_jsonb(t) - 'words' from {table} t order by t::text")]
-        for (table,) in tables
+        for table in tables
     }
 
 

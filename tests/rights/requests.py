@@ -1,11 +1,14 @@
 """A request of each method that is in order for every caller, before the field that a cell is about is put into it."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import (
@@ -88,6 +91,8 @@ from omniflo.templates.v1.template_type_service_pb2 import (
     UpdateTemplateToolRequest,
     UpdateTemplateTypeRequest,
 )
+from omniflo.templates.v1.usage_pb2 import Usage
+from omniflo.templates.v1.usage_service_pb2 import QueryUsageRequest, RecordUsageRequest
 from omniflo.templates.v1.user_service_pb2 import (
     DeleteUserRequest,
     GetUserRequest,
@@ -138,6 +143,13 @@ def _create_key(caller: Caller) -> Message:
     limit = caller.organization if caller.is_limited else ""
     key = ApiKey(name="New", user_id=caller.named, organization_id=limit, scope=WRITE)
     return CreateApiKeyRequest(api_key=key)
+
+
+def _record_usage(caller: Caller) -> Message:
+    limit = caller.organization if caller.is_limited else ""
+    return RecordUsageRequest(
+        usages=[Usage(event_id="new", user_id=caller.named, organization_id=limit, duration=Duration(seconds=1))]
+    )
 
 
 REQUESTS: dict[str, Callable[[Caller], Message]] = {
@@ -225,6 +237,8 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "RotateApiKey": lambda _: RotateApiKeyRequest(),
     "WatchChanges": lambda _: WatchChangesRequest(include_values=True),
     "ListChanges": lambda _: ListChangesRequest(page_size=1000),
+    "RecordUsage": _record_usage,
+    "QueryUsage": lambda _: QueryUsageRequest(start_time=Timestamp(seconds=int(time.time()) - 3600)),
 }
 """Where a user is named, it is the caller. What names the thing itself, each cell puts in."""
 

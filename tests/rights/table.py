@@ -394,6 +394,36 @@ ListChanges           organization_id             none                  +++++++ 
 ListChanges           organization_id             house                 ?+++++? ??+ +?+ +++  ORGANIZATION_NOT_FOUND
 ListChanges           organization_id             annex                 ????++? ??+ ??+ ++?  ORGANIZATION_NOT_FOUND
 ListChanges           organization_id             missing               ?????+? ??+ ??+ ???  ORGANIZATION_NOT_FOUND
+
+# Usage
+RecordUsage           usages[0].user_id           own                   +++++++ !++ +++ !++
+RecordUsage           usages[0].user_id           none                  +++++++ !++ +++ !++
+RecordUsage           usages[0].user_id           missing               ?????+? !++ ??+ !??  USER_NOT_FOUND
+RecordUsage           usages[0].organization_id   none                  +++++++ !++ +++ !+!
+RecordUsage           usages[0].organization_id   house                 ?+++++? !++ +?+ !++  ORGANIZATION_NOT_FOUND
+RecordUsage           usages[0].organization_id   annex                 ????++? !++ ??+ !+?  ORGANIZATION_NOT_FOUND
+RecordUsage           usages[0].organization_id   missing               ?????+? !++ ??+ !??  ORGANIZATION_NOT_FOUND
+RecordUsage           usages[0].template_id       wide-author           +++++++ !++ +++ !++
+RecordUsage           usages[0].template_id       house-template        +++++++ !++ +++ !++
+RecordUsage           usages[0].template_id       annex-template        +++++++ !++ +++ !++
+RecordUsage           usages[0].template_id       missing               +++++++ !++ +++ !++
+RecordUsage           usages[0].model             gpt                   +++++++ !++ +++ !++
+RecordUsage           usages[0].model             missing               +++++++ !++ +++ !++
+QueryUsage            user_id                     own                   +++++++ !!+ +++ +++
+QueryUsage            user_id                     none                  +++++++ !!+ +++ +++
+QueryUsage            user_id                     missing               ?????+? !!+ ??+ ???  USER_NOT_FOUND
+QueryUsage            organization_id             none                  +++++++ !!+ +++ +++
+QueryUsage            organization_id             house                 ?+++++? ??+ +?+ +++  ORGANIZATION_NOT_FOUND
+QueryUsage            organization_id             annex                 ????++? ??+ ??+ ++?  ORGANIZATION_NOT_FOUND
+QueryUsage            organization_id             missing               ?????+? ??+ ??+ ???  ORGANIZATION_NOT_FOUND
+QueryUsage            template_id                 wide-author           +++++++ !!+ +++ +++
+QueryUsage            template_id                 house-template        +++++++ !!+ +++ +++
+QueryUsage            template_id                 annex-template        +++++++ !!+ +++ +++
+QueryUsage            template_id                 missing               +++++++ !!+ +++ +++
+QueryUsage            template_type               kind                  +++++++ !!+ +++ +++
+QueryUsage            template_type               missing               +++++++ !!+ +++ +++
+QueryUsage            model                       gpt                   +++++++ !!+ +++ +++
+QueryUsage            model                       missing               +++++++ !!+ +++ +++
 """
 
 NAMES_NOTHING = {
@@ -409,6 +439,8 @@ NAMES_NOTHING = {
     ("InviteMember", "invitation.inviter_id"): "output only, so it is ignored",
     ("CreateApiKey", "api_key.id"): "output only, so it is ignored",
     ("CreateApiKey", "api_key.parent_id"): "output only, so it is ignored",
+    ("RecordUsage", "usages[0].id"): "output only, so it is ignored",
+    ("RecordUsage", "usages[0].event_id"): "is what the usage is to be called",
     ("UpdateTemplateTool", "template_tool.template_type"): "immutable, so it is ignored",
     ("UpdateModel", "model.openai_id"): "immutable, so it is ignored",
     ("UpdateTemplate", "template.user_id"): "immutable, so it is ignored",
@@ -429,6 +461,8 @@ NAMES_NOTHING = {
 OF_ANYBODY = {
     ("AddMember", "member.user_id"): "whoever exists may be made a member",
     ("InviteMember", "invitation.user_id"): "whoever exists may be invited",
+    ("RecordUsage", "usages[0].template_id"): "what was used need not exist any more",
+    ("RecordUsage", "usages[0].model"): "what was used need not exist any more",
 }
 """The fields in which a foreign thing is not as a missing one, and why."""
 

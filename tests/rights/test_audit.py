@@ -53,6 +53,8 @@ AUDIT = {
     "UpdateApiKey(api_key.id=own)": "update api_key",
     "RevokeApiKey(id=own)": "update api_key",
     "RotateApiKey(id=own)": "update api_key",
+    # Usage is data, and no resource.
+    "RecordUsage(usages[0].user_id=own)": "",
 }
 """What rows of the table change when they are done."""
 

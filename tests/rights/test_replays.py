@@ -104,6 +104,10 @@ UpdateApiKey(api_key.id=own)                                    admin    narrowe
 UpdateApiKey(api_key.id=keyadminannex)                          admin    narrowed  API_KEY_NOT_FOUND
 RevokeApiKey(id=keyadminannex)                                  admin    narrowed  API_KEY_NOT_FOUND
 RotateApiKey(id=keyadminchild)                                  admin    narrowed  API_KEY_NOT_FOUND
+RecordUsage(usages[0].user_id=missing)                          platform dismissed PERMISSION_DENIED
+RecordUsage(usages[0].organization_id=none)                     admin    narrowed  PERMISSION_DENIED
+RecordUsage(usages[0].organization_id=house)                    author   removed   ORGANIZATION_NOT_FOUND
+RecordUsage(usages[0].organization_id=annex)                    admin    narrowed  ORGANIZATION_NOT_FOUND
 """
 """The row of the matrix that is sent, by whom, what is lost then, and why the replay is refused."""
 

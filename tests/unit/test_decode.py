@@ -1,6 +1,7 @@
 """Update masks and bodies to the values that operations take."""
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from google.type.money_pb2 import Money
 
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.model_pb2 import Model
@@ -64,6 +66,7 @@ FULL_VALUES: dict[str, Any] = {
     "disabled_tools": ["search"],
     "tags": ["billing/invoices"],
 }
+PRICES = ["input_price", "cached_input_price", "output_price"]
 CONFIGS = {"file_search": None, "code_interpreter": None}
 
 
@@ -97,6 +100,11 @@ def changes(resource: Message, *paths: str) -> dict[str, Any]:
             ["shutdown_date"],
             {"shutdown_date": date(2028, 2, 29)},
         ),
+        (
+            Model(input_price=Money(currency_code="USD", units=1, nanos=250_000_000)),
+            PRICES,
+            dict.fromkeys(PRICES) | {"input_price": Decimal("1.25")},
+        ),
         (Member(role=OrganizationRole.ORGANIZATION_ROLE_VIEWER), ["role"], {"role": "viewer"}),
         (ApiKey(name="N"), ["expire_time"], {"expire_time": None}),
         # To the microsecond, which is what is kept; the rest of the second is cut off, not rounded up to the next.
@@ -117,7 +125,7 @@ def changes(resource: Message, *paths: str) -> dict[str, Any]:
         (
             Model(name="N"),
             ["*"],
-            {"name": "N", "description": "", "shutdown_date": None},
+            {"name": "N", "description": "", "shutdown_date": None} | dict.fromkeys(PRICES),
         ),
         (
             TemplateTool(name="n", type=OpenAIToolType.OPEN_AI_TOOL_TYPE_FUNCTION, schema="{}"),

@@ -1,0 +1,4 @@
+-- compatible-from: 0025
+alter table openai_models validate constraint openai_models_input_price_within_bounds;
+alter table openai_models validate constraint openai_models_cached_input_price_within_bounds;
+alter table openai_models validate constraint openai_models_output_price_within_bounds;

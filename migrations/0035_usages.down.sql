@@ -1,0 +1,15 @@
+drop trigger forget_usage on users;
+drop trigger forget_all_usage on users;
+drop function forget_usage();
+drop function roll_up_usage(integer);
+drop function drop_usage_partition(integer);
+drop function make_usage_partitions(timestamptz, timestamptz);
+drop function add_usage_totals(usage_totals []);
+drop function merge_usage_buckets(smallint [], bigint [], smallint [], bigint []);
+drop function usage_bucket(bigint);
+drop table usage_totals;
+drop table usage_arrivals;
+drop table usages;
+drop table usage_events;
+drop type usage_period;
+drop type usage_level;
