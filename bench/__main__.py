@@ -1,4 +1,4 @@
-"""The command line: compare, growth, revisions, writes, backups, tools."""
+"""The command line: compare, growth, revisions, usage, writes, backups, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import backups, compare, growth, report, revisions, tools, writes
+from bench import backups, compare, growth, report, revisions, tools, usage, writes
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -30,6 +30,8 @@ def main() -> int:
                 files = growth.write(growth.run(_growth_options(options)), folder)
             case "revisions":
                 files = revisions.write(revisions.run(_revisions_options(options)), folder)
+            case "usage":
+                files = usage.write(usage.run(_usage_options(options)), folder)
             case "writes":
                 files = writes.write(writes.run(_writes_options(options)), folder)
             case "backups":
@@ -66,6 +68,12 @@ def _revisions_options(options: argparse.Namespace) -> revisions.Options:
     return revisions.Options(options.templates or templates, rounds, options.calls or calls, edits, options.quick)
 
 
+def _usage_options(options: argparse.Namespace) -> usage.Options:
+    if options.quick:
+        return usage.Options(400, 400, days=40, hours_days=2, batches=2, rounds=1, calls=3, is_quick=True)
+    return usage.Options(1_000, 10_000, days=385, hours_days=60, batches=30, rounds=7, calls=20, is_quick=False)
+
+
 def _writes_options(options: argparse.Namespace) -> writes.Options:
     return writes.Options(1, 2) if options.quick else writes.Options(options.rounds, options.seconds)
 
@@ -90,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--templates", type=_within(400, 1_000_000), help="100000 by default")
     command.add_argument("--calls", type=_within(5, 10_000), help="of each kind in each round, 100 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 400 templates, no conclusions")
+    command = commands.add_parser("usage", help="records it, and sums it up")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 400 templates, 40 days, no conclusions")
     command = commands.add_parser("writes", help="by SQL: with the log of changes, and without")
     command.add_argument("--rounds", type=_within(3, 50), default=5, help="3 to 50, 5 by default")
     command.add_argument("--seconds", type=_within(1, 60), default=10, help="of each measure, 1 to 60, 10 by default")

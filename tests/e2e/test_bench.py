@@ -1,14 +1,16 @@
 """The benchmarks on a running service: a contract that has moved on is noticed here, and not when somebody measures."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
-from bench import content, edits, revisions, works
+from bench import content, edits, revisions, usage, works
 from bench.content import Database
 from bench.revisions import MANY, PLAIN, TWIN, Options, Result
+from omniflo.templates.v1.usage_service_pb2_grpc import UsageServiceStub
 from service.database import embedded
 from service.interceptors.consistency import STRONG
 from tests.conftest import Api
@@ -59,3 +61,23 @@ def test_templates_with_many_revisions_are_measured(filled: Database, channel: g
     _, table = revisions.write(Result({}, options, p50_ms, disk), tmp_path)
     text = table.read_text()
     assert text.count("| no conclusion") == len(calls) - sum(are_plain.values()) == 9
+
+
+def test_usage_is_measured(filled: Database, channel: grpc.Channel, tmp_path: Path) -> None:
+    options = usage.Options(40, 40, days=33, hours_days=1, batches=1, rounds=1, calls=1, is_quick=True)
+    usage.fill(filled, options)
+    recorded = [usage.Recording(2.0, 1.0, 1.0)]
+    result = usage.Result(
+        {},
+        options,
+        recorded,
+        recorded,
+        1.0,
+        9,
+        1.0,
+        usage.measured(UsageServiceStub(channel), options, time.process_time),
+    )
+    (table,) = usage.write(result, tmp_path)
+    text = table.read_text()
+    assert "ratio: 1.00" in text
+    assert text.count("| year |") == text.count("| day |") == 9

@@ -4,18 +4,29 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from bench import usage
 from service.actor import SYSTEM
-from service.database import changes, handle, migrate
+from service.database import changes, embedded, handle, migrate
 from service.database.connections import connect
 from service.models.templates import View
 from service.operations import changes as operations
-from service.operations import seed, selections, template_lists, template_revisions, template_search, templates, users
+from service.operations import (
+    seed,
+    selections,
+    template_lists,
+    template_revisions,
+    template_search,
+    templates,
+    usage_sums,
+    users,
+)
 from tests.conftest import Database, as_service
+from tests.e2e.test_bench import superuser
 from tests.migrations.conftest import working_on
 from tests.scale import LOG_ROWS, OPEN_CHANGES
 
@@ -193,6 +204,67 @@ def test_a_revision_is_found_by_its_number_among_many(
     assert (found.template.id, found.template.revision) == ("t5", 3)
     (plan,) = plans
     assert re.search(r"on template_revisions.*\n *Index Cond: .*template_id = .*revision = ", plan), plan
+
+
+USAGE = usage.Options(400, 400, days=33, hours_days=1, batches=0, rounds=0, calls=0, is_quick=True)
+USAGES = """
+insert into usages (
+  time, template_id, template_revision, template_type, model, user_id, organization_id, duration,
+  input_tokens, cached_tokens, output_tokens, reasoning_tokens, token_count, success, error_code
+)
+select now() - n * interval '1 second', 't' || n % 400, 0, '', 'm', 'u' || n % 400, '', n, 1, 0, 1, 0, 2, true, ''
+from generate_series(1, 20000) n
+"""
+
+
+@pytest.fixture(scope="module")
+def using(new_database: Callable[[], str], url: str, postgres: embedded.Server) -> Iterator[Database]:
+    """A database with sums of a month of usage, and some usages by themselves."""
+    database = Database(new_database())
+    with working_on(database.url, afterwards=url):
+        migrate.up(migrate.load())
+    filling = superuser(database.url, postgres)
+    usage.fill(filling, USAGE)
+    filling.close()
+    month_ago = "now() - interval '1 month'"
+    database.query(f"select make_usage_partitions({month_ago}, now()); {USAGES}")
+    database.query("vacuum (analyze) usage_totals, usages")
+    yield database
+    database.close()
+
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "all together": {},
+    "by template": {"group_by": {"template_id"}},
+    "by template and day": {"group_by": {"template_id"}, "by": "day"},
+    "by model and hour": {"group_by": {"model"}, "by": "hour", "days": 1},
+    "by type, of an organization": {"group_by": {"template_type"}, "organization_id": "organization-3"},
+    "by user": {"group_by": {"user_id"}},
+    "of a template by day": {"template_id": "t7", "by": "day"},
+    "of a user by day": {"user_id": "u7", "by": "day"},
+    "of a user by template": {"user_id": "u7", "group_by": {"template_id"}, "days": 9},
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_usage_is_found_by_an_index(using: Database, url: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    execute, plans = handle.database.execute_sql, []
+    this = threading.get_ident()
+
+    def note(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        if threading.get_ident() == this and "usage_arrivals" in sql:
+            plans.append(explained(using, sql, parameters))
+        return execute(sql, parameters)
+
+    monkeypatch.setattr(handle.database, "execute_sql", note)
+    question = {"days": 30} | QUESTIONS[name]
+    start = datetime.now(UTC) - timedelta(days=question.pop("days"))
+    with working_on(using.url, afterwards=url):
+        usage_sums.query(SYSTEM, start=start, end=None, after=None, size=50, **question)
+    assert plans
+    read = [node for plan in plans for node in nodes(plan) if node.get("Relation Name", "").startswith("usage")]
+    scanned = {node["Relation Name"] for node in read if node["Node Type"] == "Seq Scan"}
+    assert not scanned - {"usage_arrivals"}, plans
 
 
 LOG = """
