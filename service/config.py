@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -322,23 +322,6 @@ def unknown_variables() -> Iterator[tuple[str, str | None]]:
         text = name.upper().removeprefix(PREFIX)
         if name.upper().startswith(PREFIX) and PREFIX + text not in known.values():
             yield name, next((known[near] for near in difflib.get_close_matches(text, known, 1)), None)
-
-
-def describe(settings: Settings) -> str:
-    """One line a setting: the variable, its effective value with secrets masked, and what it may be."""
-    lines = []
-    for name, field in Settings.model_fields.items():
-        lines.append(f"{variable(name)}={_shown(getattr(settings, name))}\n    {field.description}")
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    """Return a value as it is spelled in the environment."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={role}" for name, role in value.items())
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return "" if value is None else str(value).replace("\n", "\\n")
 
 
 def _complaint(name: object, message: str) -> str:

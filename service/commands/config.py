@@ -1,8 +1,9 @@
 """`config`: the settings that are in force."""
 
 import argparse
+from collections.abc import Mapping
 
-from service.config import Settings, describe
+from service.config import Settings, variable
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -14,3 +15,20 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
     """Print every setting, its effective value with secrets masked, and what it may be."""
     del options
     print(describe(settings))
+
+
+def describe(settings: Settings) -> str:
+    """One line a setting: the variable, its effective value with secrets masked, and what it may be."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        lines.append(f"{variable(name)}={_shown(getattr(settings, name))}\n    {field.description}")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Return a value as it is spelled in the environment."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={role}" for name, role in value.items())
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value).replace("\n", "\\n")

@@ -10,7 +10,7 @@ import psycopg2
 import structlog
 from psycopg2 import errorcodes
 
-from service import deadline, errors
+from service import constraints, deadline, errors
 from service.actor import Actor
 from service.database.handle import CommitUnknownError, database, thread
 from service.database.slots import working
@@ -147,7 +147,7 @@ def _translate(error: pw.PeeweeException | psycopg2.Error) -> tuple[errors.Error
         return errors.Aborted("CONFLICT", "other calls kept changing the same rows; nothing was written"), True
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return errors.Aborted("CONFLICT", "other calls held the same rows for too long; nothing was written"), False
-    return errors.violated(_constraint(error)), False
+    return constraints.violated(_constraint(error)), False
 
 
 def sqlstate(error: Exception) -> str | None:

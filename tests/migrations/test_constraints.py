@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import psycopg2
 import pytest
 
-from service.errors import CONSTRAINTS
+from service.constraints import CONSTRAINTS
 from tests.conftest import Database
 from tests.contract.methods import CREATES, METHODS, OUTPUT_ONLY, UPDATES, behaviour, bounds
 from tests.migrations.conftest import IN_ORGANIZATIONS, fill
@@ -410,7 +410,7 @@ BOUNDED = {
 @pytest.mark.parametrize("field", BOUNDED)
 def test_a_bound_of_the_protos_is_one_of_the_database(database_session: Database, field: str) -> None:
     names = [name for name, error in CONSTRAINTS.items() if field in dict(error.violations)]
-    assert names, f"no constraint bounds {field}: add one to a migration, to service/errors.py and to BOUNDS above"
+    assert names, f"no constraint bounds {field}: add one to a migration, to service/constraints.py and to BOUNDS above"
     sql = "select pg_get_constraintdef(oid) from pg_constraint where conname = any(%s)"
     found = database_session.query(sql, (names,))
     numbers = {float(number) for (text,) in found for number in re.findall(r"-?\d+(?:\.\d+)?", text)}

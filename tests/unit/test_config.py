@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.config import ConfigurationError, Settings, describe, unknown_variables, variable
+from service.commands.config import describe
+from service.config import ConfigurationError, Settings, unknown_variables, variable
 from service.variables import Schedule, split_address
 from tests.clerk_stand_in import SigningKey
 

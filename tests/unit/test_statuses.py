@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 
 from omniflo.templates.v1.error_reason_pb2 import ErrorReason
 from service import errors, statuses
+from service.constraints import CONSTRAINTS
 
 M = TypeVar("M", bound=Message)
 
@@ -18,7 +19,7 @@ ERRORS: dict[str, errors.Error] = {
     "UNAUTHENTICATED": errors.Unauthenticated("no_credential"),
     "PERMISSION_DENIED": errors.PermissionDenied("PERMISSION_DENIED", "not allowed"),
     "NOT_FOUND": errors.not_found("TEMPLATE_TYPE", name="data-export"),
-    "ALREADY_EXISTS": errors.CONSTRAINTS["openai_models_openai_id_is_unique"],
+    "ALREADY_EXISTS": CONSTRAINTS["openai_models_openai_id_is_unique"],
     "FAILED_PRECONDITION": errors.FailedPrecondition("USER_IN_USE", "in use", {"templates": "3"}),
     "ABORTED": errors.Aborted("ETAG_MISMATCH", "stale", {"etag": "x"}),
     "OUT_OF_RANGE": errors.OutOfRange("RESUME_TOKEN_EXPIRED", "too old"),
@@ -102,4 +103,4 @@ def test_every_entity_has_a_reason_for_not_being_there(what: errors.Entity) -> N
 
 
 def test_what_the_database_refuses_has_a_reason_of_the_protos() -> None:
-    assert {error.reason for error in errors.CONSTRAINTS.values()} <= set(get_args(errors.Reason))
+    assert {error.reason for error in CONSTRAINTS.values()} <= set(get_args(errors.Reason))
