@@ -148,12 +148,16 @@ class Settings(BaseSettings):
     max_request_ids: int = _quota(50_000, "request ids that are kept for a caller within 24 hours")
     max_revisions: int = _quota(10_000, "revisions that a template may have")
     max_usages: int = _quota(100_000, "usages that a user may record within 48 hours")
+    max_processing_records: int = _quota(10_000, "processing records that a user may have")
     protected_labels: Labels = Field(
         default=("production",),
         description="the labels of templates that only those may move who may set defaults, joined by commas",
     )
     changes_days: int = Field(
         default=400, ge=1, le=36_500, description="days for which it is kept what happened, 1 to 36500"
+    )
+    records_days: int = Field(
+        default=90, ge=1, le=36_500, description="days for which processing records are kept, 1 to 36500"
     )
     usage_days: int = Field(
         default=60,

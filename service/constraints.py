@@ -64,6 +64,8 @@ CONSTRAINTS: Mapping[str, Error] = {
     "api_keys_belong_to_a_user": not_found("USER"),
     "api_keys_belong_to_a_member": not_found("ORGANIZATION"),
     "api_keys_belong_to_a_parent": not_found("API_KEY"),
+    "processing_records_belong_to_a_user": not_found("USER"),
+    "processing_records_belong_to_an_organization": not_found("ORGANIZATION"),
     # What locks and upserts prevent; behind them these hold, and a retry succeeds.
     "users_clerk_id_is_unique": _CONFLICT,
     "templates_id_type_and_scope_are_unique": _CONFLICT,
@@ -124,5 +126,36 @@ CONSTRAINTS: Mapping[str, Error] = {
     ),
     "templates_tags_within_bounds": field_invalid(
         ("template.tags", "must be at most 16 of 1 to 64 characters of a-z, 0-9, ., _, / and -")
+    ),
+    "processing_records_filename_within_bounds": field_invalid(("record.filename", "must be 1 to 255 characters")),
+    "processing_records_openai_file_id_within_bounds": field_invalid(
+        ("record.openai_file_id", "must be at most 128 characters")
+    ),
+    "processing_records_processing_time_within_bounds": field_invalid(
+        ("record.processing_time", "must be 0 to 720 hours")
+    ),
+    "processing_records_error_reason_within_bounds": field_invalid(
+        ("record.error_reason", "must be at most 64 characters of A-Z, a-z, 0-9, _, . and -")
+    ),
+    "processing_records_error_message_within_bounds": field_invalid(
+        ("record.error_message", "must be at most 2000 characters")
+    ),
+    "processing_records_template_id_within_bounds": field_invalid(("record.template_id", "must be 1 to 64 characters")),
+    "processing_records_template_revision_within_bounds": field_invalid(
+        ("record.template_revision", "must be at least 0")
+    ),
+    "processing_records_template_type_revision_within_bounds": field_invalid(
+        ("record.template_type_revision", "must be at least 0")
+    ),
+    "processing_records_model_within_bounds": field_invalid(("record.model", "must be at most 128 characters")),
+    "processing_records_results_within_bounds": field_invalid(("record.results", "must be at most 786432 bytes")),
+    "processing_records_output_text_within_bounds": field_invalid(
+        ("record.output_text", "must be at most 524288 bytes")
+    ),
+    "processing_records_response_id_within_bounds": field_invalid(
+        ("record.response_id", "must be at most 128 characters")
+    ),
+    "processing_records_usage_within_bounds": field_invalid(
+        ("record.usage", "must be at least 0 of each kind of token")
     ),
 }

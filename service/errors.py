@@ -64,6 +64,8 @@ Reason = Literal[
     "TEMPLATE_LABELED",
     "TEMPLATE_LABELS_FULL",
     "TEMPLATE_ALREADY_EXISTS",
+    "PROCESSING_RECORD_NOT_FOUND",
+    "PROCESSING_STATUS_PASSED",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""
@@ -119,6 +121,7 @@ Entity = Literal[
     "INVITATION",
     "TEMPLATE_REVISION",
     "TEMPLATE_TYPE_REVISION",
+    "PROCESSING_RECORD",
 ]
 
 

@@ -28,6 +28,9 @@ from omniflo.templates.v1.organization_service_pb2 import (
     InviteMemberRequest,
 )
 from omniflo.templates.v1.organization_service_pb2_grpc import OrganizationServiceStub
+from omniflo.templates.v1.processing_record_pb2 import ProcessingRecord, ProcessingRunner, ProcessingStatus
+from omniflo.templates.v1.processing_service_pb2 import CreateProcessingRecordRequest
+from omniflo.templates.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from omniflo.templates.v1.selection_pb2 import Selection
 from omniflo.templates.v1.selection_service_pb2 import GetSelectionRequest, SetSelectionRequest
 from omniflo.templates.v1.selection_service_pb2_grpc import SelectionServiceStub
@@ -52,8 +55,8 @@ from tests.pooler import pooled
 
 TABLES = (
     "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
-    " organization_invitations, organization_members, organizations, users, idempotency_keys, usages,"
-    " usage_arrivals, usage_events, usage_totals"
+    " organization_invitations, organization_members, processing_records, organizations, users, idempotency_keys,"
+    " usages, usage_arrivals, usage_events, usage_totals"
 )
 
 
@@ -113,6 +116,7 @@ class Api:
         self.keys = ApiKeyServiceStub(channel)
         self.changes = ChangeServiceStub(channel)
         self.usage = UsageServiceStub(channel)
+        self.processing = ProcessingServiceStub(channel)
 
     def user(self) -> User:
         return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))
@@ -186,6 +190,20 @@ class Api:
         body = ApiKey(**{"name": "A key", "scope": ApiKeyScope.API_KEY_SCOPE_WRITE, **fields})
         body.user_id = body.user_id or self.user().id
         return self.keys.CreateApiKey(CreateApiKeyRequest(api_key=body))
+
+    def record(self, **fields: Any) -> ProcessingRecord:
+        """Create the record of a caller's own run; its user and its template are made anew unless they are given."""
+        body = ProcessingRecord(
+            **{
+                "filename": "a.pdf",
+                "status": ProcessingStatus.PROCESSING_STATUS_UPLOADING,
+                "runner": ProcessingRunner.PROCESSING_RUNNER_CALLER,
+                **fields,
+            }
+        )
+        body.template_id = body.template_id or self.template().id
+        body.user_id = body.user_id or self.user().id
+        return self.processing.CreateProcessingRecord(CreateProcessingRecordRequest(record=body))
 
 
 class Failure:

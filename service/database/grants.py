@@ -18,6 +18,7 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
         "organization_invitations",
         "organization_members",
         "organizations",
+        "processing_records",
         "procrastinate_events",
         "procrastinate_jobs",
         "procrastinate_periodic_defers",

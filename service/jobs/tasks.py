@@ -82,6 +82,11 @@ TASKS = (
     ),
     Task("purge_invitations", Schedule.of(":15"), _in_batches(lambda _: maintenance.purge_invitations(SYSTEM))),
     Task("purge_jobs", Schedule.of(":20"), _in_batches(lambda _: jobs.purge(SYSTEM))),
+    Task(
+        "purge_processing_records",
+        Schedule.of(":22"),
+        _in_batches(lambda of: maintenance.purge_processing_records(SYSTEM, of.records_days)),
+    ),
     Task("purge_request_ids", Schedule.of(":25"), _in_batches(lambda _: maintenance.purge_batch(SYSTEM))),
     Task("purge_usage", Schedule.of(":30"), _in_batches(lambda of: usage_keeping.purge(SYSTEM, of.usage_days))),
     Task("purge_usage_events", Schedule.of(":35"), _in_batches(lambda _: usage_keeping.purge_events(SYSTEM))),

@@ -19,6 +19,7 @@ KINDS = (
     "member",
     "model",
     "organization",
+    "processing_record",
     "selection",
     "template",
     "template_tool",
@@ -44,15 +45,19 @@ _SOURCE = Source(
     key=lambda change: (change.time, change.seq),
 )
 
-# What belongs to an organization that the actor administers, and what is about the actor, each by its index. A template
-# stays in its organization when its author leaves.
+# What belongs to an organization that the actor administers, and what is about the actor, each by its index. Templates
+# and records of runs stay in their organization when their user leaves.
 _OWN = replace(
     _SOURCE,
     keys="""(
         select * from changes where part.is_user and user_id = part.id
           and (organization_id is null or organization_id <> all(part.others))
           and (part.within is null or organization_id = part.within)
-          and (kind <> 'template' or organization_id is null or organization_id = any(part.places))
+          and (
+            kind not in ('template', 'processing_record')
+            or organization_id is null
+            or organization_id = any(part.places)
+          )
         union all
         select * from changes where not part.is_user and organization_id = part.id
     ) t""",

@@ -101,6 +101,22 @@ def purge_batch(actor: Actor) -> int:
 
 
 @transaction
+def purge_processing_records(actor: Actor, days: int) -> int:
+    """Delete up to 1,000 processing records that are older than so many days; return how many."""
+    deleted = database.execute_sql(
+        """
+        delete from processing_records where id in (
+            select id from processing_records where create_time < clock_timestamp() - make_interval(days => %s)
+            order by create_time limit %s
+            for update skip locked
+        )
+        """,
+        (days, BATCH),
+    )
+    return int(deleted.rowcount)
+
+
+@transaction
 def purge_changes(actor: Actor, days: int) -> int:
     """Delete up to 1,000 changes that are older than so many days, but none of the last day; return how many."""
     ((deleted,),) = database.execute_sql("select purge_changes(%s, %s)", (days, BATCH)).fetchall()

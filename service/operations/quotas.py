@@ -6,7 +6,17 @@ from service import errors
 from service.actor import Actor
 from service.database.handle import database
 
-Kind = Literal["templates", "organizations", "api_keys", "members", "invitations", "request_ids", "revisions", "usages"]
+Kind = Literal[
+    "templates",
+    "organizations",
+    "api_keys",
+    "members",
+    "invitations",
+    "request_ids",
+    "revisions",
+    "usages",
+    "processing_records",
+]
 
 
 class Limits(NamedTuple):
@@ -25,6 +35,8 @@ class Limits(NamedTuple):
     """Of a template."""
     usages: int = 100_000
     """That the user has recorded within 48 hours."""
+    processing_records: int = 10_000
+    """Of a user."""
 
 
 class _Counted(NamedTuple):
@@ -42,6 +54,7 @@ _COUNTED: dict[Kind, _Counted] = {
     "request_ids": _Counted("idempotency_keys where caller = %s", "the caller"),
     "revisions": _Counted("template_revisions where template_id = %s", "the template"),
     "usages": _Counted("usage_events where caller = %s", "the user"),
+    "processing_records": _Counted("processing_records where user_id = %s", "the user"),
 }
 
 

@@ -13,6 +13,8 @@ from service.tags import EVERYTHING
 
 _PLATFORM = frozenset({"template_type", "template_tool", "model"})
 _PERSONAL = frozenset({"user", "selection", "api_key"})
+_STAYING = frozenset({"template", "processing_record"})
+"""What stays in its organization when its user leaves."""
 
 
 class Sight(NamedTuple):
@@ -42,7 +44,7 @@ class Sight(NamedTuple):
             return True
         if change.organization_id is None:
             return change.kind == "template"
-        if change.kind == "invitation":
+        if change.kind in {"invitation", "processing_record"}:
             return self.organizations.get(change.organization_id) == "admin"
         return change.kind not in _PERSONAL and change.organization_id in self.organizations
 
@@ -67,8 +69,7 @@ class Sight(NamedTuple):
     def _is_own(self, change: Change) -> bool:
         if self.user_id is None or change.user_id != self.user_id:
             return False
-        if change.kind == "template" and change.organization_id not in {None, *self.organizations}:
-            # It stays there when its author leaves.
+        if change.kind in _STAYING and change.organization_id not in {None, *self.organizations}:
             return False
         return self.limit is None or change.organization_id == self.limit
 

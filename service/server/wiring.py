@@ -19,6 +19,8 @@ from omniflo.templates.v1 import (
     model_service_pb2_grpc,
     organization_service_pb2,
     organization_service_pb2_grpc,
+    processing_service_pb2,
+    processing_service_pb2_grpc,
     selection_service_pb2,
     selection_service_pb2_grpc,
     template_service_pb2,
@@ -67,6 +69,7 @@ from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
 from service.servicers.organizations import OrganizationServicer
+from service.servicers.processing import ProcessingServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
@@ -85,6 +88,7 @@ _SERVICES = tuple(
         (api_key_service_pb2, "ApiKeyService"),
         (change_service_pb2, "ChangeService"),
         (usage_service_pb2, "UsageService"),
+        (processing_service_pb2, "ProcessingService"),
     )
 )
 
@@ -276,3 +280,4 @@ def _add_services(server: grpc.Server, gateway: Gateway, watches: Watches) -> No
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(), server)
     change_service_pb2_grpc.add_ChangeServiceServicer_to_server(ChangeServicer(watches), server)
     usage_service_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(), server)
+    processing_service_pb2_grpc.add_ProcessingServiceServicer_to_server(ProcessingServicer(), server)

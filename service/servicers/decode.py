@@ -8,6 +8,7 @@ from typing import Any
 
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +18,12 @@ from google.type.money_pb2 import Money
 from omniflo.templates.v1.api_key_pb2 import ApiKey, ApiKeyScope
 from omniflo.templates.v1.change_pb2 import ChangeKind
 from omniflo.templates.v1.organization_pb2 import Invitation, Member, OrganizationRole
+from omniflo.templates.v1.processing_record_pb2 import (
+    ProcessingRecord,
+    ProcessingRunner,
+    ProcessingStatus,
+    TokenUsage,
+)
 from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable, Verbosity
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
@@ -94,6 +101,8 @@ def _fields(resource: Descriptor, *but: FieldBehavior.ValueType) -> frozenset[st
 def _name(resource: Message) -> str:
     """Return the name of the request's field that holds the resource, such as template_type."""
     words = resource.DESCRIPTOR.name
+    if words == ProcessingRecord.DESCRIPTOR.name:
+        return "record"
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in words).lstrip("_")
 
 
@@ -116,6 +125,10 @@ def _value(resource: Message, path: str) -> Any:
         return convert(value)
     # Operations get plain lists, no parts of messages.
     return list(value) if field.is_repeated else value
+
+
+def processing_status(value: ProcessingStatus.ValueType) -> str | None:
+    return ProcessingStatus.Name(value).removeprefix("PROCESSING_STATUS_").lower() if value else None
 
 
 def change_kind(value: ChangeKind.ValueType) -> str:
@@ -185,6 +198,14 @@ def _scope(value: ApiKeyScope.ValueType) -> str:
     return ApiKeyScope.Name(value).removeprefix("API_KEY_SCOPE_").lower()
 
 
+def _runner(value: ProcessingRunner.ValueType) -> str:
+    return ProcessingRunner.Name(value).removeprefix("PROCESSING_RUNNER_").lower()
+
+
+def _usage(value: TokenUsage) -> dict[str, int]:
+    return {name: getattr(value, name) for name in TokenUsage.DESCRIPTOR.fields_by_name}
+
+
 def moment(value: Timestamp) -> datetime:
     """Return the moment to the microsecond."""
     return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
@@ -203,6 +224,10 @@ _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     (ApiKey.DESCRIPTOR.name, "expire_time"): moment,
     (Member.DESCRIPTOR.name, "role"): _role,
     (Invitation.DESCRIPTOR.name, "role"): _role,
+    (ProcessingRecord.DESCRIPTOR.name, "status"): processing_status,
+    (ProcessingRecord.DESCRIPTOR.name, "processing_time"): Duration.ToTimedelta,
+    (ProcessingRecord.DESCRIPTOR.name, "usage"): _usage,
+    (ProcessingRecord.DESCRIPTOR.name, "runner"): _runner,
     (Template.DESCRIPTOR.name, "reasoning_effort"): _reasoning_effort,
     (Template.DESCRIPTOR.name, "variables"): _variables,
     (Template.DESCRIPTOR.name, "response_format"): _or_none,

@@ -19,8 +19,10 @@ IMMUTABLE = field_behavior_pb2.FieldBehavior.IMMUTABLE
 REQUIRED = field_behavior_pb2.FieldBehavior.REQUIRED
 OPTIONAL = field_behavior_pb2.FieldBehavior.OPTIONAL
 
-_NEW_KEYS = {"request_id", "clerk_id", "openai_id", "assistant_id"}
+_NEW_KEYS = {"request_id", "clerk_id", "openai_id", "assistant_id", "openai_file_id", "response_id"}
 """Named like references, but what they name need not exist."""
+_SAID = {"record.model"}
+"""What a caller says that it used."""
 
 
 _BOUNDS = {f"{end}_{what}" for end in ("min", "max") for what in ("len", "bytes", "items", "pairs")}
@@ -178,6 +180,8 @@ class Method:
         key = field.last.containing_oneof
         if key is not None and key.name == "key":
             return True
+        if str(field) in _SAID:
+            return False
         if field.name not in {"id", "ids", "template_type", "template_types", "model"} and (
             not field.name.endswith("_id") or field.name in _NEW_KEYS
         ):

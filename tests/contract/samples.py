@@ -51,6 +51,19 @@ from omniflo.templates.v1.organization_service_pb2 import (
     UpdateMemberRequest,
     UpdateOrganizationRequest,
 )
+from omniflo.templates.v1.processing_record_pb2 import (
+    ProcessingRecord,
+    ProcessingRunner,
+    ProcessingStatus,
+    TokenUsage,
+)
+from omniflo.templates.v1.processing_service_pb2 import (
+    CreateProcessingRecordRequest,
+    DeleteProcessingRecordRequest,
+    GetProcessingRecordRequest,
+    ListProcessingRecordsRequest,
+    UpdateProcessingRecordRequest,
+)
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
     DeleteSelectionRequest,
@@ -413,6 +426,30 @@ def _query(api: Api) -> QueryUsageRequest:
     )
 
 
+def _create_record(api: Api) -> CreateProcessingRecordRequest:
+    template = _revised(api)
+    return CreateProcessingRecordRequest(
+        record=ProcessingRecord(
+            filename="invoice.pdf",
+            user_id=api.user().id,
+            openai_file_id="file-1",
+            status=ProcessingStatus.PROCESSING_STATUS_FAILED,
+            processing_time=Duration(seconds=2),
+            error_reason="server_error",
+            error_message="It broke.",
+            template_id=template.id,
+            template_revision=1,
+            template_type_revision=1,
+            model="gpt-5.5",
+            results='{"total": 17}',
+            output_text="Seventeen.",
+            response_id="resp_1",
+            usage=TokenUsage(input_tokens=100, cached_tokens=50, output_tokens=20, reasoning_tokens=10),
+            runner=ProcessingRunner.PROCESSING_RUNNER_CALLER,
+        )
+    )
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -491,6 +528,22 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "WatchChanges": _watch,
     "RecordUsage": _record,
     "QueryUsage": _query,
+    "CreateProcessingRecord": _create_record,
+    "GetProcessingRecord": lambda api: GetProcessingRecordRequest(id=api.record().id),
+    "UpdateProcessingRecord": lambda api: UpdateProcessingRecordRequest(
+        record=ProcessingRecord(
+            id=api.record().id,
+            status=ProcessingStatus.PROCESSING_STATUS_PROCESSING,
+            processing_time=Duration(seconds=3, nanos=500_000_000),
+            error_reason="server_error",
+            error_message="It broke.",
+            results='{"total": 17}',
+            output_text="Seventeen.",
+            response_id="resp_1",
+            usage=TokenUsage(input_tokens=100, cached_tokens=50, output_tokens=20, reasoning_tokens=10),
+        )
+    ),
+    "DeleteProcessingRecord": lambda api: DeleteProcessingRecordRequest(id=api.record().id),
 }
 
 
@@ -784,6 +837,30 @@ def _changes(api: Api) -> Rows:
     )
 
 
+def _records(api: Api) -> Rows:
+    user, template = api.user(), api.template()
+    api.record()
+    status = ProcessingStatus.PROCESSING_STATUS_PROCESSING
+    return Rows(
+        request=ListProcessingRecordsRequest(
+            user_id=user.id,
+            template_id=template.id,
+            status=status,
+            start_time=Timestamp(seconds=1),
+            end_time=Timestamp(seconds=4_000_000_000),
+        ),
+        add=lambda: api.record(user_id=user.id, template_id=template.id, status=status).id,
+        remove=lambda row: api.processing.DeleteProcessingRecord(DeleteProcessingRecordRequest(id=row)),
+        # Of one time: the id tells them apart.
+        copy="""
+            insert into processing_records (id, filename, user_id, status, template_id, runner, create_time)
+            select id || n, filename, user_id, status, template_id, runner, create_time
+            from processing_records, generate_series(1, 1001) n
+            where id = %s
+        """,
+    )
+
+
 ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListUsers": _users,
     "ListTemplateTypes": _types,
@@ -798,4 +875,5 @@ ROWS: dict[str, Callable[[Api], Rows]] = {
     "ListInvitations": _invitations,
     "ListApiKeys": _keys,
     "ListChanges": _changes,
+    "ListProcessingRecords": _records,
 }

@@ -68,6 +68,11 @@ class Setting:
         body = Template(id=self.revised, title=f"Title {number}")
         self.api.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
 
+    def run(self) -> None:
+        if not self.revised:
+            self.revised = self.create_template()
+        self.api.record(template_id=self.revised, user_id=self.user.id)
+
     def create_organization(self, api: Api | None = None) -> Organization:
         request = CreateOrganizationRequest(organization=Organization(name="Sales"))
         return (api or self.api).organizations.CreateOrganization(request)
@@ -100,6 +105,7 @@ FILLS: dict[str, tuple[Callable[[Setting, int], object], int, str]] = {
     "invitations": (lambda setting, number: setting.invite(number), 0, "the organization"),
     "usages": (lambda setting, number: setting.record(number), 0, "the user"),
     "revisions": (lambda setting, number: setting.revise(number), 0, "the template"),
+    "processing_records": (lambda setting, _: setting.run(), 0, "the user"),
 }
 """By the quota: what makes one more, how many there are at first, and whose they are."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
@@ -46,6 +47,8 @@ def _fill(message: Any, field: Field) -> None:
         field.put(message, _largest(message, field))
     elif descriptor.message_type.full_name == Timestamp.DESCRIPTOR.full_name:
         getattr(message, field.name).CopyFrom(Timestamp(seconds=253402300798, nanos=999999000))
+    elif descriptor.message_type.full_name == Duration.DESCRIPTOR.full_name:
+        getattr(message, field.name).CopyFrom(field.container.duration.lte)
     elif descriptor.message_type.full_name == Date.DESCRIPTOR.full_name:
         getattr(message, field.name).CopyFrom(Date(year=9999, month=12, day=31))
     elif descriptor.message_type.full_name == Money.DESCRIPTOR.full_name:
@@ -60,7 +63,7 @@ def _largest(message: Any, field: Field) -> Any:
         if allowed := getattr(field.rules.string, "in"):
             return max(allowed, key=len)
         if not field.rules.string.pattern:
-            return longest(field) if field.name in {"schema", "response_format"} else longest(field, "😀")
+            return longest(field) if field.rules.string.max_bytes else longest(field, "😀")
         # The beginning keeps names apart.
         start = "" if field.last.is_repeated or field.name == "tool_choice" else getattr(message, field.name)
         return start + "a" * (field.rules.string.max_len - len(start))
@@ -125,6 +128,7 @@ def world(api: Api) -> dict[str, Any]:
     )
     make(api, "CreateApiKey", **key)
     api.select(user, template, organization.id)
+    make(api, "CreateProcessingRecord", template_id=template.id, template_revision=1, **key)
     return key | {"template_type": owner.name, "template_id": template.id}
 
 

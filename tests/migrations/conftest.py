@@ -51,6 +51,12 @@ ROWS = {
         insert into organization_invitations (id, organization_id, user_id, role, inviter_id, expire_time) values
           ('i1', 'g1', 'u2', 'viewer', 'u1', '2030-01-01Z')
     """,
+    "processing_records": """
+        insert into processing_records (id, filename, user_id, organization_id, status, template_id, runner) values
+          ('r1', 'a.pdf', 'u1', null, 'uploading', 'p1', 'caller'),
+          ('r2', 'b.pdf', 'u1', 'g1', 'processing', 'p4', 'caller'),
+          ('r3', 'c.pdf', 'u2', null, 'completed', 'p3', 'caller')
+    """,
     "api_keys": """
         insert into api_keys (id, user_id, organization_id, name, scope, digest, expire_time) values
           ('k1', 'u1', null, 'Everywhere', 'read', 'abc', null),

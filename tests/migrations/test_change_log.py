@@ -34,6 +34,7 @@ TEXTS = {"title", "description", "instructions", "variables", "response_format"}
 
 HIDDEN = {
     "api_keys": {"digest", "previous_digest", "last_used_time"},
+    "processing_records": {"filename", "error_reason", "error_message", "results", "output_text"},
     "templates": {"words"},
     "users": {"clerk_id"},
 }

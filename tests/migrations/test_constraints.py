@@ -300,6 +300,81 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["'x'", "repeat('é', 128)"],
         ["''", "repeat('x', 129)"],
     ),
+    "processing_records_belong_to_a_user": (
+        "update processing_records set user_id = {} where id = 'r1'",
+        ["'u2'"],
+        ["'nobody'"],
+    ),
+    "processing_records_belong_to_an_organization": (
+        "update processing_records set organization_id = {} where id = 'r1'",
+        ["null", "'g2'"],
+        ["'nothing'", "''"],
+    ),
+    "processing_records_filename_within_bounds": (
+        "update processing_records set filename = {}",
+        ["'x'", "repeat('é', 255)"],
+        ["''", "repeat('x', 256)"],
+    ),
+    "processing_records_openai_file_id_within_bounds": (
+        "update processing_records set openai_file_id = {}",
+        ["''", "repeat('é', 128)"],
+        ["repeat('x', 129)"],
+    ),
+    "processing_records_processing_time_within_bounds": (
+        "update processing_records set processing_time = {}",
+        ["null", "'0'", "'720 hours'"],
+        ["'-1 second'", "'720 hours 1 microsecond'"],
+    ),
+    "processing_records_error_reason_within_bounds": (
+        "update processing_records set error_reason = {}",
+        ["''", "'A-1_z.'", "repeat('a', 64)"],
+        ["'a b'", "'é'", "E'a\\n'", "repeat('a', 65)"],
+    ),
+    "processing_records_error_message_within_bounds": (
+        "update processing_records set error_message = {}",
+        ["''", "repeat('é', 2000)"],
+        ["repeat('x', 2001)"],
+    ),
+    "processing_records_template_id_within_bounds": (
+        "update processing_records set template_id = {}",
+        ["'nothing'", "repeat('é', 64)"],
+        ["''", "repeat('x', 65)"],
+    ),
+    "processing_records_template_revision_within_bounds": (
+        "update processing_records set template_revision = {}",
+        ["0", "9223372036854775807"],
+        ["-1"],
+    ),
+    "processing_records_template_type_revision_within_bounds": (
+        "update processing_records set template_type_revision = {}",
+        ["0", "9223372036854775807"],
+        ["-1"],
+    ),
+    "processing_records_model_within_bounds": (
+        "update processing_records set model = {}",
+        ["''", "repeat('é', 128)"],
+        ["repeat('x', 129)"],
+    ),
+    "processing_records_results_within_bounds": (
+        "update processing_records set results = {}",
+        ["''", "repeat('é', 393216)"],
+        ["repeat('é', 393216) || 'x'"],
+    ),
+    "processing_records_output_text_within_bounds": (
+        "update processing_records set output_text = {}",
+        ["''", "repeat('é', 262144)"],
+        ["repeat('é', 262144) || 'x'"],
+    ),
+    "processing_records_response_id_within_bounds": (
+        "update processing_records set response_id = {}",
+        ["''", "repeat('é', 128)"],
+        ["repeat('x', 129)"],
+    ),
+    "processing_records_usage_within_bounds": (
+        "update processing_records set (input_tokens, cached_tokens, output_tokens, reasoning_tokens) = ({})",
+        ["null, null, null, null", "0, 0, 0, 0"],
+        ["null, 0, 0, 0", "0, 0, 0, null", "-1, 0, 0, 0", "0, 0, 0, -1"],
+    ),
     "users_clerk_id_is_unique": ("insert into users (id, clerk_id) values ('u3', {})", ["'user_3'"], ["'user_1'"]),
     "template_types_name_is_unique": (
         "insert into template_types (id, name) values ('t3', {})",
@@ -492,6 +567,7 @@ def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> Non
                 "organization_invitations": [],
                 "organizations": ["g1", "g2"],
                 "api_keys": ["k1"],
+                "processing_records": ["r1", "r2"],
             },
         ),
         (
@@ -509,6 +585,7 @@ def test_what_is_referred_to_stays(filled: Database, sql: str, name: str) -> Non
                 "organization_members": ["a3"],
                 "user_template_selections": ["s1", "s2"],
                 "api_keys": ["k1"],
+                "processing_records": ["r1", "r3"],
                 "users": ["u1", "u2"],
             },
         ),

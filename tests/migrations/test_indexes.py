@@ -17,6 +17,7 @@ from service.operations import (
     maintenance,
     openai_models,
     organizations,
+    processing_records,
     selections,
     template_lists,
     template_tools,
@@ -102,6 +103,16 @@ LISTS: dict[str, tuple[List, tuple[object, ...], str]] = {
         (MIDDLE[0], "k2010"),
         "api_keys_by_user",
     ),
+    "ListProcessingRecords": (
+        lambda **page: processing_records.page(USER, user_id="u10", **page),
+        (MIDDLE[0], "r5010"),
+        "processing_records_by_user",
+    ),
+    "ListProcessingRecords in an organization": (
+        lambda **page: processing_records.page(SYSTEM, organization_id="g10", **page),
+        (MIDDLE[0], "r5010"),
+        "processing_records_by_organization",
+    ),
     "changes": (list_changes(), LOGGED, "changes_by_time"),
     "changes of two kinds": (list_changes(kinds=["organization", "template_type"]), LOGGED, "changes_by_kind"),
     "changes of a resource": (list_changes(resource_id="u10"), LOGGED, "changes_by_resource"),
@@ -175,6 +186,10 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
             "select seq from changes where time < clock_timestamp() - interval '400 days' order by time, seq limit 1000"
         ),
         "changes_by_time",
+    ),
+    "purge of processing records": (
+        lambda: maintenance.purge_processing_records(SYSTEM, 90),
+        "processing_records_by_create_time",
     ),
     "purge of API keys": (lambda: maintenance.purge_keys(SYSTEM), "api_keys_by_end"),
     "purge of invitations": (
@@ -282,6 +297,12 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             "id, user_id, template_type_id, template_id",
             "'s' || i, 'u' || i / 20 + 1, 't' || i % 100, 'p' || i",
             4000,
+        ),
+        (
+            "processing_records",
+            "id, organization_id, user_id, filename, status, template_id, runner, create_time",
+            "'r' || i, {place}, 'u' || i % 500, 'a.pdf', 'failed', 'p' || i, 'caller', {time}",
+            9999,
         ),
         (
             "idempotency_keys",

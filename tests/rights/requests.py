@@ -49,6 +49,14 @@ from omniflo.templates.v1.organization_service_pb2 import (
     UpdateMemberRequest,
     UpdateOrganizationRequest,
 )
+from omniflo.templates.v1.processing_record_pb2 import ProcessingRecord, ProcessingRunner, ProcessingStatus
+from omniflo.templates.v1.processing_service_pb2 import (
+    CreateProcessingRecordRequest,
+    DeleteProcessingRecordRequest,
+    GetProcessingRecordRequest,
+    ListProcessingRecordsRequest,
+    UpdateProcessingRecordRequest,
+)
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
     DeleteSelectionRequest,
@@ -152,6 +160,18 @@ def _record_usage(caller: Caller) -> Message:
     )
 
 
+def _create_record(caller: Caller) -> Message:
+    record = ProcessingRecord(
+        filename="new.pdf",
+        user_id=caller.named,
+        organization_id=caller.organization,
+        status=ProcessingStatus.PROCESSING_STATUS_COMPLETED,
+        template_id="wide-author",
+        runner=ProcessingRunner.PROCESSING_RUNNER_CALLER,
+    )
+    return CreateProcessingRecordRequest(record=record)
+
+
 REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(),
     "GetUser": lambda _: GetUserRequest(),
@@ -235,6 +255,13 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "UpdateApiKey": lambda _: UpdateApiKeyRequest(api_key=ApiKey(name="Changed")),
     "RevokeApiKey": lambda _: RevokeApiKeyRequest(),
     "RotateApiKey": lambda _: RotateApiKeyRequest(),
+    "CreateProcessingRecord": _create_record,
+    "GetProcessingRecord": lambda _: GetProcessingRecordRequest(),
+    "ListProcessingRecords": lambda caller: ListProcessingRecordsRequest(user_id=caller.named),
+    "UpdateProcessingRecord": lambda _: UpdateProcessingRecordRequest(
+        record=ProcessingRecord(status=ProcessingStatus.PROCESSING_STATUS_PROCESSING)
+    ),
+    "DeleteProcessingRecord": lambda _: DeleteProcessingRecordRequest(),
     "WatchChanges": lambda _: WatchChangesRequest(include_values=True),
     "ListChanges": lambda _: ListChangesRequest(page_size=1000),
     "RecordUsage": _record_usage,

@@ -26,7 +26,7 @@ for every row and is not repeated in it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.rights.world import CALLERS, KEYS, TEMPLATES, USERS, Caller, organization_of
+from tests.rights.world import CALLERS, KEYS, RECORDS, TEMPLATES, USERS, Caller, organization_of
 
 TABLE = """
 #                                                                       people  services for keys
@@ -424,6 +424,47 @@ QueryUsage            template_type               kind                  +++++++ 
 QueryUsage            template_type               missing               +++++++ !!+ +++ +++
 QueryUsage            model                       gpt                   +++++++ !!+ +++ +++
 QueryUsage            model                       missing               +++++++ !!+ +++ +++
+# Records of runs
+CreateProcessingRecord record.user_id         own               +++++++ !!! +++ !++
+CreateProcessingRecord record.user_id         none              +++++++ !!! +++ !++
+CreateProcessingRecord record.user_id         missing           ??????? !!! ??? !??  USER_NOT_FOUND
+CreateProcessingRecord record.organization_id none              +++++++ !!! +++ !+!
+CreateProcessingRecord record.organization_id house             ?++++?? !!! +?? !++  ORGANIZATION_NOT_FOUND
+CreateProcessingRecord record.organization_id annex             ????+?? !!! ??? !+?  ORGANIZATION_NOT_FOUND
+CreateProcessingRecord record.organization_id missing           ??????? !!! ??? !??  ORGANIZATION_NOT_FOUND
+CreateProcessingRecord record.template_id     wide-author       +++++++ !!! +++ !++
+CreateProcessingRecord record.template_id     house-template    ?++++?? !!! +?? !++  TEMPLATE_NOT_FOUND
+CreateProcessingRecord record.template_id     annex-template    ????m?? !!! ??? !m?  TEMPLATE_NOT_FOUND
+CreateProcessingRecord record.template_id     missing           ??????? !!! ??? !??  TEMPLATE_NOT_FOUND
+GetProcessingRecord    id                     wide-of-author    ???+??? ??? +?? ???  PROCESSING_RECORD_NOT_FOUND
+GetProcessingRecord    id                     wide-of-admin     ????+?? ??? ??? +++  PROCESSING_RECORD_NOT_FOUND
+GetProcessingRecord    id                     house-of-author   ???++?? ??? +?? +++  PROCESSING_RECORD_NOT_FOUND
+GetProcessingRecord    id                     house-of-removed  ????+?? ??? ??? +++  PROCESSING_RECORD_NOT_FOUND
+GetProcessingRecord    id                     annex-of-admin    ????+?? ??? ??? ++?  PROCESSING_RECORD_NOT_FOUND
+GetProcessingRecord    id                     missing           ??????? ??? ??? ???  PROCESSING_RECORD_NOT_FOUND
+ListProcessingRecords  user_id                own               +++++++ !!! +++ +++
+ListProcessingRecords  user_id                none              +++++++ !!! +++ +++
+ListProcessingRecords  user_id                missing           ??????? !!! ??? ???  USER_NOT_FOUND
+ListProcessingRecords  organization_id        none              +++++++ !!! +++ +++
+ListProcessingRecords  organization_id        house             ?++++?? !!! +?? +++  ORGANIZATION_NOT_FOUND
+ListProcessingRecords  organization_id        annex             ????+?? !!! ??? ++?  ORGANIZATION_NOT_FOUND
+ListProcessingRecords  organization_id        missing           ??????? !!! ??? ???  ORGANIZATION_NOT_FOUND
+ListProcessingRecords  template_id            wide-author       +++++++ !!! +++ +++
+ListProcessingRecords  template_id            house-template    +++++++ !!! +++ +++
+ListProcessingRecords  template_id            annex-template    +++++++ !!! +++ +++
+ListProcessingRecords  template_id            missing           +++++++ !!! +++ +++
+UpdateProcessingRecord record.id              wide-of-author    ???+??? !?? +?? !??  PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord record.id              wide-of-admin     ????+?? !?? ??? !+!  PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord record.id              house-of-author   ???++?? !?? +?? !++  PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord record.id              house-of-removed  ????+?? !?? ??? !++  PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord record.id              annex-of-admin    ????+?? !?? ??? !+?  PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord record.id              missing           ??????? !?? ??? !??  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     wide-of-author    ???+??? !?? +?? !??  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     wide-of-admin     ????+?? !?? ??? !+!  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     house-of-author   ???++?? !?? +?? !++  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     house-of-removed  ????+?? !?? ??? !++  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     annex-of-admin    ????+?? !?? ??? !+?  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord id                     missing           ??????? !?? ??? !??  PROCESSING_RECORD_NOT_FOUND
 """
 
 NAMES_NOTHING = {
@@ -451,6 +492,16 @@ NAMES_NOTHING = {
     ("UpdateApiKey", "api_key.user_id"): "immutable, so it is ignored",
     ("UpdateApiKey", "api_key.organization_id"): "immutable, so it is ignored",
     ("UpdateApiKey", "api_key.parent_id"): "output only, so it is ignored",
+    ("CreateProcessingRecord", "record.id"): "output only, so it is ignored",
+    ("CreateProcessingRecord", "record.openai_file_id"): "is OpenAI's",
+    ("CreateProcessingRecord", "record.model"): "is what the caller says that it ran",
+    ("CreateProcessingRecord", "record.response_id"): "is OpenAI's",
+    ("UpdateProcessingRecord", "record.user_id"): "immutable, so it is ignored",
+    ("UpdateProcessingRecord", "record.organization_id"): "immutable, so it is ignored",
+    ("UpdateProcessingRecord", "record.openai_file_id"): "immutable, so it is ignored",
+    ("UpdateProcessingRecord", "record.template_id"): "immutable, so it is ignored",
+    ("UpdateProcessingRecord", "record.model"): "immutable, so it is ignored",
+    ("UpdateProcessingRecord", "record.response_id"): "is OpenAI's",
     ("CreateTemplateTool", "template_tool.file_search.vector_store_ids[0]"): "is OpenAI's",
     ("CreateTemplateTool", "template_tool.code_interpreter.file_ids[0]"): "is OpenAI's",
     ("UpdateTemplateTool", "template_tool.file_search.vector_store_ids[0]"): "is OpenAI's",
@@ -484,6 +535,7 @@ KINDS = {
     "MEMBER_NOT_FOUND": "member",
     "API_KEY_NOT_FOUND": "key",
     "INVITATION_NOT_FOUND": "invitation",
+    "PROCESSING_RECORD_NOT_FOUND": "record",
 }
 """The kinds of things of which some are foreign, by the fields and by the reasons."""
 
@@ -503,6 +555,7 @@ PLACES = {
     "member": ("house", "annex"),
     "key": ("house", "annex"),
     "invitation": ("house", "annex"),
+    "record": ("wide", "house", "annex"),
 }
 """Where the things of a kind can be, of which each field that names one is tried with all."""
 
@@ -553,6 +606,9 @@ LISTS: dict[str, Callable[[Caller], set[str]]] = {
         id
         for id, (user, _, limit) in KEYS.items()
         if user == caller.user and (not caller.is_limited or limit == "house")
+    },
+    "ListProcessingRecords": lambda caller: {
+        id for id, user in RECORDS.items() if user == caller.user and organization_of(id) in {"", *caller.organizations}
     },
 }
 """The ids that a list answers to each caller whom it answers anything, without a filter."""

@@ -13,7 +13,7 @@ from tests.rights.world import CALLERS, Caller, World
 AUDIT = {
     "ProvisionUser(clerk_id=own)": "",
     "ProvisionUser(clerk_id=missing)": "create user",
-    "DeleteUser(id=recluse)": "delete user, delete invitation, delete api_key",
+    "DeleteUser(id=recluse)": "delete user, delete invitation, delete api_key, delete processing_record",
     "CreateTemplateType(-=-)": "create template_type",
     "UpdateTemplateType(template_type.id=type)": "update template_type",
     "DeleteTemplateType(id=type)": "delete template_type",
@@ -40,7 +40,8 @@ AUDIT = {
     "CreateOrganization(user_id=own)": "create organization, create member",
     "UpdateOrganization(organization.id=house)": "update organization",
     "DeleteOrganization(id=annex)": (
-        "delete organization, delete member, delete member, delete invitation, delete api_key"
+        "delete organization, delete member, delete member, delete invitation, delete api_key,"
+        " delete processing_record, delete processing_record"
     ),
     "AddMember(member.organization_id=house)": "create member",
     "UpdateMember(member.id=house-viewer)": "update member",
@@ -55,6 +56,9 @@ AUDIT = {
     "RotateApiKey(id=own)": "update api_key",
     # Usage is data, and no resource.
     "RecordUsage(usages[0].user_id=own)": "",
+    "CreateProcessingRecord(record.user_id=own)": "create processing_record",
+    "UpdateProcessingRecord(record.id=wide-of-author)": "",
+    "DeleteProcessingRecord(id=wide-of-author)": "delete processing_record",
 }
 """What rows of the table change when they are done."""
 

@@ -35,6 +35,8 @@ def foreign(caller: Caller, row: Row) -> list[str]:
             return [f"{name}-selected" for name in others]
         case "member":
             return [f"{name}-deputy" for name in others]
+        case "record":
+            return ["wide-of-recluse", *(f"{name}-of-deputy" for name in others)]
         case "invitation":
             return ["guild-recluse", *(f"{name}-guest" for name in others)]
         case "key":

@@ -108,6 +108,13 @@ RecordUsage(usages[0].user_id=missing)                          platform dismiss
 RecordUsage(usages[0].organization_id=none)                     admin    narrowed  PERMISSION_DENIED
 RecordUsage(usages[0].organization_id=house)                    author   removed   ORGANIZATION_NOT_FOUND
 RecordUsage(usages[0].organization_id=annex)                    admin    narrowed  ORGANIZATION_NOT_FOUND
+CreateProcessingRecord(record.organization_id=house)            author   removed   ORGANIZATION_NOT_FOUND
+CreateProcessingRecord(record.organization_id=annex)            admin    narrowed  ORGANIZATION_NOT_FOUND
+UpdateProcessingRecord(record.id=wide-of-admin)                 admin    narrowed  PERMISSION_DENIED
+UpdateProcessingRecord(record.id=house-of-author)               admin    demoted   PROCESSING_RECORD_NOT_FOUND
+UpdateProcessingRecord(record.id=annex-of-admin)                admin    narrowed  PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord(id=house-of-author)                      author   removed   PROCESSING_RECORD_NOT_FOUND
+DeleteProcessingRecord(id=annex-of-admin)                       admin    narrowed  PROCESSING_RECORD_NOT_FOUND
 """
 """The row of the matrix that is sent, by whom, what is lost then, and why the replay is refused."""
 

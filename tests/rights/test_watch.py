@@ -26,6 +26,7 @@ TOUCHED = {
     "invitation": ("organization_invitations", "guild-author", "house-guest"),
     "selection": ("user_template_selections", "wide-author", "house-author", "wide-admin", "house-admin"),
     "api_key": ("api_keys", "keyauthor", "keyadminannex"),
+    "processing_record": ("processing_records", "wide-of-author", "house-of-removed", "annex-of-admin"),
     "user": ("users", "recluse"),
 }
 """The table of each kind, and rows of it that change: none that ends the stream of a caller."""
@@ -36,13 +37,15 @@ def touch(world: World) -> None:
         columns = {
             "user": "clerk_id = clerk_id || '-'",
             "invitation": "expire_time = expire_time + interval '1 second'",
+            "processing_record": "status = 'cancelled'",
         }
         world.prepare(f"update {table} set {columns.get(kind, 'version = version + 1')} where id = any(array{ids})")
 
 
 def is_own(caller: Caller, change: Change) -> bool:
     _, _, limit = KEYS.get(caller.key, ("", "", ""))
-    if change.kind == ChangeKind.CHANGE_KIND_TEMPLATE and change.organization_id not in {"", *caller.organizations}:
+    stays = {ChangeKind.CHANGE_KIND_TEMPLATE, ChangeKind.CHANGE_KIND_PROCESSING_RECORD}
+    if change.kind in stays and change.organization_id not in {"", *caller.organizations}:
         return False
     return bool(caller.user) and change.user_id == caller.user and limit in {"", change.organization_id}
 
@@ -62,7 +65,7 @@ def sees(caller: Caller, change: Change) -> bool:
             return not change.organization_id or change.organization_id in caller.organizations
         case "organization" | "member":
             return change.organization_id in caller.organizations
-        case "invitation":
+        case "invitation" | "processing_record":
             return is_admin(caller, change.organization_id)
     return False
 

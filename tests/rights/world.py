@@ -70,6 +70,20 @@ TEMPLATES = {
 }
 """The author of each template. What is not the platform's is its organization's by its name."""
 
+RECORDS = {
+    "wide-of-author": "author",
+    "wide-of-admin": "admin",
+    "wide-of-recluse": "recluse",
+    "house-of-author": "author",
+    "house-of-removed": "removed",
+    "house-of-deputy": "deputy",
+    "foreign-of-stranger": "stranger",
+    "foreign-of-deputy": "deputy",
+    "annex-of-admin": "admin",
+    "annex-of-deputy": "deputy",
+}
+"""The user of each record of a run, which is where its name says, as a template is."""
+
 KEYS = {
     **{f"key{user}": (user, "write", "") for user in USERS},
     **{f"key{user}read": (user, "read", "") for user in ("author", "admin", "platform")},
@@ -341,6 +355,13 @@ def _inserts() -> list[str]:
                 (f"{name}-{user}", name, user, "viewer", "deputy", "2100-01-01Z")
                 for name, users in {GUILD: (*PEOPLE, "recluse"), **dict.fromkeys(MEMBERS, ("guest",))}.items()
                 for user in users
+            ],
+        ),
+        _insert(
+            "processing_records (id, user_id, organization_id, filename, status, template_id, runner)",
+            [
+                (id, user, organization_of(id) or None, f"{id}.pdf", "uploading", "wide-author", "caller")
+                for id, user in RECORDS.items()
             ],
         ),
         _insert("api_keys (id, user_id, organization_id, name, scope, digest)", keys),
