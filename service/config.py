@@ -29,14 +29,15 @@ from service.variables import (
 PREFIX = "OMNIFLO_"
 
 
-CONNECTIONS_BESIDE = 4
+CONNECTIONS_BESIDE = 5
 """The connections of a worker beside those of its threads: one that asks for health, one that reads changes, one for
-watches that resume, and one for the upkeep."""
+watches that resume, one for watches of records, and one for the upkeep."""
 
 JOBS_AT_ONCE = 3
 """Jobs that a process for jobs runs at once."""
 JOB_CONNECTIONS = JOBS_AT_ONCE + 4
-"""Its connections: one of each job, two of procrastinate's, one that listens, and one that keeps all going."""
+"""Its connections without those of runs: one of each job, two of procrastinate's, one that listens, and one that keeps
+all going."""
 
 
 class ConfigurationError(Exception):
@@ -190,6 +191,15 @@ class Settings(BaseSettings):
     work: Literal["on", "off"] = Field(
         default="on", description="on: `serve` runs jobs too, in a process of its own; off: only `work` does"
     )
+    uploads: int = Field(
+        default=4, ge=1, le=64, description="files that a worker takes at once on their way to OpenAI, 1 to 64"
+    )
+    max_file_mb: int = Field(
+        default=50, ge=1, le=512, description="megabytes of 1048576 bytes that a file may have, 1 to 512"
+    )
+    processing_concurrency: int = Field(
+        default=4, ge=1, le=64, description="runs of templates that a process for jobs does at once, 1 to 64"
+    )
     jobs_schedule: Schedules = Field(
         default={},
         description="when tasks run that should not when they would, as name=time joined by commas, in UTC: 03:30 is"
@@ -244,8 +254,14 @@ class Settings(BaseSettings):
     @property
     def connections(self) -> int:
         """How many connections to the database `serve` may have: of each thread, beside them, and of jobs."""
-        of_jobs = JOB_CONNECTIONS if self.work == "on" else 0
-        return self.workers * (self.threads + CONNECTIONS_BESIDE) + of_jobs
+        of_workers = self.workers * (self.threads + CONNECTIONS_BESIDE)
+        return of_workers + (self.job_connections if self.work == "on" else 0)
+
+    @property
+    def job_connections(self) -> int:
+        """How many connections a process for jobs may have."""
+        # One of each run, one that looks for them, and one that tidies up after them.
+        return JOB_CONNECTIONS + (0 if self.openai_api_key is None else self.processing_concurrency + 2)
 
     def listeners(self) -> dict[str, str]:
         """Return the addresses that workers serve, by their settings."""

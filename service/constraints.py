@@ -66,6 +66,8 @@ CONSTRAINTS: Mapping[str, Error] = {
     "api_keys_belong_to_a_parent": not_found("API_KEY"),
     "processing_records_belong_to_a_user": not_found("USER"),
     "processing_records_belong_to_an_organization": not_found("ORGANIZATION"),
+    "processing_inputs_belong_to_a_record": not_found("PROCESSING_RECORD"),
+    "processing_output_belongs_to_a_record": not_found("PROCESSING_RECORD"),
     # What locks and upserts prevent; behind them these hold, and a retry succeeds.
     "users_clerk_id_is_unique": _CONFLICT,
     "templates_id_type_and_scope_are_unique": _CONFLICT,

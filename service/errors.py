@@ -66,6 +66,9 @@ Reason = Literal[
     "TEMPLATE_ALREADY_EXISTS",
     "PROCESSING_RECORD_NOT_FOUND",
     "PROCESSING_STATUS_PASSED",
+    "PROCESSING_RUNNER_MISMATCH",
+    "PROCESSING_NOT_RETRIABLE",
+    "FILE_TOO_LARGE",
     "INTERNAL",
 ]
 """The values of `ErrorReason` in the protos without their prefix; error_reason.proto explains each."""

@@ -109,6 +109,16 @@ class Gateway:
             raise unavailable()
         return model
 
+    def require_key(self) -> SecretStr:
+        """Return the key, or raise OPENAI_NOT_CONFIGURED."""
+        if self._api_key is None:
+            raise errors.FailedPrecondition(
+                "OPENAI_NOT_CONFIGURED",
+                "this service has no key for OpenAI; set OPENAI_API_KEY",
+                {"variable": "OPENAI_API_KEY"},
+            )
+        return self._api_key
+
     def start(self) -> None:
         """Do nothing: it connects at the first question."""
 
@@ -172,13 +182,7 @@ class Gateway:
         raise AssertionError("unreachable")
 
     def _open(self) -> tuple[openai.OpenAI, openai.OpenAI]:
-        key = self._api_key
-        if key is None:
-            raise errors.FailedPrecondition(
-                "OPENAI_NOT_CONFIGURED",
-                "this service has no key for OpenAI; set OPENAI_API_KEY",
-                {"variable": "OPENAI_API_KEY"},
-            )
+        key = self.require_key()
         with self._lock:
             if self._clients is None:
                 # What is not sent again gets a connection of its own: OpenAI may be closing one that was used before.

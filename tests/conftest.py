@@ -54,9 +54,9 @@ from tests.openai_stand_in import KEY, StandIn
 from tests.pooler import pooled
 
 TABLES = (
-    "user_template_selections, templates, template_tools, template_types, openai_models, api_keys,"
-    " organization_invitations, organization_members, processing_records, organizations, users, idempotency_keys,"
-    " usages, usage_arrivals, usage_events, usage_totals"
+    "processing_inputs, processing_output, openai_leftovers, user_template_selections, templates, template_tools,"
+    " template_types, openai_models, api_keys, organization_invitations, organization_members, processing_records,"
+    " organizations, users, idempotency_keys, usages, usage_arrivals, usage_events, usage_totals"
 )
 
 
@@ -204,6 +204,14 @@ class Api:
         body.template_id = body.template_id or self.template().id
         body.user_id = body.user_id or self.user().id
         return self.processing.CreateProcessingRecord(CreateProcessingRecordRequest(record=body))
+
+    def run(self, **fields: Any) -> ProcessingRecord:
+        """Create the record of a run of the registry, which nobody does as long as no worker runs."""
+        runner = ProcessingRunner.PROCESSING_RUNNER_REGISTRY
+        return self.record(
+            **{"status": ProcessingStatus.PROCESSING_STATUS_UNSPECIFIED, "openai_file_id": "file-1", **fields},
+            runner=runner,
+        )
 
 
 class Failure:
@@ -442,7 +450,7 @@ def identities(guarded: Guarded) -> Identities:
     return guarded.identities
 
 
-class Calling(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class Calling(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor):
     """Sends metadata with every call."""
 
     def __init__(self, metadata: list[tuple[str, str]]) -> None:
@@ -453,6 +461,7 @@ class Calling(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         return continuation(client_call_details._replace(metadata=metadata), request)
 
     intercept_unary_stream = intercept_unary_unary
+    intercept_stream_unary = intercept_unary_unary  # type: ignore[assignment]
 
 
 class Callers:

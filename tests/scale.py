@@ -69,3 +69,6 @@ DURATIONS = 200_000 if IS_SOAK else 20_000
 
 KILLED_ROLL_UPS = 60 if IS_SOAK else 4
 """Sessions that are ended while they sum usage up."""
+
+PROCESSED_FILES = 1_000 if IS_SOAK else 60
+"""Files that are uploaded and run while workers are killed and OpenAI does what it should not."""

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from service import logs
 from service.commands import database, supervised
-from service.config import JOB_CONNECTIONS, Settings
+from service.config import Settings
 from service.database import handle
 from service.jobs import tasks
 from service.server import ports
@@ -27,7 +27,9 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         urls = stack.enter_context(database.configured(settings))
         database.require_schema()
         supervised.require_connections(
-            JOB_CONNECTIONS, f"jobs need {JOB_CONNECTIONS} connections", "let other programs have fewer"
+            settings.job_connections,
+            f"jobs need {settings.job_connections} connections",
+            "let other programs have fewer",
         )
         handle.database.drop()
         supervised.run(

@@ -58,5 +58,7 @@ def _value(field: FieldDescriptor, rules: Any) -> int:
     if field.message_type is not None:
         return _message(field.message_type)
     if field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}:
-        return int(rules.string.max_bytes or _CHARACTER_BYTES * rules.string.max_len or _SHORT_BYTES)
+        return int(
+            rules.bytes.max_len or rules.string.max_bytes or _CHARACTER_BYTES * rules.string.max_len or _SHORT_BYTES
+        )
     return _NUMBER_BYTES

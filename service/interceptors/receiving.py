@@ -47,12 +47,23 @@ class _Held:
 
     def add(self, context: Context, who: str, size: int) -> bool:
         """Count the bytes, and return whether all that is held is still within bounds."""
-        with self._lock:
-            self.of[who] += size
-            fits = self.of[who] <= MAX_HELD_BYTES_OF_ONE and self.of.total() <= MAX_HELD_BYTES
+        fits = self._hold(who, size)
         if not context.add_callback(lambda: self._release(who, size)):
             self._release(who, size)
         return fits
+
+    @contextmanager
+    def holding(self, who: str, size: int) -> Iterator[bool]:
+        """Count the bytes in the block; yield what `add` returns."""
+        try:
+            yield self._hold(who, size)
+        finally:
+            self._release(who, size)
+
+    def _hold(self, who: str, size: int) -> bool:
+        with self._lock:
+            self.of[who] += size
+            return self.of[who] <= MAX_HELD_BYTES_OF_ONE and self.of.total() <= MAX_HELD_BYTES
 
     def _release(self, who: str, size: int) -> None:
         with self._lock:
@@ -150,20 +161,22 @@ class Receiving(Interceptor):
         return message
 
     def _each(self, requests: Iterator[bytes], context: Context, limit: int) -> Iterator[bytes]:
-        while (message := self._next(requests, context, limit)) is not None:
-            yield message
+        who = _who(context)
+        while (message := self._wait(requests, context)) is not None:
+            size = len(message)
+            _require_size(size, limit)
+            # Held until the next one is asked for, and not until the end of the call.
+            with self._taken.holding(who, size) as fits:
+                if size > LARGE_BYTES and not fits:
+                    raise _holds_too_much()
+                yield message
 
     def _next(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes | None:
         message = self._wait(requests, context)
         size = 0 if message is None else len(message)
-        if size > limit:
-            raise errors.ResourceExhausted(
-                "REQUEST_TOO_LARGE", "no request of the method may be as large", {"limit": str(limit)}
-            )
+        _require_size(size, limit)
         if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
-            raise errors.ResourceExhausted(
-                "OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0
-            )
+            raise _holds_too_much()
         return message
 
     def _wait(self, requests: Iterator[bytes], context: Context) -> bytes | None:
@@ -252,6 +265,17 @@ class Receiving(Interceptor):
             if counts[wait.who] > part:
                 counts[wait.who] -= 1
                 self._cancel(self._small, context)
+
+
+def _require_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise errors.ResourceExhausted(
+            "REQUEST_TOO_LARGE", "no request of the method may be as large", {"limit": str(limit)}
+        )
+
+
+def _holds_too_much() -> errors.ResourceExhausted:
+    return errors.ResourceExhausted("OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0)
 
 
 def _who(context: Context) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import peewee as pw
 
+from service.database.handle import database
 from service.models.organizations import Organization
 from service.models.row import Choice, Moment, Text, Versioned
 from service.models.users import User
@@ -59,8 +60,68 @@ class ProcessingRecord(Versioned):
     complete_time = Moment(null=True)
     """When the status became one of ENDED; the database sets it."""
 
+    attempt = pw.BigIntegerField(constraints=[pw.SQL("default 1")])
+    """How often it was asked for."""
+    owns_file = pw.BooleanField(default=False)
+    """Whether the registry uploaded the file, and so may delete it."""
+    try_time = Moment(null=True)
+    """When a worker is to take it, or to take it over; None where there is nothing to do."""
+    holder = Text(null=True)
+    """Who has it; a new name each time that it is taken."""
+    sent_time = Moment(null=True)
+    """When the request to OpenAI was begun."""
+    next_event = pw.BigIntegerField(constraints=[pw.SQL("default 0")])
+    """The number of the next event of OpenAI's: those before it are kept."""
+    tries = pw.BigIntegerField(constraints=[pw.SQL("default 0")])
+    """How often OpenAI has put it off."""
+
     class Meta:
         table_name = "processing_records"
 
     user_id: str
     organization_id: str | None
+
+
+class ProcessingInput(pw.Model):
+    """What is sent to OpenAI with the file, as it was rendered when the record was created."""
+
+    record = pw.ForeignKeyField(ProcessingRecord, primary_key=True, lazy_load=False, on_delete="CASCADE")
+    body = pw.TextField()
+    input_text = pw.TextField()
+    response_format = pw.TextField(null=True)
+    """The JSON Schema of the answer, if the template has one."""
+
+    class Meta:
+        database = database
+        table_name = "processing_inputs"
+
+
+class ProcessingOutput(pw.Model):
+    """A piece of the text of a run that goes on."""
+
+    record_id = pw.ForeignKeyField(ProcessingRecord, column_name="record_id", lazy_load=False, on_delete="CASCADE")
+    seq = pw.BigIntegerField()
+    text = pw.TextField()
+
+    class Meta:
+        database = database
+        table_name = "processing_output"
+        primary_key = pw.CompositeKey("record_id", "seq")
+
+
+class LeftoverKind(Choice):
+    field_type = "openai_leftover_kind"
+
+
+class OpenAILeftover(pw.Model):
+    """A file that is to be deleted at OpenAI, or a response that is to be cancelled there."""
+
+    kind = LeftoverKind()
+    id = Text()
+    try_time = Moment(constraints=[pw.SQL("default clock_timestamp()")])
+    tries = pw.BigIntegerField(constraints=[pw.SQL("default 0")])
+
+    class Meta:
+        database = database
+        table_name = "openai_leftovers"
+        primary_key = pw.CompositeKey("kind", "id")

@@ -6,9 +6,10 @@ from typing import Any
 
 from service import errors
 from service.actor import Actor
+from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
 from service.models.processing_records import USAGE, ProcessingRecord
-from service.models.templates import View
+from service.models.templates import Template, View
 from service.operations import json_text, organizations, processing_rights, quotas, rights, templates, users
 from service.operations.listing import Key, Page, Source
 
@@ -30,20 +31,31 @@ def create(
     actor: Actor, *, template_id: str, user_id: str = "", organization_id: str | None = None, said: Mapping[str, Any]
 ) -> ProcessingRecord:
     """Add the record of a run of a user, or of the caller for an empty one, with what the caller said of it."""
-    user_id = rights.user(actor, user_id, "record.user_id")
+    user_id = place(actor, user_id, organization_id, "record.user_id")
+    template = templates.get(actor, template_id, view=View.SUMMARY, revision=said.get("template_revision", 0))
+    require_within(template, organization_id)
+    return ProcessingRecord.add(template_id=template_id, user=user_id, organization=organization_id, **_columns(said))
+
+
+def place(actor: Actor, user_id: str, organization_id: str | None, field: str) -> str:
+    """Return the id of the user, or of the caller for an empty one, who has room for one more record there."""
+    user_id = rights.user(actor, user_id, field)
     rights.write_own(actor, organization_id)
     users.hold(user_id, mode=quotas.owner_lock(actor))
     quotas.require_room(actor, "processing_records", user_id)
     if organization_id is not None:
         organizations.hold_member(organization_id, user_id)
-    template = templates.get(actor, template_id, view=View.SUMMARY, revision=said.get("template_revision", 0))
+    return user_id
+
+
+def require_within(template: Template, organization_id: str | None) -> None:
+    """Raise for a template of another organization than the record."""
     if template.organization_id not in {None, organization_id}:
         raise errors.FailedPrecondition(
             "TEMPLATE_ORGANIZATION_MISMATCH",
             "the template belongs to another organization than the record",
             {"organization_id": organization_id or ""},
         )
-    return ProcessingRecord.add(template_id=template_id, user=user_id, organization=organization_id, **_columns(said))
 
 
 @read
@@ -101,31 +113,55 @@ def page(
 @transaction
 def update(actor: Actor, id: str, changes: Mapping[str, Any], *, etag: str) -> ProcessingRecord:
     """Write what a caller reports, unless `etag` is given and no longer current."""
-    record = _locked(actor, id, etag)
-    with refused_by(
-        "processing_records_status_goes_forward",
-        lambda: errors.FailedPrecondition(
-            "PROCESSING_STATUS_PASSED",
-            "the status of a record only goes forward",
-            {"status": record.status.upper()},
-        ),
-    ):
+    record = lock(actor, id, etag, "caller")
+    with refused_by("processing_records_status_goes_forward", lambda: passed(record)):
         return record.change(**_columns(changes))
 
 
 @transaction
-def delete(actor: Actor, id: str, *, etag: str) -> None:
-    """Delete a record, unless `etag` is given and no longer current."""
-    _locked(actor, id, etag).delete_instance()
+def delete(actor: Actor, id: str, *, etag: str, with_file: bool) -> None:
+    """Delete a record, and later its file at OpenAI, unless `etag` is given and no longer current."""
+    record = lock(actor, id, etag)
+    leave_response(record)
+    if with_file:
+        if not record.owns_file:
+            # Anybody may name a file that is not its own.
+            raise errors.field_invalid(("delete_file", "is for files that came by UploadFile"))
+        leave("file", record.openai_file_id)
+    record.delete_instance()
 
 
-def _locked(actor: Actor, id: str, etag: str) -> ProcessingRecord:
+def lock(actor: Actor, id: str, etag: str, runner: str = "") -> ProcessingRecord:
+    """Lock a record that the actor may write, and that is run by the runner, if one is given."""
     record = ProcessingRecord.lock_one(ProcessingRecord.id == id, mode="FOR UPDATE")
     if record is None:
         raise errors.not_found("PROCESSING_RECORD", id=id)
     processing_rights.write(actor, id, record.user_id, record.organization_id)
     record.require_etag(etag)
+    if runner not in {"", record.runner}:
+        raise errors.FailedPrecondition(
+            "PROCESSING_RUNNER_MISMATCH",
+            "the registry runs the record" if runner == "caller" else "a caller runs the record",
+            {"runner": record.runner.upper()},
+        )
     return record
+
+
+def leave_response(record: ProcessingRecord) -> None:
+    """Have what goes on at OpenAI cancelled there."""
+    if record.runner == "registry" and record.status == "processing" and record.response_id:
+        leave("response", record.response_id)
+
+
+def passed(record: ProcessingRecord) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition(
+        "PROCESSING_STATUS_PASSED", "the status of a record only goes forward", {"status": record.status.upper()}
+    )
+
+
+def leave(kind: str, id: str) -> None:
+    """Have a file deleted at OpenAI, or a response cancelled."""
+    database.execute_sql("insert into openai_leftovers (kind, id) values (%s, %s) on conflict do nothing", (kind, id))
 
 
 def _columns(values: Mapping[str, Any]) -> dict[str, Any]:

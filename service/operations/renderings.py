@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from service import cache, errors, rendering
@@ -12,6 +13,8 @@ from service.models.templates import Template, View
 from service.operations import rights, selections, template_variables, templates
 from service.operations.listing import MAX_BYTES
 from service.operations.selections import Reason, Resolution
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Rendering(NamedTuple):
@@ -33,6 +36,7 @@ def render(
     labels: Sequence[str] = (),
     revision: int = 0,
     type_revision: int = 0,
+    metadata: Mapping[str, str] = NOTHING,
 ) -> Rendering:
     """Render the template of an id with the values of its variables.
 
@@ -50,7 +54,7 @@ def render(
         template.renderable = renderable._replace(tools=tools, type_revision=type_revision)
     elif renderable is not None and not renderable.type_revision:
         raise errors.not_found("TEMPLATE_TYPE", name=template.type_name)
-    return _render(template, None, variables)
+    return _render(template, None, variables, metadata)
 
 
 def resolve(
@@ -61,6 +65,7 @@ def resolve(
     template_type: str,
     variables: Mapping[str, str],
     labels: Sequence[str] = (),
+    metadata: Mapping[str, str] = NOTHING,
 ) -> Rendering:
     """Render the template that holds for a user and a type."""
     _keep_none_with(variables)
@@ -73,7 +78,7 @@ def resolve(
         view=View.RENDERABLE,
         labels=labels,
     )
-    return _render(*resolution, variables)
+    return _render(*resolution, variables, metadata)
 
 
 def batch_resolve(
@@ -125,7 +130,9 @@ def _size(of: Rendering) -> int:
     return of.rendered.size + sum(len(text.encode()) + 20 for text in texts)
 
 
-def _render(template: Template, reason: Reason | None, variables: Mapping[str, str]) -> Rendering:
+def _render(
+    template: Template, reason: Reason | None, variables: Mapping[str, str], more: Mapping[str, str] = NOTHING
+) -> Rendering:
     if template.renderable is None:
         raise TypeError("a template is rendered from its RENDERABLE view")
     instructions, unknown = template_variables.fill(template.instructions, template.variables, variables)
@@ -143,6 +150,7 @@ def _render(template: Template, reason: Reason | None, variables: Mapping[str, s
             "template_type": template.type_name,
             "template_revision": str(template.revision),
             "template_type_revision": str(template.renderable.type_revision),
+            **more,
         },
         response_format=template.response_format,
         verbosity=template.verbosity,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from service import logs
 from service.config import Settings
+from service.server.parts import Part, Parts
 from service.server.processes import Life
 
 
@@ -21,7 +22,26 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     database.configure(url, prepares=settings.prepare == "on", name=NAME)
     measured = None if metrics_folder is None else metrics.Jobs(task.name for task in TASKS)
     worker = Worker(settings, url, TASKS, metrics=measured)
-    worker.start()
+    parts = Parts([worker, *_processing(settings)])
+    parts.start()
     life.ready()
     life.wait()
-    worker.stop()
+    parts.stop()
+
+
+def _processing(settings: Settings) -> list[Part]:
+    """Return what does the runs of the registry, where there is a key for OpenAI."""
+    from service.jobs.processing import Processing  # noqa: PLC0415 - see above
+    from service.openai_files import Files  # noqa: PLC0415 - see above
+    from service.openai_gateway import Gateway  # noqa: PLC0415 - see above
+    from service.openai_runs import Runs  # noqa: PLC0415 - see above
+
+    if settings.openai_api_key is None:
+        return []
+    gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
+    return [
+        gateway,
+        Processing(
+            Runs(gateway), Files(gateway), at_once=settings.processing_concurrency, drain_seconds=settings.drain_seconds
+        ),
+    ]

@@ -56,6 +56,7 @@ from service.interceptors.working import Working
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations import protected_labels, quotas, usages
+from service.operations.record_watches import RecordWatches
 from service.operations.watches import Watches
 from service.server import reflection, tls
 from service.server.health import Health, Probe
@@ -73,6 +74,7 @@ from service.servicers.processing import ProcessingServicer
 from service.servicers.selections import SelectionServicer
 from service.servicers.template_types import TemplateTypeServicer
 from service.servicers.templates import TemplateServicer
+from service.servicers.uploads import Uploads
 from service.servicers.usages import UsageServicer
 from service.servicers.users import UserServicer
 
@@ -128,11 +130,12 @@ class Server:
         receiving = _receiving(SERVICES, settings, MAX_WAITING)
         direct_url = url if settings.database_direct_url is None else settings.database_direct_url.get_secret_value()
         watches = Watches(direct_url, hours=settings.watch_hours)
+        record_watches = RecordWatches()
         # Whatever happens to calls, these answer.
         open_receiving, plain_receiving = (_receiving(OPEN_SERVICES, settings, APART_THREADS // 2) for _ in range(2))
         shares = Shares(max(1, settings.threads // 2))
         # Nobody who makes one kind of wait as long as may be takes the threads of another.
-        most = shares.room + SPARE_THREADS + MAX_WAITING
+        most = shares.room + SPARE_THREADS + MAX_WAITING + settings.uploads
         pool = Pool(settings.threads, most, "call", initializer=slots.assign)
         rejecting = ThreadPoolExecutor(1, "rejecting")
         # The first sees the code that callers see, of every call, also of one that is rejected. With the second,
@@ -161,7 +164,18 @@ class Server:
             slots=slots,
             drain_seconds=settings.drain_seconds,
         )
-        _add_services(self._main.server, gateway, watches)
+        uploads = Uploads(
+            gateway,
+            most=settings.uploads,
+            max_bytes=settings.max_file_mb * 1024 * 1024,
+            receive_seconds=settings.receive_seconds,
+        )
+        _add_services(
+            self._main.server,
+            ModelServicer(gateway),
+            ChangeServicer(watches),
+            ProcessingServicer(gateway, uploads, record_watches),
+        )
         # Probes are answered while all other threads wait for the database.
         self._main.add_apart(health_pb2_grpc.add_HealthServicer_to_server, health, threads=APART_THREADS)
         if settings.serves_reflection:
@@ -187,6 +201,7 @@ class Server:
                 *([] if keys is None else [keys]),
                 *([] if hearing is None else [hearing]),
                 watches,
+                record_watches,
                 feed,
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
@@ -270,14 +285,16 @@ def _identities(settings: Settings, fetched: Keys | None, trust_seconds: float) 
     )
 
 
-def _add_services(server: grpc.Server, gateway: Gateway, watches: Watches) -> None:
+def _add_services(
+    server: grpc.Server, models: ModelServicer, changes: ChangeServicer, processing: ProcessingServicer
+) -> None:
     user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(), server)
     template_type_service_pb2_grpc.add_TemplateTypeServiceServicer_to_server(TemplateTypeServicer(), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(gateway), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     template_service_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(), server)
     selection_service_pb2_grpc.add_SelectionServiceServicer_to_server(SelectionServicer(), server)
     organization_service_pb2_grpc.add_OrganizationServiceServicer_to_server(OrganizationServicer(), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(ApiKeyServicer(), server)
-    change_service_pb2_grpc.add_ChangeServiceServicer_to_server(ChangeServicer(watches), server)
+    change_service_pb2_grpc.add_ChangeServiceServicer_to_server(changes, server)
     usage_service_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(), server)
-    processing_service_pb2_grpc.add_ProcessingServiceServicer_to_server(ProcessingServicer(), server)
+    processing_service_pb2_grpc.add_ProcessingServiceServicer_to_server(processing, server)

@@ -2,7 +2,13 @@
 
 from omniflo.templates.v1 import processing_record_pb2
 from omniflo.templates.v1.processing_record_pb2 import ProcessingRunner, ProcessingStatus, TokenUsage
+from omniflo.templates.v1.processing_service_pb2 import (
+    CancelProcessingResponse,
+    RetryProcessingResponse,
+    WatchProcessingRecordResponse,
+)
 from service.models.processing_records import USAGE, ProcessingRecord
+from service.operations.record_watches import News
 from service.servicers.encode import timestamp
 
 
@@ -34,3 +40,17 @@ def record(row: ProcessingRecord) -> processing_record_pb2.ProcessingRecord:
     if row.input_tokens is not None:
         message.usage.CopyFrom(TokenUsage(**{name: getattr(row, name) for name in USAGE}))
     return message
+
+
+def cancelled(row: ProcessingRecord) -> CancelProcessingResponse:
+    return CancelProcessingResponse(record=record(row))
+
+
+def queued_again(row: ProcessingRecord) -> RetryProcessingResponse:
+    return RetryProcessingResponse(record=record(row))
+
+
+def news(of: News) -> WatchProcessingRecordResponse:
+    if isinstance(of, str):
+        return WatchProcessingRecordResponse(output_delta=of)
+    return WatchProcessingRecordResponse(record=record(of))

@@ -234,9 +234,12 @@ def _ways(message: Descriptor) -> Iterator[tuple[FieldDescriptor, ...]]:
             yield from ((field, *way) for way in _ways(below))
 
 
-METHODS = [
+_ALL = [
     Method(method) for service in SERVICES for method in descriptor_pool.Default().FindServiceByName(service).methods
 ]
+METHODS = [method for method in _ALL if not method.descriptor.client_streaming]
+UPLOADS = [method for method in _ALL if method.descriptor.client_streaming]
+"""What takes a stream, and has tests of its own."""
 READS = [method for method in METHODS if method.is_read]
 WRITES = [method for method in METHODS if not method.is_read]
 # What OpenAI serves are no rows of the database.

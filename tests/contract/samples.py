@@ -58,11 +58,14 @@ from omniflo.templates.v1.processing_record_pb2 import (
     TokenUsage,
 )
 from omniflo.templates.v1.processing_service_pb2 import (
+    CancelProcessingRequest,
     CreateProcessingRecordRequest,
     DeleteProcessingRecordRequest,
     GetProcessingRecordRequest,
     ListProcessingRecordsRequest,
+    RetryProcessingRequest,
     UpdateProcessingRecordRequest,
+    WatchProcessingRecordRequest,
 )
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
@@ -151,6 +154,8 @@ def of(api: Api, method: Method) -> Message:
 def put(request: Any, field: Field, *values: Any) -> None:
     """Put something else into the field of a sample, and what it needs into others."""
     field.put(request, *values)
+    if isinstance(request, CreateProcessingRecordRequest) and field.name in {"labels", "input_text"}:
+        request.record.CopyFrom(_of_run(request.record))
     if str(field) == "template.instructions":
         # These use no variable.
         request.template.ClearField("variables")
@@ -450,6 +455,12 @@ def _create_record(api: Api) -> CreateProcessingRecordRequest:
     )
 
 
+def _retry(api: Api) -> RetryProcessingRequest:
+    id = api.run().id
+    api.processing.CancelProcessing(CancelProcessingRequest(id=id))
+    return RetryProcessingRequest(id=id)
+
+
 SAMPLES: dict[str, Callable[[Api], Message]] = {
     "ProvisionUser": lambda _: ProvisionUserRequest(clerk_id=new("user")),
     "GetUser": lambda api: GetUserRequest(id=api.user().id),
@@ -543,6 +554,9 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
             usage=TokenUsage(input_tokens=100, cached_tokens=50, output_tokens=20, reasoning_tokens=10),
         )
     ),
+    "WatchProcessingRecord": lambda api: WatchProcessingRecordRequest(id=api.record().id),
+    "CancelProcessing": lambda api: CancelProcessingRequest(id=api.run().id),
+    "RetryProcessing": _retry,
     "DeleteProcessingRecord": lambda api: DeleteProcessingRecordRequest(id=api.record().id),
 }
 
@@ -834,6 +848,17 @@ def _changes(api: Api) -> Rows:
             select epoch, time, kind, resource_id, action, tags, actor, method, request_id
             from changes, generate_series(1, 1001) where seq = %s
         """,
+    )
+
+
+def _of_run(record: ProcessingRecord) -> ProcessingRecord:
+    """Answer the record of a run of the registry on the same file."""
+    return ProcessingRecord(
+        filename=record.filename,
+        user_id=record.user_id,
+        template_id=record.template_id,
+        openai_file_id=record.openai_file_id,
+        runner=ProcessingRunner.PROCESSING_RUNNER_REGISTRY,
     )
 
 

@@ -56,10 +56,12 @@ def test_a_status_only_goes_forward(api: Api, database: Database, before: str, a
     assert api.processing.GetProcessingRecord(GetProcessingRecordRequest(id=record.id)) == record
 
 
-def test_who_runs_a_record_stays_also_by_sql(api: Api, database: Database) -> None:
+def test_who_runs_a_record_stays_and_does_it_also_by_sql(api: Api, database: Database) -> None:
     api.record()
     with pytest.raises(Exception, match="the runner of a record stays"):
         database.query("update processing_records set runner = 'registry'")
+    with pytest.raises(Exception, match="the registry does not run what a caller runs"):
+        database.query("update processing_records set try_time = now()")
 
 
 def test_what_was_made_of_a_file_can_be_written_after_the_end(api: Api) -> None:
@@ -159,7 +161,9 @@ def test_the_log_has_that_a_record_came_was_cancelled_and_went_and_nothing_of_it
         update(api, record.id, status=status(name), output_text=f"{CANARY} {name}")
     update(api, record.id, results='"late"')
     database.query("delete from processing_records")
-    found = database.query("select action, before::text, after::text from changes where kind = 'processing_record'")
+    found = database.query(
+        "select action, before::text, after::text from changes where kind = 'processing_record' order by seq"
+    )
     assert [action for action, *_ in found] == ["create", "update", "delete"]
     assert CANARY not in str(found)
     told = api.changes.ListChanges(ListChangesRequest(resource_id=record.id)).changes

@@ -47,6 +47,7 @@ KINDS = (
     "Member",
     "ApiKey",
     "Usage",
+    "Processing",
 )
 
 ENDS = {
@@ -57,6 +58,7 @@ ENDS = {
     "RemoveMemberRequest",
     "RevokeApiKeyRequest",
     "DeclineInvitationRequest",
+    "DeleteProcessingRecordRequest",
 }
 """Requests that nothing forbids; they name the last quarter of what there is, so that the rest stays."""
 
@@ -93,6 +95,14 @@ WORDS: Known = {
     "Usage.id": [""],
     "event_id": ["a", "b", "c"],
     "error_code": ["", "server_error"],
+    "filename": ["a.pdf", "A name.png"],
+    "openai_file_id": ["", "file-1"],
+    "response_id": ["", "resp_1"],
+    "input_text": ["", "In one line."],
+    "error_reason": ["", "server_error"],
+    "error_message": ["", "It broke."],
+    "results": ["", '{"total": 17}'],
+    "output_text": ["", "Seventeen."],
     "currency_code": ["USD", "USD", "EUR"],
     "paths": [
         "*",
@@ -199,6 +209,8 @@ class Hostile:
             return self._message(GetMessageClass(field.message_type), wild)
         is_wild = self._random.random() < wild
         match field.cpp_type:
+            case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
+                return self._random.randbytes(self._random.choice([0, 1, 1000, 100_000]))
             case FieldDescriptor.CPPTYPE_STRING:
                 if is_wild:
                     return self._random.choice(LONG_STRINGS if self._random.random() < 0.02 else STRINGS)

@@ -166,6 +166,10 @@ def known(api: Api) -> Known:
         )
         for number in range(40)
     ]
+    records = [
+        api.record(user_id=users[number % 5].id, template_id=templates[number].id, template_revision=number % 2)
+        for number in range(20)
+    ]
     types.append(bare)
     return {
         "User.id": (user_ids := [*(user.id for user in users), "nobody"]),
@@ -197,6 +201,7 @@ def known(api: Api) -> Known:
         "ApiKey.id": [*(key.id for key in keys), "nothing"],
         "ApiKey.name": ["A key"],
         "parent_id": [key.id for key in keys],
+        "Processing.id": [*(record.id for record in records), "nothing"],
     }
 
 

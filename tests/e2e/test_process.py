@@ -429,7 +429,7 @@ def test_more_connections_than_the_database_has_are_refused_with_the_numbers(rea
     done = run("serve", database_url=ready_url, workers=30, threads=20)
     assert done.returncode == 1
     # Of 300, PostgreSQL reserves three for its superusers.
-    for words in ("30 workers with 20 threads", "720 connections", "has 297", "OMNIFLO_WORKERS", "max_connections"):
+    for words in ("30 workers with 20 threads", "750 connections", "has 297", "OMNIFLO_WORKERS", "max_connections"):
         assert words in done.stderr
 
 

@@ -57,6 +57,11 @@ ROWS = {
           ('r2', 'b.pdf', 'u1', 'g1', 'processing', 'p4', 'caller'),
           ('r3', 'c.pdf', 'u2', null, 'completed', 'p3', 'caller')
     """,
+    "processing_inputs": """
+        insert into processing_inputs (record_id, body, input_text, response_format) values ('r1', '{}', '', null)
+    """,
+    "processing_output": "insert into processing_output (record_id, seq, text) values ('r1', 3, 'Seventeen')",
+    "openai_leftovers": "insert into openai_leftovers (kind, id) values ('file', 'file-1')",
     "api_keys": """
         insert into api_keys (id, user_id, organization_id, name, scope, digest, expire_time) values
           ('k1', 'u1', null, 'Everywhere', 'read', 'abc', null),

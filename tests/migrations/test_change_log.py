@@ -10,6 +10,9 @@ from tests.conftest import Database, tables_of
 from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill
 
 UNRECORDED = {
+    "processing_inputs": "what is sent to OpenAI",
+    "processing_output": "the texts of runs that go on",
+    "openai_leftovers": "what is to be deleted at OpenAI",
     "idempotency_keys": "responses that are kept for retries",
     "revision_texts": "the texts of revisions",
     "template_revisions": "what templates said",
@@ -34,7 +37,10 @@ TEXTS = {"title", "description", "instructions", "variables", "response_format"}
 
 HIDDEN = {
     "api_keys": {"digest", "previous_digest", "last_used_time"},
-    "processing_records": {"filename", "error_reason", "error_message", "results", "output_text"},
+    "processing_records": {
+        *("filename", "error_reason", "error_message", "results", "output_text"),
+        *("try_time", "holder", "sent_time", "next_event", "tries"),
+    },
     "templates": {"words"},
     "users": {"clerk_id"},
 }

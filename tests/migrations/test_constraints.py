@@ -310,6 +310,16 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["null", "'g2'"],
         ["'nothing'", "''"],
     ),
+    "processing_inputs_belong_to_a_record": (
+        "update processing_inputs set record_id = {}",
+        ["'r2'"],
+        ["'nothing'"],
+    ),
+    "processing_output_belongs_to_a_record": (
+        "update processing_output set record_id = {}",
+        ["'r2'"],
+        ["'nothing'"],
+    ),
     "processing_records_filename_within_bounds": (
         "update processing_records set filename = {}",
         ["'x'", "repeat('é', 255)"],

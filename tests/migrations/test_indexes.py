@@ -18,6 +18,7 @@ from service.operations import (
     openai_models,
     organizations,
     processing_records,
+    processing_work,
     selections,
     template_lists,
     template_tools,
@@ -187,6 +188,9 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         ),
         "changes_by_time",
     ),
+    "runs that wait": (lambda: processing_work.take(SYSTEM, 4), "processing_records_by_try_time"),
+    "what is left at OpenAI": (lambda: processing_work.leftovers(SYSTEM), "openai_leftovers_by_try_time"),
+    "what else has a file": (lambda: processing_work.leftovers(SYSTEM), "processing_records_by_openai_file_id"),
     "purge of processing records": (
         lambda: maintenance.purge_processing_records(SYSTEM, 90),
         "processing_records_by_create_time",
@@ -371,7 +375,7 @@ def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         transaction(lambda _: operation())(SYSTEM)
         found: list[Node] = []
         for sql in executed:
-            if sql.split()[0] in {"select", "delete", "with"}:
+            if sql.split()[0] in {"select", "delete", "update", "with"}:
                 (((plan,),),) = many_rows.query(f"explain (format json) {sql}")
                 found += nodes(plan["Plan"])
         return found

@@ -51,11 +51,14 @@ from omniflo.templates.v1.organization_service_pb2 import (
 )
 from omniflo.templates.v1.processing_record_pb2 import ProcessingRecord, ProcessingRunner, ProcessingStatus
 from omniflo.templates.v1.processing_service_pb2 import (
+    CancelProcessingRequest,
     CreateProcessingRecordRequest,
     DeleteProcessingRecordRequest,
     GetProcessingRecordRequest,
     ListProcessingRecordsRequest,
+    RetryProcessingRequest,
     UpdateProcessingRecordRequest,
+    WatchProcessingRecordRequest,
 )
 from omniflo.templates.v1.selection_service_pb2 import (
     BatchResolveTemplatesRequest,
@@ -261,6 +264,9 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "UpdateProcessingRecord": lambda _: UpdateProcessingRecordRequest(
         record=ProcessingRecord(status=ProcessingStatus.PROCESSING_STATUS_PROCESSING)
     ),
+    "WatchProcessingRecord": lambda _: WatchProcessingRecordRequest(),
+    "CancelProcessing": lambda _: CancelProcessingRequest(),
+    "RetryProcessing": lambda _: RetryProcessingRequest(),
     "DeleteProcessingRecord": lambda _: DeleteProcessingRecordRequest(),
     "WatchChanges": lambda _: WatchChangesRequest(include_values=True),
     "ListChanges": lambda _: ListChangesRequest(page_size=1000),
@@ -322,5 +328,6 @@ PREPARATIONS = {
     "DeleteTemplateLabel": """update templates set labels = labels || '{"staging": 1, "production": 1}'""",
     "RestoreTemplateRevision": "update templates set title = 'Later'",
     "UndeleteTemplate": "delete from templates",
+    "RetryProcessing": "update processing_records set status = 'failed'",
 }
 """SQL without which the call would be refused for another reason than the caller's rights."""

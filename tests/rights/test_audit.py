@@ -41,7 +41,7 @@ AUDIT = {
     "UpdateOrganization(organization.id=house)": "update organization",
     "DeleteOrganization(id=annex)": (
         "delete organization, delete member, delete member, delete invitation, delete api_key,"
-        " delete processing_record, delete processing_record"
+        " delete processing_record, delete processing_record, delete processing_record"
     ),
     "AddMember(member.organization_id=house)": "create member",
     "UpdateMember(member.id=house-viewer)": "update member",
@@ -58,6 +58,8 @@ AUDIT = {
     "RecordUsage(usages[0].user_id=own)": "",
     "CreateProcessingRecord(record.user_id=own)": "create processing_record",
     "UpdateProcessingRecord(record.id=wide-of-author)": "",
+    "CancelProcessing(id=wide-run-of-author)": "update processing_record",
+    "RetryProcessing(id=wide-run-of-author)": "",
     "DeleteProcessingRecord(id=wide-of-author)": "delete processing_record",
 }
 """What rows of the table change when they are done."""

@@ -153,7 +153,8 @@ def test_a_list_has_what_the_caller_may_read_and_nothing_else(world: World, call
 )
 def test_a_field_that_is_ignored_names_nothing(world: World, method: str, field: str) -> None:
     row = next(row for row in ROWS if row.method == method)
-    caller = next(caller for name, caller in CALLERS.items() if row.outcomes[name][0] == "OK")
+    callers_of_it = (caller for name, caller in CALLERS.items() if row.outcomes[name][0] == "OK")
+    caller = next(caller for caller in callers_of_it if "foreign" not in caller.organizations)
     made = request(caller, row, thing(caller, row))
     naming(METHOD[method])[field].put(made, "foreign")
     answer = world.call(caller, METHOD[method], made)

@@ -113,6 +113,8 @@ CreateProcessingRecord(record.organization_id=annex)            admin    narrowe
 UpdateProcessingRecord(record.id=wide-of-admin)                 admin    narrowed  PERMISSION_DENIED
 UpdateProcessingRecord(record.id=house-of-author)               admin    demoted   PROCESSING_RECORD_NOT_FOUND
 UpdateProcessingRecord(record.id=annex-of-admin)                admin    narrowed  PROCESSING_RECORD_NOT_FOUND
+CancelProcessing(id=house-run-of-author)                         author   removed   PROCESSING_RECORD_NOT_FOUND
+RetryProcessing(id=house-run-of-author)                          admin    demoted   PROCESSING_RECORD_NOT_FOUND
 DeleteProcessingRecord(id=house-of-author)                      author   removed   PROCESSING_RECORD_NOT_FOUND
 DeleteProcessingRecord(id=annex-of-admin)                       admin    narrowed  PROCESSING_RECORD_NOT_FOUND
 """

@@ -81,8 +81,13 @@ RECORDS = {
     "foreign-of-deputy": "deputy",
     "annex-of-admin": "admin",
     "annex-of-deputy": "deputy",
+    "wide-run-of-author": "author",
+    "wide-run-of-admin": "admin",
+    "house-run-of-author": "author",
+    "house-run-of-removed": "removed",
+    "annex-run-of-admin": "admin",
 }
-"""The user of each record of a run, which is where its name says, as a template is."""
+"""The user of each record of a run, which is where its name says, as a template is; the registry does the last ones."""
 
 KEYS = {
     **{f"key{user}": (user, "write", "") for user in USERS},
@@ -358,9 +363,9 @@ def _inserts() -> list[str]:
             ],
         ),
         _insert(
-            "processing_records (id, user_id, organization_id, filename, status, template_id, runner)",
+            "processing_records (id, user_id, organization_id, filename, status, template_id, runner, openai_file_id)",
             [
-                (id, user, organization_of(id) or None, f"{id}.pdf", "uploading", "wide-author", "caller")
+                (id, user, organization_of(id) or None, f"{id}.pdf", "uploading", "wide-author", _runner(id), "file-1")
                 for id, user in RECORDS.items()
             ],
         ),
@@ -371,6 +376,10 @@ def _inserts() -> list[str]:
         "update api_keys set expire_time = '2050-01-01Z' where id in ('keyadminchild', 'keyadminhouse')",
         "update api_keys set parent_id = 'keyadmin' where id = 'keyadminchild'",
     ]
+
+
+def _runner(record: str) -> str:
+    return "registry" if "-run-" in record else "caller"
 
 
 def _limit(organization: str) -> str:
