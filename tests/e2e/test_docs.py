@@ -28,6 +28,25 @@ def blocks(page: str, *sections: str, language: str = "sh") -> list[str]:
     return found
 
 
+def pdf(text: str) -> bytes:
+    """Return a document of one page."""
+    drawn = f"BT /F1 18 Tf 72 720 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    made, table = b"%PDF-1.4\n", b"0000000000 65535 f \n"
+    for number, content in enumerate(objects, 1):
+        table += b"%010d 00000 n \n" % len(made)
+        made += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    size = len(objects) + 1
+    end = b"xref\n0 %d\n%strailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n"
+    return made + end % (size, table, size, len(made))
+
+
 def test_the_blocks_for_callers_can_be_pasted(
     new_database: Callable[[], str], stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +55,7 @@ def test_the_blocks_for_callers_can_be_pasted(
     first, *others = blocks("README.md", "First calls")
     sections = (
         "From a template to a response",
+        "Run a template on a file",
         "Change one field",
         "Try it before they get it",
         "Trace an answer",
@@ -47,8 +67,10 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert len(pasted) >= 9
     if shutil.which("grpcurl") is None:
         pasted = [block for block in pasted if not block.startswith("grpcurl ")]
-    with serving(new_database(), tmp_path / "log", "--seed") as service:
+    (tmp_path / "invoice.pdf").write_bytes(pdf("Invoice 17: total 20 EUR"))
+    with serving(new_database(), tmp_path / "log", "--seed", work="on") as service:
         script = "\n".join(["set -euo pipefail", first, *(f"{block}\necho '-- next'" for block in pasted)])
+        script = script.replace("invoice.pdf", str(tmp_path / "invoice.pdf"))
         done = subprocess.run(
             ["/bin/bash", "-c", script.replace(f"http://127.0.0.1:{PORT}/v1", stand_in.url)],
             cwd=ROOT,
@@ -65,6 +87,8 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert "RESOLUTION_REASON_DEFAULT" in outputs[2]
     assert "a file search needs vector_store_ids" in outputs[3]
     assert "gpt-5.5 was told: Extract the total of each invoice." in done.stdout
+    (file,) = stand_in.files
+    assert f"It was given: invoice.pdf, {file.bytes} bytes, {file.digest}.\nresult: {{" in done.stdout
     assert '"reasoningEffort": "REASONING_EFFORT_LOW"' in done.stdout
     assert done.stdout.count('"label": "production"') >= 3
     assert '"message": "shorter summaries"' in done.stdout
