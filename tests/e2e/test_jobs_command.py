@@ -40,6 +40,7 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
         ["purge_changes", "03:30"],
         ["purge_invitations", ":15"],
         ["purge_jobs", "off: in OMNIFLO_JOBS_OFF"],
+        ["purge_processing_records", ":22"],
         ["purge_request_ids", ":25"],
         ["purge_usage", ":30"],
         ["purge_usage_events", ":35"],
