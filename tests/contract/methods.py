@@ -242,6 +242,11 @@ UPLOADS = [method for method in _ALL if method.descriptor.client_streaming]
 """What takes a stream, and has tests of its own."""
 READS = [method for method in METHODS if method.is_read]
 WRITES = [method for method in METHODS if not method.is_read]
+UNRECORDED = [
+    method for method in WRITES if method.name in {"RecordUsage", "UpdateProcessingRecord", "RetryProcessing"}
+]
+"""What is not in the log of changes: usage is no resource, and steps of runs would flood it."""
+RECORDED = [method for method in WRITES if method not in UNRECORDED]
 # What OpenAI serves are no rows of the database.
 LISTS = [method for method in METHODS if method.name.startswith("List") and method.name != "ListAvailableModels"]
 REVISIONS = [method for method in LISTS if method.name.endswith("Revisions")]

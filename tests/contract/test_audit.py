@@ -6,10 +6,10 @@ import pytest
 
 from tests.conftest import Api, Database
 from tests.contract import samples
-from tests.contract.methods import IMMUTABLE, UPDATES, WRITES, Field, Method, behaviour
+from tests.contract.methods import IMMUTABLE, RECORDED, UNRECORDED, UPDATES, WRITES, Field, Method, behaviour
 
 CANARY = "canary-of-a-test"
-RECORDED = {"clerk_id", "name", "description", "schema"}
+RECORDED_TEXTS = {"clerk_id", "name", "description", "schema", "model", "openai_file_id", "response_id"}
 """The texts that are recorded as they are, but for those of a template."""
 
 
@@ -26,26 +26,22 @@ def texts(method: Method) -> list[Field]:
     ]
 
 
-RECORDED_WRITES = [method for method in WRITES if method.name != "RecordUsage"]
-"""Usage is data, and no resource."""
-
-
 def log(database: Database) -> list[str]:
     return [text for (text,) in database.query("select changes::text from changes order by seq")]
 
 
 @pytest.mark.parametrize(
-    ("method", "field"), [(method, field) for method in RECORDED_WRITES for field in texts(method)], ids=str
+    ("method", "field"), [(method, field) for method in RECORDED for field in texts(method)], ids=str
 )
 def test_what_a_template_says_is_never_recorded(api: Api, database: Database, method: Method, field: Field) -> None:
     request = samples.of(api, method)
-    is_schema = field.name in {"schema", "response_format"}
-    value = f'{{"type": "object", "properties": {{}}, "title": "{CANARY}"}}' if is_schema else CANARY
+    is_json = field.name in {"schema", "response_format", "results"}
+    value = f'{{"type": "object", "properties": {{}}, "title": "{CANARY}"}}' if is_json else CANARY
     samples.put(request, field, value)
     database.query("delete from changes")
     method.on(api)(request)
     is_ignored = method in UPDATES and IMMUTABLE in behaviour(field.last)
-    is_recorded = field.name in RECORDED and field.way[0].name != "template" and not is_ignored
+    is_recorded = field.name in RECORDED_TEXTS and field.way[0].name != "template" and not is_ignored
     assert any(CANARY in row for row in log(database)) is is_recorded
     assert log(database)
 
@@ -63,15 +59,15 @@ def test_no_secret_and_no_digest_of_one_is_recorded(api: Api, database: Database
         assert not [found for found in (secret, digest.hexdigest(), str(digest.digest())) if found in text]
 
 
-def test_what_is_no_resource_leaves_nothing(api: Api, database: Database) -> None:
-    (method,) = (method for method in WRITES if method not in RECORDED_WRITES)
+@pytest.mark.parametrize("method", UNRECORDED, ids=str)
+def test_usage_and_steps_of_runs_leave_nothing(api: Api, database: Database, method: Method) -> None:
     request = samples.of(api, method)
     before = log(database)
     method.on(api)(request)
     assert log(database) == before
 
 
-@pytest.mark.parametrize("method", RECORDED_WRITES, ids=str)
+@pytest.mark.parametrize("method", RECORDED, ids=str)
 def test_a_retry_leaves_nothing(api: Api, database: Database, method: Method) -> None:
     request = samples.of(api, method)
     request.request_id = "once"  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from service.positions import Write
 from tests.conftest import Api, Database, fails
 from tests.contract import samples
-from tests.contract.methods import READS, WRITES, Method
+from tests.contract.methods import READS, RECORDED, Method
 
 TOKEN = "x-omniflo-token"  # noqa: S105 - a header
 AT_LEAST = "x-omniflo-at-least"
@@ -23,7 +23,7 @@ def trailing(method: Method, api: Api, request: Any) -> dict[str, Any]:
     return dict(call.trailing_metadata())
 
 
-@pytest.mark.parametrize("method", WRITES, ids=str)
+@pytest.mark.parametrize("method", RECORDED, ids=str)
 def test_every_write_returns_the_transaction_that_the_log_has(api: Api, database: Database, method: Method) -> None:
     request = samples.of(api, method)
     request.request_id = "once"  # type: ignore[attr-defined]
