@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import grpc
@@ -51,31 +52,53 @@ class _Caller:
             raise grpc.RpcError
 
 
+class _Slots:
+    """So many uploads at once. A caller that is no service has half of them at most."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._most_of_one = most, max(1, most // 2)
+        self._taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def taken(self, caller: actor.Actor) -> Iterator[None]:
+        with self._lock:
+            of_one = self._most if caller.is_trusted or caller.role is not None else self._most_of_one
+            if self._taken.total() >= self._most or self._taken[caller.name] >= of_one:
+                raise errors.ResourceExhausted(
+                    "OVERLOADED",
+                    "no more files are taken at once, of all or of one caller",
+                    retry_seconds=RETRY_SECONDS,
+                )
+            self._taken[caller.name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[caller.name] -= 1
+                self._taken += Counter()
+
+
 class Uploads:
     def __init__(self, gateway: Gateway, *, most: int, max_bytes: int, receive_seconds: float) -> None:
         self._gateway, self._files = gateway, Files(gateway)
         self._max_bytes = max_bytes
-        self._free = threading.BoundedSemaphore(most)
+        self._slots = _Slots(most)
         # Neither the caller nor OpenAI may be silent for longer.
         self._hold = max(receive_seconds, SILENT_SECONDS) + KEEP_SECONDS
 
     def take(self, requests: Iterator[UploadFileRequest], context: grpc.ServicerContext) -> ProcessingRecord:
         """Send a file on to OpenAI, and queue its run."""
-        if not self._free.acquire(blocking=False):
-            raise errors.ResourceExhausted(
-                "OVERLOADED", "the server takes no more files at once", retry_seconds=RETRY_SECONDS
-            )
-        try:
-            return self._take(requests, _Caller(context))
-        finally:
-            self._free.release()
-
-    def _take(self, requests: Iterator[UploadFileRequest], caller: _Caller) -> ProcessingRecord:
         first = next(requests, None)
         if first is None or first.WhichOneof("part") != "header":
             raise errors.field_invalid(("header", "must be sent first, in a message of its own"))
-        header = first.header
         self._gateway.require_key()
+        with self._slots.taken(actor.current()):
+            return self._take(first.header, requests, _Caller(context))
+
+    def _take(
+        self, header: UploadFileHeader, requests: Iterator[UploadFileRequest], caller: _Caller
+    ) -> ProcessingRecord:
         made: list[_Uploaded] = []
         queued = None
         try:
@@ -139,6 +162,9 @@ class Uploads:
                 processing_runs.keep_upload(SYSTEM, record_id, self._hold)
             yield request.chunk
         caller.end()
+        if not size:
+            caller.require()
+            raise errors.field_invalid(("chunk", "must be sent, since a file has at least one byte"))
 
 
 def _why(fault: Exception) -> tuple[str, str]:
