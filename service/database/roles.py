@@ -10,6 +10,8 @@ SERVICE = "omniflo_service"
 
 _OTHERS = "nspname !~ '^pg_' and nspname <> 'information_schema'"
 _NOT_OF_AN_EXTENSION = "not exists (select from pg_depend where objid = {}.oid and deptype in ('e', 'a', 'i'))"
+# Partitions depend on their table, and a table with partitions on its own columns.
+_NO_TABLE_OF_AN_EXTENSION = "not exists (select from pg_depend where objid = r.oid and deptype = 'e')"
 
 # Nobody's function or operator takes the place of one of the system's.
 _PREPARE = f"""
@@ -36,7 +38,7 @@ begin
     select format('table %s', r.oid::regclass)
     from pg_class r join pg_namespace n on n.oid = r.relnamespace
     where {_OTHERS} and relkind in ('r', 'p', 'v', 'm', 'f') and relowner = '{SUPERUSER}'::regrole
-      and {_NOT_OF_AN_EXTENSION.format("r")}
+      and {_NO_TABLE_OF_AN_EXTENSION}
     union all
     select format('sequence %s', r.oid::regclass)
     from pg_class r join pg_namespace n on n.oid = r.relnamespace
