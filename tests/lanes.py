@@ -1,7 +1,7 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
-after another. So do those marked `waiting`, which mostly wait. All others run in several processes. Processes
+after another. So do those marked `waiting`, which mostly wait. All others run in a process for each core. Processes
 note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
@@ -98,9 +98,7 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 
 
 def of_tests() -> list[Lane]:
-    # One more than there are cores, since each of them waits for its database now and then.
-    processes = str(min((os.cpu_count() or 1) + 1, 8))
-    pytest = ("-m", "pytest", "-n", processes, "--dist", "worksteal")
+    pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
     return [
         Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), COVERING),
         Lane("waiting", (sys.executable, "-m", "pytest", "-m", "waiting and not timed"), COVERING),
