@@ -1,5 +1,6 @@
 """Quotas: nobody fills the database, however often and with however many calls at once."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -54,6 +55,7 @@ class Setting:
         self.template.model = platform.model().openai_id
         self.organization = self.create_organization()
         self.revised = ""
+        self._lock = threading.Lock()
 
     def create_template(self, api: Api | None = None, organization_id: str = "") -> str:
         body = Template(organization_id=organization_id)
@@ -62,16 +64,22 @@ class Setting:
 
     def revise(self, number: int) -> None:
         """Make a revision of one template."""
-        if not self.revised:
-            self.revised = self.create_template()
+        if self._has_made_it():
             return
         body = Template(id=self.revised, title=f"Title {number}")
         self.api.templates.UpdateTemplate(UpdateTemplateRequest(template=body))
 
     def run(self) -> None:
-        if not self.revised:
-            self.revised = self.create_template()
+        self._has_made_it()
         self.api.record(template_id=self.revised, user_id=self.user.id)
+
+    def _has_made_it(self) -> bool:
+        """Make the template that all calls share, and answer whether this one has."""
+        with self._lock:
+            if self.revised:
+                return False
+            self.revised = self.create_template()
+            return True
 
     def create_organization(self, api: Api | None = None) -> Organization:
         request = CreateOrganizationRequest(organization=Organization(name="Sales"))

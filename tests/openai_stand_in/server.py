@@ -142,7 +142,9 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
             try:
                 file = stand_in.files.receive(self.headers["Content-Type"], body)
             except ValueError as error:
-                self.close_connection = True
+                # The connection goes on, so nothing of this request is left in it.
+                for _ in body:
+                    pass
                 self._fail(HTTPStatus.BAD_REQUEST, "invalid_request", str(error))
             else:
                 self._answer(file.told())
