@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -241,9 +242,14 @@ class World:
         """Whether nothing was written since the world was made or prepared."""
         return self.written() == self._expected
 
-    def written(self) -> list[tuple[int, int]]:
-        """Answer what any write raises: the log has all of resources, and a request_id is kept."""
-        return self.database.query("select (select max(seq) from changes), (select count(*) from idempotency_keys)")
+    def written(self) -> list[tuple[Any, ...]]:
+        """Answer what any write changes: the log, request ids, and what is not in the log."""
+        return self.database.query(
+            "select (select max(seq) from changes), (select count(*) from idempotency_keys),"
+            " (select string_agg(r::text, ',' order by id) from processing_records r),"
+            " (select count(*) from openai_leftovers),"
+            " (select count(*) from usage_events), (select count(*) from usage_arrivals)"
+        )
 
     def contents(self) -> list[tuple[str, str]]:
         """Answer every row of every table. When a key was used is no write of the caller's."""
