@@ -8,6 +8,7 @@ from service.database import grants, migrate
 from service.database.handle import database
 from service.database.migrate import Migration
 from service.database.transactions import read, transaction
+from service.openai_files import KEPT_SECONDS
 
 KEEP_HOURS = 24
 KEEP_KEY_DAYS = 30
@@ -102,18 +103,29 @@ def purge_batch(actor: Actor) -> int:
 
 @transaction
 def purge_processing_records(actor: Actor, days: int) -> int:
-    """Delete up to 1,000 processing records that are older than so many days; return how many."""
-    deleted = database.execute_sql(
+    """Delete up to 1,000 records that are older than so many days, and have their files deleted; return how many."""
+    ((deleted,),) = database.execute_sql(
         """
-        delete from processing_records where id in (
-            select id from processing_records where create_time < clock_timestamp() - make_interval(days => %s)
-            order by create_time limit %s
-            for update skip locked
+        with deleted as (
+            delete from processing_records where id in (
+                select id from processing_records where create_time < clock_timestamp() - make_interval(days => %s)
+                order by create_time limit %s
+                for update skip locked
+            )
+            returning openai_file_id, owns_file, create_time
+        ),
+        files as (
+            insert into openai_leftovers (kind, id)
+            select distinct 'file'::openai_leftover_kind, openai_file_id from deleted
+            -- OpenAI has deleted older ones by itself.
+            where owns_file and openai_file_id <> '' and create_time > clock_timestamp() - make_interval(secs => %s)
+            on conflict do nothing
         )
+        select count(*) from deleted
         """,
-        (days, BATCH),
-    )
-    return int(deleted.rowcount)
+        (days, BATCH, KEPT_SECONDS),
+    ).fetchall()
+    return int(deleted)
 
 
 @transaction

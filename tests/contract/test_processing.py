@@ -176,3 +176,18 @@ def test_a_record_is_purged_when_its_days_are_over(api: Api, database: Database)
     database.query("update processing_records set create_time = now() - interval '6 days' where id = %s", (young.id,))
     assert maintenance.purge_processing_records(SYSTEM, 7) == 1
     assert database.query("select id from processing_records") == [(young.id,)]
+
+
+@pytest.mark.parametrize(("days", "left"), [(8, [("file-1",)]), (31, [])])
+def test_the_file_of_a_record_that_is_purged_is_deleted_unless_openai_has_done_so(
+    api: Api, database: Database, days: int, left: list[tuple[str]]
+) -> None:
+    ids = [api.record().id for _ in range(2)]
+    for id, file, owns in zip(ids, ("file-1", "file-2"), (True, False), strict=True):
+        database.query(
+            "update processing_records set openai_file_id = %s, owns_file = %s,"
+            " create_time = now() - make_interval(days => %s) where id = %s",
+            (file, owns, days, id),
+        )
+    assert maintenance.purge_processing_records(SYSTEM, 7) == 2
+    assert database.query("select id from openai_leftovers") == left
