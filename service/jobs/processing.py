@@ -55,17 +55,21 @@ class _Run:
         self.was_sent = held.was_sent
         self._lock = threading.Lock()
         self._texts: list[str] = []
+        self._room = LONGEST_OUTPUT
+        """How many more bytes of the text are kept."""
         self._next_event = held.next_event
 
     def add(self, delta: Delta) -> None:
+        text = _clean(delta.text)
         with self._lock:
-            self._texts.append(delta.text)
+            self._texts.append(_cut(text, self._room))
+            self._room = max(0, self._room - len(text.encode()))
             self._next_event = delta.sequence + 1
 
     def piece(self) -> Piece | None:
         """Return what has come since this was last asked."""
         with self._lock:
-            text = _clean("".join(self._texts))
+            text = "".join(self._texts)
             self._texts.clear()
             return Piece(self.held.id, self.held.holder, self._next_event, text) if text else None
 
@@ -259,7 +263,7 @@ class Processing:
                 results, message = processing_results.of(text, processing_work.response_format(SYSTEM, run.held))
                 reason = "PROCESSING_RESULTS_INVALID" if message else ""
             if len(results.encode()) > LONGEST_RESULTS or len(text.encode()) > LONGEST_OUTPUT:
-                text = text.encode()[:LONGEST_OUTPUT].decode(errors="ignore")
+                text = _cut(text, LONGEST_OUTPUT)
                 results, reason = "", "PROCESSING_RESULTS_TOO_LARGE"
                 message = "the answer is too large to be kept"
             status = ended.status if ended.status == "cancelled" or not reason else "failed"
@@ -289,6 +293,11 @@ class Processing:
 def _clean(text: str) -> str:
     """Return a text as the database can have it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _cut(text: str, most: int) -> str:
+    """Return the beginning of a text that has so many bytes at most."""
+    return text.encode()[:most].decode(errors="ignore")
 
 
 def _code(reason: str) -> str:

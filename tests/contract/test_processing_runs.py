@@ -22,10 +22,12 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest
 from service import openai_runs
 from service.actor import SYSTEM
+from service.jobs.processing import _Run
 from service.openai_files import Files
 from service.openai_gateway import Gateway
-from service.openai_runs import Runs
+from service.openai_runs import Delta, Runs
 from service.operations import processing_work, record_watches
+from service.operations.processing_work import LONGEST_OUTPUT, Held
 from tests.conftest import Api, Callers, Database, Failure, fails
 from tests.contract.processing import PACE, SECONDS, ended, gateway, read, status, working
 from tests.e2e.serving import eventually
@@ -238,6 +240,31 @@ def test_a_watch_tells_every_step_and_all_of_the_text(
     assert text == records[-1].output_text != ""
     assert records[-1] == read(api, queued.id)
     assert told(api, queued.id) == ([records[-1]], "")
+
+
+def test_of_an_answer_that_is_too_large_the_beginning_is_kept_and_told(
+    api: Api, stand_in: StandIn, gateway: Gateway
+) -> None:
+    del stand_in
+    template = api.template(instructions="\N{ROCKET}" * 150_000)
+    queued = api.run(template_id=template.id, openai_file_id=file(gateway))
+    watch = api.processing.WatchProcessingRecord(WatchProcessingRecordRequest(id=queued.id), timeout=SECONDS)
+    with working(gateway):
+        record = ended(api, queued.id)
+    assert (record.status, record.error_reason) == (status("FAILED"), "PROCESSING_RESULTS_TOO_LARGE")
+    assert LONGEST_OUTPUT - 4 < len(record.output_text.encode()) <= LONGEST_OUTPUT
+    assert "".join(message.output_delta for message in watch) == record.output_text
+
+
+def test_no_more_of_a_text_is_kept_than_its_record_can_have() -> None:
+    held = Held("r", "h", "processing", "a.pdf", "file-1", "", was_sent=True, next_event=0, tries=0)
+    run = _Run(held)
+    run.add(Delta(0, "x" + "\N{ROCKET}" * LONGEST_OUTPUT))
+    first = run.piece()
+    assert first is not None
+    assert LONGEST_OUTPUT - 4 < len(first.text.encode()) <= LONGEST_OUTPUT
+    run.add(Delta(1, "more"))
+    assert run.piece() is None
 
 
 def test_a_watch_ends_with_its_record_and_one_of_nothing_is_refused(api: Api) -> None:
