@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from service.operations import json_text
 from service.rendering.strict import refused
 
 MAX_LEVELS = 32
@@ -36,7 +37,7 @@ def problem(text: str) -> str | None:
 def _problem(text: str) -> str | None:
     try:
         schema = json.loads(
-            text, parse_float=_finite, parse_int=_number, parse_constant=_refuse, object_pairs_hook=_object
+            text, parse_float=_finite, parse_int=_number, parse_constant=json_text.refuse, object_pairs_hook=_object
         )
     except ValueError as error:
         return f"must be JSON: {error}"
@@ -57,10 +58,6 @@ def _problem(text: str) -> str | None:
         path = "/".join(str(step) for step in error.instance_path)
         return f"must be valid against its meta-schema, which /{path[:200]} is not"
     return None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 def _number(number: str) -> int:

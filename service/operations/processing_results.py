@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 
+from service.operations import json_text
+
 BACKTRACKING = 100_000
 """How far the pattern of a schema may look for a match."""
 
@@ -21,7 +23,7 @@ def of(text: str, response_format: str | None) -> Results:
     if response_format is None:
         return Results(json.dumps({"text": text}, ensure_ascii=False))
     try:
-        answer = json.loads(text, parse_constant=_refuse)
+        answer = json.loads(text, parse_constant=json_text.refuse)
         schema = json.loads(response_format)
     except (ValueError, RecursionError):
         return Results("", "the answer is not JSON")
@@ -40,7 +42,3 @@ def of(text: str, response_format: str | None) -> Results:
 def _validator(schema: Any) -> Any:
     options = jsonschema_rs.FancyRegexOptions(backtrack_limit=BACKTRACKING)
     return jsonschema_rs.validator_for(schema, pattern_options=options, offline=True)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")

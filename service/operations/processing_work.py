@@ -9,7 +9,7 @@ from service.database.handle import database
 from service.database.transactions import read, transaction
 from service.models.processing_records import USAGE, ProcessingRecord
 from service.models.row import new_id
-from service.operations import usages
+from service.operations import processing_records, usages
 
 HOLD_SECONDS = 30.0
 """For how long nobody takes over a run whose worker says nothing."""
@@ -121,9 +121,7 @@ def note_response(actor: Actor, run: Held, response_id: str, next_event: int) ->
     )
     if done.rowcount:
         return True
-    database.execute_sql(
-        "insert into openai_leftovers (kind, id) values ('response', %s) on conflict do nothing", (response_id,)
-    )
+    processing_records.leave("response", response_id)
     return False
 
 
