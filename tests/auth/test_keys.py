@@ -31,6 +31,7 @@ from omniflo.templates.v1.organization_service_pb2 import (
 )
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest, ProvisionUserRequest
+from service.database.handle import LOCK_SECONDS
 from service.database.handle import database as handle
 from service.identity.identities import Identities
 from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, knock, refusal, who
@@ -257,9 +258,9 @@ def test_a_call_does_not_wait_for_the_note_of_its_key(callers: Callers, owner: A
     database.query("begin")
     database.query("select from api_keys where id = %s for update", (made.api_key.id,))
     try:
-        assert is_let_in(callers.bearing(made.secret), timeout=1)
+        assert is_let_in(callers.bearing(made.secret), timeout=LOCK_SECONDS - 1)
         time.sleep(1.1)
-        assert is_let_in(callers.bearing(made.secret), timeout=1)
+        assert is_let_in(callers.bearing(made.secret), timeout=LOCK_SECONDS - 1)
     finally:
         database.query("rollback")
 

@@ -444,7 +444,7 @@ def test_a_call_does_not_wait_for_its_use_to_be_noted(api: Api, callers: Callers
     other.query("begin")
     other.query("select from api_keys where id = %s for update", (held.api_key.id,))
     for made in (held, free):
-        callers.bearing(made.secret).users.ListUsers(ListUsersRequest(), timeout=2)
+        callers.bearing(made.secret).users.ListUsers(ListUsersRequest(), timeout=handle.LOCK_SECONDS - 1)
     # Nor does the key of somebody else.
     assert soon(lambda: get(api, free.api_key.id).HasField("last_used_time"))
     assert not get(api, held.api_key.id).HasField("last_used_time")
