@@ -110,7 +110,7 @@ def memory(pid: int) -> list[Memory]:
     for member in tree(pid):
         try:
             lines = (PROC / str(member) / "smaps_rollup").read_text().splitlines()[1:]
-            name = _role((PROC / str(member) / "cmdline").read_bytes().split(b"\0"))
+            name = _role(*((PROC / str(member) / file).read_bytes() for file in ("comm", "cmdline")))
         except OSError:
             continue
         octets = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
@@ -139,12 +139,13 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def _role(command: list[bytes]) -> str:
+def _role(comm: bytes, cmdline: bytes) -> str:
     """Say which process of a program this is; Python's multiprocessing starts helpers as well."""
-    text = b" ".join(command).decode(errors="replace")
-    if "spawn_main" in text:
-        return "worker"
-    return "multiprocessing's resource tracker" if "resource_tracker" in text else Path(command[0].decode()).name
+    for helper in ("resource_tracker", "forkserver"):
+        if helper.encode() in cmdline:
+            # Those that the fork server has forked have its command line, and a name of their own.
+            return f"multiprocessing's {helper}" if comm.startswith(b"python") else comm.decode().strip()
+    return Path(cmdline.split(b"\0")[0].decode()).name
 
 
 def _threads(pid: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""The command line in a process of its own, forked from one that has imported it: others take a second to start."""
+"""The command line in a process of its own, forked from one that has imported it: others take a second to start.
+
+So are the processes that a command starts itself.
+"""
 
 import atexit
 import multiprocessing
@@ -7,12 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import forkserver, util
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
+
+from service.server.processes import STOP_SIGNALS
+
+_FORKED = "service.server.forked"
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["service.__main__", __name__])
+_processes.set_forkserver_preload(["service.__main__", _FORKED, __name__])
 
 
 def preload() -> None:
@@ -20,14 +30,36 @@ def preload() -> None:
     forkserver.ensure_running()
 
 
+def process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """Start a process that calls the target, and ends with this one at the latest."""
+    started = _processes.Process(target=_call, args=(target, arguments), daemon=True)
+    started.start()
+    return started
+
+
+def _call(target: Callable[..., None], arguments: Sequence[Any]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    target(*arguments)
+
+
 class Command:
     """A command that was started; its methods are those of `subprocess.Popen`."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *, stdout: Path, stderr: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdout: Path,
+        stderr: Path,
+        has_session: bool = False,
+    ) -> None:
         for file in (stdout, stderr):
             # Whoever reads them must not find what an earlier command has written.
             file.write_bytes(b"")
-        self._process = _processes.Process(target=_run, args=(arguments, dict(environment), stdout, stderr))
+        self._process = _processes.Process(
+            target=_run, args=(arguments, dict(environment), stdout, stderr, has_session)
+        )
         self._process.start()
 
     @property
@@ -52,6 +84,9 @@ class Command:
         if self._process.exitcode is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -69,9 +104,18 @@ def run(
     return subprocess.CompletedProcess(arguments, code, stdout.read_text(), stderr.read_text())
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+def _run(
+    arguments: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path, has_session: bool
+) -> None:
     from service.__main__ import main  # noqa: PLC0415 - whoever starts a command need not have it
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    for ask in STOP_SIGNALS:
+        # Whoever runs the tests with `nohup` has one ignored.
+        signal.signal(ask, signal.SIG_DFL)
+    util.spawnv_passfds = _fork  # type: ignore[assignment]
+    if has_session:
+        os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     for number, path in ((0, Path(os.devnull)), (1, stdout), (2, stderr)):
@@ -85,3 +129,28 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], stdout: Path,
     finally:
         # The children of a fork server end without it.
         atexit._run_exitfuncs()
+
+
+def _fork(path: bytes, arguments: Sequence[Any], kept: Sequence[int]) -> int:
+    """Fork a process that runs what `multiprocessing` would run by another Python, and return its id."""
+    del path
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        # As after an exec: nothing is left of who forked it, but what is ignored.
+        signal.set_wakeup_fd(-1)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        for file in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - the one that it reads by is closed then
+            if file > 2 and file not in kept:
+                with suppress(OSError):
+                    os.close(file)
+        sys.modules.pop(_FORKED, None)
+        exec(arguments[-1], {})  # noqa: S102 - the standard library's own
+        code = 0
+    except SystemExit:
+        code = 0
+    finally:
+        os._exit(code)

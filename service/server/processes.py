@@ -6,10 +6,11 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,16 +23,23 @@ MAX_CRASHES = 5
 CRASH_SECONDS = 60.0
 """So many children of a kind that die in so short a time: something is wrong that another start does not mend."""
 START_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 KILL_SECONDS = 5.0
 """How long a process may take to end after its drain."""
 
 _log = structlog.get_logger()
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""What asks a process to end; SIGHUP comes when a terminal closes."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["service.server.forked"])
+
+
 def stop_signals() -> list[signal.Signals]:
-    """Return what asks a process to end: SIGHUP as well, when a terminal closes, unless `nohup` had it ignored."""
-    asks = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
-    return asks if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*asks, signal.SIGHUP]
+    """Return STOP_SIGNALS, without SIGHUP where `nohup` had it ignored."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
@@ -113,11 +121,10 @@ def supervise(
                 return
         started()
         while stop not in (ended := _next_event(children, stop)):
+            for kind in kinds:
+                dead = [child for child in children if child.kind is kind and child.sentinel in ended]
+                crashes[kind.name].note(dead, died)
             for child in children:
-                if child.is_started and child.sentinel in ended:
-                    pause = crashes[child.kind.name].pause_after(child.exit_code)
-                    died(child.kind, child.name)
-                    child.lie_still(pause)
                 if child.is_due:
                     child.start()
     finally:
@@ -138,11 +145,21 @@ class _Crashes:
         self._kind = kind
         self._times: deque[float] = deque(maxlen=MAX_CRASHES)
 
-    def pause_after(self, exit_code: int | None) -> float:
-        """Take note of another one, and return how many seconds to wait before its replacement starts."""
+    def note(self, dead: Sequence["_Child"], died: Callable[[Kind, str], None]) -> None:
+        """Take note of those that died at once, and let them be due again.
+
+        Together they count once: they all end if what they were forked from does.
+        """
+        if dead:
+            self._times.append(time.monotonic())
+        for child in dead:
+            _log.error(f"{self._kind.name} died", exit_code=child.exit_code, crashes=len(self._times))
+            died(self._kind, child.name)
+            child.lie_still(self._pause())
+
+    def _pause(self) -> float:
+        """Return how many seconds to wait before a replacement starts."""
         times = self._times
-        times.append(time.monotonic())
-        _log.error(f"{self._kind.name} died", exit_code=exit_code, crashes=len(times))
         if len(times) < MAX_CRASHES or times[-1] - times[0] >= CRASH_SECONDS:
             return 0.0
         if self._kind.is_vital:
@@ -160,14 +177,20 @@ class _Child:
         self.start()
 
     def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._ready, says_ready = context.Pipe(duplex=False)
-        self._process = context.Process(
+        self._ready, says_ready = _context.Pipe(duplex=False)
+        self._process = _context.Process(
             target=_live, args=(self.kind, self.name, says_ready, logs.past()), name=self.name
         )
-        self._process.start()
-        says_ready.close()
-        self.is_started = True
+        try:
+            self._process.start()
+        except (ConnectionError, EOFError) as error:
+            # What it is forked from is dying; once that has ended, another one is started.
+            _log.error(f"{self.kind.name} could not start", error=type(error).__name__)
+            self.lie_still(RETRY_SECONDS)
+        else:
+            self.is_started = True
+        finally:
+            says_ready.close()
 
     def lie_still(self, seconds: float) -> None:
         """Be no process for some seconds."""
@@ -186,9 +209,9 @@ class _Child:
         return self._due - time.monotonic()
 
     @property
-    def sentinel(self) -> int:
-        """Becomes readable when the process has ended."""
-        return self._process.sentinel
+    def sentinel(self) -> int | None:
+        """Becomes readable when the process has ended; None while there is none."""
+        return self._process.sentinel if self.is_started else None
 
     @property
     def exit_code(self) -> int | None:
@@ -201,6 +224,8 @@ class _Child:
         if not self.kind.reports_ready:
             return True
         failed = ConfigurationError(f"a {self.kind.name} process could not start; its log is above")
+        if not self.is_started:
+            raise failed
         ready = wait([stop, self._ready], START_SECONDS)
         if stop in ready:
             return False
@@ -229,7 +254,7 @@ class _Child:
 
 def _next_event(children: Sequence[_Child], stop: int) -> list[Any]:
     """Wait until `stop` or the end of a child can be read, or until one is to be started; return what can be read."""
-    running = [child.sentinel for child in children if child.is_started]
+    running = [child.sentinel for child in children if child.sentinel is not None]
     pauses = [max(0.0, child.seconds_left) for child in children if not child.is_started]
     return wait([stop, *running], min(pauses, default=None))
 
@@ -237,7 +262,11 @@ def _next_event(children: Sequence[_Child], stop: int) -> list[Any]:
 def _live(kind: Kind, name: str, says_ready: Connection, stderr: logs.Stderr | None) -> None:
     """Be one of the children: what its target does."""
     logs.take(stderr)
+    with suppress(OSError):
+        # What `ps` and `top` call it.
+        Path("/proc/self/comm").write_text(name)
     with signals() as stop:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         kind.target(Life(name, stop, says_ready), *kind.arguments)
 
 

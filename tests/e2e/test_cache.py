@@ -200,7 +200,6 @@ def never_stale_after(moment: float, is_new: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.covered
 @pytest.mark.timed
 @pytest.mark.parametrize("away", [dead, hung])
 def test_while_the_database_is_away_who_takes_what_was_last_known_gets_it(
@@ -224,7 +223,6 @@ def test_while_the_database_is_away_who_takes_what_was_last_known_gets_it(
         assert "x-omniflo-stale-seconds" not in dict(call.trailing_metadata() or ())
 
 
-@pytest.mark.covered
 def test_while_the_database_is_away_only_callers_who_were_known_are_answered(
     own_postgres: embedded.Server, tmp_path: Path
 ) -> None:

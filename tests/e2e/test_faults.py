@@ -233,7 +233,6 @@ def health(channel: grpc.Channel) -> int:
 # Killed connections.
 
 
-@pytest.mark.covered
 def test_after_a_connection_was_killed_the_next_reads_and_writes_succeed(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -353,7 +352,6 @@ def proxied(
             yield proxy, service, database
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("is_done", [True, False], ids=["after", "before"])
 def test_a_write_without_a_request_id_that_is_cut_off_at_its_commit_is_commit_unknown(
     proxied: tuple[Proxy, Service, Database], *, is_done: bool
@@ -369,7 +367,6 @@ def test_a_write_without_a_request_id_that_is_cut_off_at_its_commit_is_commit_un
         world.write(api, "Next")
 
 
-@pytest.mark.covered
 @pytest.mark.parametrize("is_done", [True, False], ids=["after", "before"])
 def test_a_write_with_a_request_id_that_is_cut_off_at_its_commit_is_looked_up_and_done_once(
     proxied: tuple[Proxy, Service, Database], *, is_done: bool

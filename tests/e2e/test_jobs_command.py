@@ -12,8 +12,7 @@ from service.jobs.tasks import TASKS
 from tests.commands import Command
 from tests.conftest import Database
 from tests.e2e.serving import eventually, serving
-from tests.e2e.test_metrics import DRIVER, has_loaded
-from tests.e2e.test_process import descendants, environment, run
+from tests.e2e.test_process import children, environment, run
 
 SECONDS = 30.0
 
@@ -83,7 +82,7 @@ def test_a_process_for_jobs_runs_beside_serve_and_is_replaced(new_database: Call
         database = Database(url)
         ask = "select pid from pg_stat_activity where datname = current_database() and query like 'LISTEN \"procrast%'"
         assert database.query(ask)
-        (killed,) = (pid for pid in descendants(service.pid) if has_loaded(pid, DRIVER))
+        (killed,) = children(service.pid, "jobs")
         os.kill(killed, signal.SIGKILL)
         eventually(
             lambda: database.query("select count(*) from procrastinate_workers having count(*) > 1"), within=SECONDS

@@ -120,22 +120,27 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def children(pid: int, kind: str) -> set[int]:
+    """Answer the processes of a kind that a service has, by the parent's id."""
+
+    def name(pid: int) -> str:
+        try:
+            return Path(f"/proc/{pid}/comm").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+
+    return {below for below in descendants(pid) if name(below).startswith(f"{kind}-")}
+
+
 class Serving:
     """A `serve` that was started, with what it writes."""
 
     def __init__(self, folder: Path, *flags: str, **settings: object) -> None:
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
-        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", *flags],
-                cwd=ROOT,
-                env=environment(settings),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                # As on a terminal: Ctrl-C is for the whole group.
-                start_new_session=True,
-            )
+        # As on a terminal: Ctrl-C is for the whole group.
+        self.process = commands.Command(
+            ("serve", *flags), environment(settings), stdout=self._stdout, stderr=self._stderr, has_session=True
+        )
 
     @property
     def stdout(self) -> str:
@@ -168,7 +173,7 @@ class Serving:
 
     def servers(self) -> set[int]:
         """Answer the server processes that the parent has started."""
-        return {pid for pid in descendants(self.process.pid) if "spawn_main" in command_of(pid)}
+        return children(self.process.pid, "worker")
 
     def signal(self, number: int, *, group: bool = False) -> None:
         (os.killpg if group else os.kill)(self.process.pid, number)
@@ -414,6 +419,17 @@ def test_a_killed_server_is_replaced(serve: Serve, ready_url: str) -> None:
     assert not is_alive(replacement)
 
 
+def test_workers_are_replaced_when_what_they_are_forked_from_dies(serve: Serve, ready_url: str) -> None:
+    serving = serve(database_url=ready_url, workers=6).until_ready()
+    before = serving.servers()
+    (parent,) = {int(_stat(pid)[1]) for pid in before}
+    assert parent != serving.process.pid
+    os.kill(parent, signal.SIGKILL)
+    eventually(lambda: gone(before) and len(serving.servers()) == 6, "other workers")
+    with serving.api() as api:
+        eventually(lambda: _code(api) is None, "a response")
+
+
 def test_workers_that_keep_dying_end_the_service_with_an_error(serve: Serve, ready_url: str) -> None:
     serving = serve(database_url=ready_url).until_ready()
     killed: set[int] = set()
@@ -533,19 +549,16 @@ def test_a_call_that_takes_longer_than_the_drain_is_cut(serve: Serve, database: 
     assert database.query("select title from templates where id = %s", (template.id,)) == [(template.title,)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
-def test_a_terminal_that_closes_or_quits_lets_running_calls_finish(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_to_all_processes_lets_running_calls_finish(
     serve: Serve, database: Database, number: signal.Signals
 ) -> None:
-    # Whoever runs the tests with `nohup` has it ignored.
-    before = signal.signal(number, signal.SIG_DFL)
-    try:
-        serving = serve(database_url=database.url).until_ready()
-    finally:
-        signal.signal(number, before)
+    serving = serve(database_url=database.url).until_ready()
     with _waiting_call(serving, database) as (call, holder, _):
         serving.signal(number, group=True)
         time.sleep(0.2)
+        # The parent is what process managers look at: it ends after the others.
+        assert serving.process.poll() is None
         holder.rollback()
         assert call.result(SECONDS).title == "Changed"
     assert serving.ended() == 0

@@ -68,7 +68,6 @@ def header(api: Api) -> UploadFileHeader:
     return UploadFileHeader(filename=f"{CANARY}.pdf", user_id=template.user_id, template_id=template.id)
 
 
-@pytest.mark.covered
 @pytest.mark.waiting
 def test_a_file_comes_in_and_its_text_goes_out_and_nothing_of_both_is_logged(api: Api, service: Service) -> None:
     upload = Upload(api, header(api), 2)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,27 @@ def test_one_that_does_not_end_is_ended(supervise: Supervise, tmp_path: Path, mo
     (deaf,) = running.pids("deaf-1")
     with pytest.raises(ProcessLookupError):
         os.kill(deaf, 0)
+
+
+def test_a_child_that_could_not_be_forked_is_started_again(
+    supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "RETRY_SECONDS", 0.1)
+    running = supervise(Kind("talker", children.live, (tmp_path,)))
+    assert running.started.wait(SECONDS)
+    faults: list[Exception] = [ConnectionRefusedError(), EOFError()]
+    fork = forkserver.connect_to_new_process
+
+    def failing(fds: list[int]) -> tuple[int, int]:
+        if faults:
+            raise faults.pop()
+        return fork(fds)
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", failing)
+    (killed,) = running.pids("talker-1")
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: len(running.pids("talker-1")) == 2, within=SECONDS)
+    assert faults == []
 
 
 def test_children_of_every_kind_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import grpc
 import psycopg2
-import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -16,8 +15,6 @@ from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceStub
 from service.server.wiring import MAX_WAITING, SPARE_THREADS
 from tests.conftest import Failure
 from tests.e2e.serving import eventually, serving
-
-pytestmark = pytest.mark.covered
 
 THREADS, QUEUE, BEYOND = 2, 20, 10
 MOST = THREADS + SPARE_THREADS + MAX_WAITING

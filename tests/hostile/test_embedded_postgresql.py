@@ -28,7 +28,6 @@ STRANGERS = {"nobody": pwd.getpwnam("nobody").pw_uid, "another user": 23_456}
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what other users can do"),
-    pytest.mark.covered,
     pytest.mark.waiting,
 ]
 

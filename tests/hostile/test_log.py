@@ -17,10 +17,8 @@ from service import logs
 from tests.certificates import Authority
 from tests.e2e.clients import connected
 from tests.e2e.serving import eventually, serving
-from tests.e2e.test_process import command_of, descendants, run
+from tests.e2e.test_process import children, run
 from tests.hostile.raw import CHECK, connections
-
-pytestmark = pytest.mark.covered
 
 FORGED = b'{"event":"call","level":"info","timestamp":"2026-11-26T00:00:00Z","caller":"somebody else"}'
 GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b'{"event": "call"}\n', b"\0" * 100]
@@ -53,7 +51,7 @@ def test_every_line_is_json_whoever_writes_it(
             with socket.create_connection((host, int(port)), 5) as connection:
                 connection.sendall(data)
         # What is written past everything: by a library, by Python, by the system.
-        workers = [pid for pid in descendants(service.pid) if "spawn_main" in command_of(pid)]
+        workers = sorted(children(service.pid, "worker"))
         for pid in (service.pid, *workers):
             with Path(f"/proc/{pid}/fd/2").open("wb", buffering=0) as stderr:
                 stderr.write(b"E0000 00:00:00 12 ssl.cc:1] no JSON\nand\x1b[31m\xff\xfe\n\n[1]\n7\n" + FORGED + b"\n")

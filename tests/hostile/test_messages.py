@@ -14,8 +14,6 @@ from tests.conftest import Database, Failure
 from tests.e2e.serving import Service, eventually, key, serving
 from tests.hostile.raw import GET, UPDATE, Raw
 
-pytestmark = pytest.mark.covered
-
 RECEIVE_SECONDS = 2
 
 

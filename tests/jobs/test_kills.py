@@ -1,13 +1,14 @@
 """Three workers and one schedule, of which now and then one is killed: what is due completes, once."""
 
-import multiprocessing
 import os
 import random
 import signal
 import time
+from multiprocessing.context import ForkServerProcess
 
 import pytest
 
+from tests import commands
 from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
 from tests.jobs.ticking import PACE, live
@@ -22,14 +23,12 @@ OPEN = "select count(*) from procrastinate_jobs where status in ('todo', 'doing'
 
 @pytest.mark.soak
 def test_each_due_run_completes_once_whoever_is_killed(queue: Database) -> None:
-    context, random_ = multiprocessing.get_context("spawn"), random.Random(1)
+    random_ = random.Random(1)
 
-    def start() -> "multiprocessing.context.SpawnProcess":
-        process = context.Process(target=live, args=(as_service(queue.url), PACE._replace(tries=15)), daemon=True)
-        process.start()
-        return process
+    def start() -> ForkServerProcess:
+        return commands.process(live, as_service(queue.url), PACE._replace(tries=15))
 
-    def killed(process: "multiprocessing.context.SpawnProcess") -> None:
+    def killed(process: ForkServerProcess) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()

@@ -1,7 +1,6 @@
 """Files through uploads and two workers that are killed again and again, while the stand-in for OpenAI misbehaves."""
 
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 
 import grpc
 import pytest
@@ -22,6 +22,7 @@ from omniflo.templates.v1.processing_service_pb2 import (
     UploadFileRequest,
 )
 from omniflo.templates.v1.template_pb2 import Template
+from tests import commands
 from tests.conftest import Api, Database, Failure, as_service
 from tests.contract.processing import anything
 from tests.e2e.serving import eventually
@@ -62,15 +63,13 @@ WAITING = "select count(*) from processing_records where status in ('uploading',
 @contextmanager
 def killed_again_and_again(url: str, openai_url: str) -> Iterator[list[int]]:
     """Have two workers do runs, one of which is killed every second or so; yield who was."""
-    context, random_, over = multiprocessing.get_context("spawn"), random.Random(1), threading.Event()
+    random_, over = random.Random(1), threading.Event()
     kills: list[int] = []
 
-    def start() -> "multiprocessing.context.SpawnProcess":
-        process = context.Process(target=running.live, args=(url, openai_url), daemon=True)
-        process.start()
-        return process
+    def start() -> ForkServerProcess:
+        return commands.process(running.live, url, openai_url)
 
-    def kill(process: "multiprocessing.context.SpawnProcess") -> None:
+    def kill(process: ForkServerProcess) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()

@@ -7,6 +7,7 @@ imports.
 import atexit
 import json
 import os
+from multiprocessing import util
 from pathlib import Path
 
 if into := os.environ.get("COVERED"):
@@ -22,3 +23,5 @@ if into := os.environ.get("COVERED"):
         (folder / f"{os.getpid()}.json").write_text(json.dumps(lines))
 
     atexit.register(_write)
+    # Those that `multiprocessing` forks end without it, and forget what their parent would do at its end.
+    util.register_after_fork(_measured, lambda _: util.Finalize(None, _write, exitpriority=0))
