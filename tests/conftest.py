@@ -3,8 +3,9 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import psycopg2
@@ -53,12 +54,13 @@ from tests.clerk_stand_in import ISSUER, PARTY, Clerk
 from tests.openai_stand_in import KEY, StandIn
 from tests.pooler import pooled
 
+T = TypeVar("T")
+
 TABLES = (
     "processing_inputs, processing_output, openai_leftovers, user_template_selections, templates, template_tools,"
     " template_types, openai_models, api_keys, organization_invitations, organization_members, processing_records,"
     " organizations, users, idempotency_keys, usages, usage_arrivals, usage_events, usage_totals"
 )
-
 
 REVISIONS = ("template_revisions", "template_type_revisions", "revision_texts")
 """What triggers write of what is in TABLES, and what outlives that."""
@@ -99,6 +101,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             os.environ.pop(name, None)
 
 
+def _stub(make: Callable[[grpc.Channel], T]) -> "cached_property[T]":
+    """Return an attribute that is made when it is asked for: a test calls few of the services."""
+    return cached_property(lambda api: make(api.channel))
+
+
 class Api:
     """The stubs of all services on one channel, and what tests start from."""
 
@@ -107,16 +114,17 @@ class Api:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
-        self.users = UserServiceStub(channel)
-        self.types = TemplateTypeServiceStub(channel)
-        self.models = ModelServiceStub(channel)
-        self.templates = TemplateServiceStub(channel)
-        self.selections = SelectionServiceStub(channel)
-        self.organizations = OrganizationServiceStub(channel)
-        self.keys = ApiKeyServiceStub(channel)
-        self.changes = ChangeServiceStub(channel)
-        self.usage = UsageServiceStub(channel)
-        self.processing = ProcessingServiceStub(channel)
+
+    users = _stub(UserServiceStub)
+    types = _stub(TemplateTypeServiceStub)
+    models = _stub(ModelServiceStub)
+    templates = _stub(TemplateServiceStub)
+    selections = _stub(SelectionServiceStub)
+    organizations = _stub(OrganizationServiceStub)
+    keys = _stub(ApiKeyServiceStub)
+    changes = _stub(ChangeServiceStub)
+    usage = _stub(UsageServiceStub)
+    processing = _stub(ProcessingServiceStub)
 
     def user(self) -> User:
         return self.users.ProvisionUser(ProvisionUserRequest(clerk_id=f"user_{next(self._numbers)}"))
