@@ -30,6 +30,9 @@ OTHER = ("other", "other")
 JOB_SECONDS = (0.01, 0.1, 1, 10, 60, 300, 1800, 7200)
 JOB_RESULTS = ("succeeded", "failed", "gave_up", "handed_back")
 
+RUN_SECONDS = (1, 5, 15, 60, 300, 1200, 3600)
+RUN_RESULTS = ("completed", "failed", "cancelled", "put_off", "given_back", "lost", "given_up")
+
 TRIES = 4
 TRY_SECONDS = 0.05
 
@@ -126,6 +129,13 @@ class Metrics:
         self.feed_changes = Total(Counter("omniflo_feed_changes", "Changes read from the log.", registry=registry))
         self.feed_age = _gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
         self.watches = _gauge(registry, "omniflo_watches", "Streams of changes that are open.")
+        self.uploads = _gauge(registry, "omniflo_uploads_in_flight", "Files on their way to OpenAI.")
+        self.upload_bytes = Total(
+            Counter("omniflo_upload_bytes", "Of files, as they came from callers.", registry=registry)
+        )
+        self.file_run_wait = _gauge(
+            registry, "omniflo_file_run_wait_seconds", "Since a run on a file was due that nobody does.", mode="max"
+        )
         self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
         self.job_worker_age = _gauge(
             registry, "omniflo_job_worker_age_seconds", "Since a worker for jobs was last seen.", mode="max"
@@ -161,6 +171,30 @@ class Jobs:
         # A newer release may have other tasks.
         if task in self._taken_back:
             self._taken_back[task].inc()
+
+
+class FileRuns:
+    """The metrics of runs on files, in a process that does them."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._in_flight = _gauge(registry, "omniflo_file_runs_in_flight", "Runs on files that a process does.")
+        runs = Counter("omniflo_file_runs", "Runs on files that a process has let go.", ["result"], registry=registry)
+        self._runs = {result: runs.labels(result) for result in RUN_RESULTS}
+        self._seconds = Histogram(
+            "omniflo_file_run_seconds",
+            "How long a process did a run on a file.",
+            registry=registry,
+            buckets=RUN_SECONDS,
+        )
+
+    def began(self) -> None:
+        self._in_flight.inc()
+
+    def ended(self, result: str, seconds: float) -> None:
+        self._runs[result].inc()
+        self._seconds.observe(seconds)
+        self._in_flight.dec()
 
 
 class Restarts:

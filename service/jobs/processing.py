@@ -16,6 +16,7 @@ from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.jobs import leftovers
+from service.metrics import FileRuns
 from service.openai_files import Files, content_part
 from service.openai_gateway import OutcomeUnknownError, Refused
 from service.openai_runs import Created, Delta, Ended, Event, Runs
@@ -83,10 +84,18 @@ class Processing:
     """A part of the process for jobs: does up to so many runs at once, each on a thread of its own."""
 
     def __init__(
-        self, runs: Runs, files: Files, *, at_once: int, drain_seconds: float, pace: Pace | None = None
+        self,
+        runs: Runs,
+        files: Files,
+        *,
+        at_once: int,
+        drain_seconds: float,
+        pace: Pace | None = None,
+        metrics: FileRuns | None = None,
     ) -> None:
         self._runs, self._at_once, self._drain_seconds = runs, at_once, drain_seconds
         self._pace = pace or Pace()
+        self._metrics = metrics
         self._undo = {"file": files.delete, "response": runs.cancel}
         self._clearing: threading.Thread | None = None
         self._running: dict[str, tuple[_Run, threading.Thread]] = {}
@@ -176,6 +185,8 @@ class Processing:
 
     def _do(self, run: _Run) -> None:
         began = time.monotonic()
+        if self._metrics is not None:
+            self._metrics.began()
         result, fields = "ended", {}
         try:
             with in_call(Call("process")):
@@ -185,8 +196,10 @@ class Processing:
         finally:
             database.drop()
             del self._running[run.held.holder]
-            seconds = round(time.monotonic() - began, 3)
-            _log.info("run", record=run.held.id, result=result, seconds=seconds, **fields)
+            seconds = time.monotonic() - began
+            if self._metrics is not None:
+                self._metrics.ended(result, seconds)
+            _log.info("run", record=run.held.id, result=result, seconds=round(seconds, 3), **fields)
 
     def _run(self, run: _Run) -> str:
         """Do a run, and return what came of it, for the log."""

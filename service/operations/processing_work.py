@@ -94,6 +94,15 @@ def keep(actor: Actor, runs: Collection[Held]) -> set[str]:
     return {holder for (holder,) in rows.fetchall()}
 
 
+@read
+def longest_wait(actor: Actor) -> float:
+    """Return for how many seconds the run has been due that nobody does for the longest time; 0 if there is none."""
+    ((seconds,),) = database.execute_sql(
+        "select coalesce(extract(epoch from now() - min(try_time)), 0) from processing_records where try_time <= now()"
+    ).fetchall()
+    return float(seconds)
+
+
 @transaction
 def begin(actor: Actor, run: Held) -> Input | None:
     """Write down that the request is being sent, and return what is sent; None if the run is another's by now."""

@@ -9,6 +9,7 @@ from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations.watches import Watches
 from service.server.upkeep import Chore
+from service.servicers.uploads import Uploads
 
 SAMPLE_SECONDS = 0.25
 """Short, so that what is done at once holds up no call, and a worker that is killed loses little."""
@@ -19,12 +20,22 @@ SCHEMA_SECONDS = 60.0
 class Sampling:
     """A thread that counts what calls have noted, and reads off what the cache, the feed and the like hold."""
 
-    def __init__(self, metrics: Metrics, cache: Cache | None, feed: Feed, watches: Watches, gateway: Gateway) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        cache: Cache | None,
+        feed: Feed,
+        watches: Watches,
+        gateway: Gateway,
+        uploads: Uploads,
+    ) -> None:
         self._metrics = metrics
         self._cache = cache
         self._feed = feed
         self._watches = watches
         self._gateway = gateway
+        self._uploads = uploads
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
 
@@ -53,6 +64,9 @@ class Sampling:
         metrics.feed_notifications.reach(read.notifications)
         metrics.feed_changes.reach(read.changes)
         metrics.watches.set(self._watches.count())
+        uploads = self._uploads.figures()
+        metrics.uploads.set(uploads.in_flight)
+        metrics.upload_bytes.reach(uploads.bytes)
         if self._cache is not None:
             figures = self._cache.figures()
             metrics.cache_hits.reach(figures.hits)

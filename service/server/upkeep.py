@@ -15,10 +15,11 @@ from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.identity.identities import Identities
 from service.metrics import Metrics
-from service.operations import api_keys, jobs
+from service.operations import api_keys, jobs, processing_work
 
 NOTE_SECONDS = 1.0
 LOOK_SECONDS = 60.0
+WAIT_SECONDS = 10.0
 MISSED_SECONDS = 3600.0
 """After how long without a worker for jobs somebody is told."""
 LONGEST_SECONDS = 60.0
@@ -93,6 +94,15 @@ def missing(metrics: Metrics | None, *, every: float = LOOK_SECONDS, after: floa
             metrics.job_worker_age.set(now - seen)
 
     return Chore("workers", every, look)
+
+
+def waiting(metrics: Metrics) -> Chore:
+    """Return the chore that looks how long runs on files wait for a process that does them."""
+
+    def look() -> None:
+        metrics.file_run_wait.set(processing_work.longest_wait(SYSTEM))
+
+    return Chore("runs", WAIT_SECONDS, look)
 
 
 @contextmanager

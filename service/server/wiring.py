@@ -65,7 +65,7 @@ from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
 from service.server.sampling import Sampling, schema
-from service.server.upkeep import Upkeep, missing, noting
+from service.server.upkeep import Upkeep, missing, noting, waiting
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
@@ -190,7 +190,7 @@ class Server:
         probe = Probe(health)
         chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics)]
         if metrics is not None:
-            chores.append(schema(metrics))
+            chores += [schema(metrics), waiting(metrics)]
         hearing = None if cache is None else Hearing(cache)
         feed = Feed([*([] if hearing is None else [hearing]), watches], direct_url)
         watches.hurry = feed.hurry
@@ -206,7 +206,11 @@ class Server:
                 # It asks from the start on, and the upkeep waits for what it finds.
                 probe,
                 Upkeep(chores, probe.is_reachable),
-                *([] if metrics is None else [Sampling(metrics, cache, feed, watches, gateway)]),
+                *(
+                    []
+                    if metrics is None
+                    else [Sampling(metrics, cache=cache, feed=feed, watches=watches, gateway=gateway, uploads=uploads)]
+                ),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 receiving,
                 open_receiving,

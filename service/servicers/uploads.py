@@ -52,12 +52,19 @@ class _Caller:
             raise grpc.RpcError
 
 
+class Figures(NamedTuple):
+    in_flight: int
+    bytes: int
+    """That have come, of all files so far."""
+
+
 class _Slots:
     """So many uploads at once. A caller that is no service has half of them at most."""
 
     def __init__(self, most: int) -> None:
         self._most, self._most_of_one = most, max(1, most // 2)
         self._taken: Counter[str] = Counter()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -78,6 +85,15 @@ class _Slots:
                 self._taken[caller.name] -= 1
                 self._taken += Counter()
 
+    def count(self, size: int) -> None:
+        """Count bytes that have come."""
+        with self._lock:
+            self._bytes += size
+
+    def figures(self) -> Figures:
+        with self._lock:
+            return Figures(self._taken.total(), self._bytes)
+
 
 class Uploads:
     def __init__(self, gateway: Gateway, *, most: int, max_bytes: int, receive_seconds: float) -> None:
@@ -86,6 +102,9 @@ class Uploads:
         self._slots = _Slots(most)
         # Neither the caller nor OpenAI may be silent for longer.
         self._hold = max(receive_seconds, SILENT_SECONDS) + KEEP_SECONDS
+
+    def figures(self) -> Figures:
+        return self._slots.figures()
 
     def take(self, requests: Iterator[UploadFileRequest], context: grpc.ServicerContext) -> ProcessingRecord:
         """Send a file on to OpenAI, and queue its run."""
@@ -153,6 +172,7 @@ class Uploads:
             if request.WhichOneof("part") != "chunk":
                 raise errors.field_invalid(("header", "must be sent once, before all chunks"))
             size += len(request.chunk)
+            self._slots.count(len(request.chunk))
             if size > self._max_bytes:
                 raise errors.ResourceExhausted(
                     "FILE_TOO_LARGE", "the file is larger than the service takes", {"limit": str(self._max_bytes)}

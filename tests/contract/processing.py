@@ -11,6 +11,7 @@ from omniflo.templates.v1.processing_record_pb2 import ProcessingRecord, Process
 from omniflo.templates.v1.processing_service_pb2 import GetProcessingRecordRequest
 from service import openai_runs
 from service.jobs.processing import Pace, Processing
+from service.metrics import FileRuns
 from service.openai_files import Files
 from service.openai_gateway import Gateway
 from service.openai_runs import Runs
@@ -43,9 +44,9 @@ def gateway(stand_in: StandIn) -> Iterator[Gateway]:
 
 
 @contextmanager
-def working(gateway: Gateway) -> Iterator[Processing]:
+def working(gateway: Gateway, metrics: FileRuns | None = None) -> Iterator[Processing]:
     runs = Runs(gateway, openai_runs.Pace(silent=2.0, stop=0.2, poll=0.1))
-    processing = Processing(runs, Files(gateway), at_once=4, drain_seconds=5, pace=PACE)
+    processing = Processing(runs, Files(gateway), at_once=4, drain_seconds=5, pace=PACE, metrics=metrics)
     processing.start()
     try:
         yield processing

@@ -23,11 +23,13 @@ from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRe
 from service import openai_runs
 from service.actor import SYSTEM
 from service.jobs.processing import _Run
+from service.metrics import FileRuns, Metrics
 from service.openai_files import Files
 from service.openai_gateway import Gateway
 from service.openai_runs import Delta, Runs
 from service.operations import processing_work, record_watches
 from service.operations.processing_work import LONGEST_OUTPUT, Held
+from service.server.upkeep import waiting
 from tests.conftest import Api, Callers, Database, Failure, fails
 from tests.contract.processing import PACE, SECONDS, ended, gateway, read, status, working
 from tests.e2e.serving import eventually
@@ -91,6 +93,38 @@ def test_a_run_sends_the_file_and_what_was_rendered_at_first_and_keeps_what_come
     ]
     for table in ("processing_inputs", "processing_output", "openai_leftovers"):
         assert database.query(f"select count(*) from {table}") == [(0,)]
+
+
+def test_runs_are_counted_and_how_long_they_wait_is_seen(
+    api: Api, database: Database, stand_in: StandIn, gateway: Gateway
+) -> None:
+    server, worker = Metrics([]), FileRuns()
+
+    def wait() -> float:
+        waiting(server).do()
+        return server.registry.get_sample_value("omniflo_file_run_wait_seconds") or 0.0
+
+    def value(name: str, **labels: str) -> float | None:
+        return worker.registry.get_sample_value(f"omniflo_file_{name}", labels)
+
+    assert wait() == 0
+    for _ in range(2):
+        queued = api.run(template_id=api.template().id, openai_file_id=file(gateway))
+    database.query("update processing_records set try_time = now() - interval '100 s' where id = %s", (queued.id,))
+    assert 100 <= wait() < 100 + SECONDS
+    stand_in.faults.only = POST
+    stand_in.faults.next.append(Fault.UNAUTHORIZED)
+    stand_in.event_seconds = 100
+    with working(gateway, worker):
+        eventually(lambda: value("runs_total", result="failed") == value("runs_in_flight") == 1, within=SECONDS)
+        assert wait() == 0
+    assert value("runs_in_flight") == 0
+    assert {result: value("runs_total", result=result) for result in ("failed", "given_back", "completed")} == {
+        "failed": 1,
+        "given_back": 1,
+        "completed": 0,
+    }
+    assert value("run_seconds_count") == 2
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from omniflo.templates.v1.user_service_pb2 import ListUsersRequest
 from tests.conftest import Api
 from tests.contract.processing import anything
 from tests.e2e.serving import Service, eventually, serving
+from tests.e2e.test_metrics import Measured
 from tests.openai_stand_in import KEY, StandIn
 
 CHUNK = 1024 * 1024
@@ -31,10 +32,15 @@ def service(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, openai: StandIn
 ) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("processing") / "log"
-    settings = {"openai_api_key": KEY, "openai_base_url": openai.url}
+    settings = {"openai_api_key": KEY, "openai_base_url": openai.url, "metrics_listen": "127.0.0.1:0"}
     with serving(new_database(), log, workers=1, work="on", uploads=8, **settings) as running:
         running.log = log  # type: ignore[attr-defined]
         yield running
+
+
+@pytest.fixture
+def measured(service: Service) -> Measured:
+    return Measured(service, service.log, "")  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -69,7 +75,9 @@ def header(api: Api) -> UploadFileHeader:
 
 
 @pytest.mark.waiting
-def test_a_file_comes_in_and_its_text_goes_out_and_nothing_of_both_is_logged(api: Api, service: Service) -> None:
+def test_a_file_comes_in_and_its_text_goes_out_and_nothing_of_both_is_logged(
+    api: Api, service: Service, measured: Measured
+) -> None:
     upload = Upload(api, header(api), 2)
     upload.join()
     told = list(api.processing.WatchProcessingRecord(WatchProcessingRecordRequest(id=upload.id), timeout=SECONDS))
@@ -79,6 +87,8 @@ def test_a_file_comes_in_and_its_text_goes_out_and_nothing_of_both_is_logged(api
     assert service.events("run")[0]["result"] == "completed"
     log: Path = service.log  # type: ignore[attr-defined]
     assert CANARY not in log.read_text()
+    eventually(lambda: measured.value("omniflo_file_runs_total", result="completed") == 1, within=SECONDS)
+    eventually(lambda: measured.value("omniflo_upload_bytes_total") == 2 * CHUNK, within=SECONDS)
 
 
 @pytest.mark.waiting
@@ -97,8 +107,9 @@ def test_four_of_the_largest_files_at_once_take_no_memory_to_speak_of(
 
 
 @pytest.mark.waiting
-def test_slow_uploads_keep_nobody_waiting(api: Api) -> None:
+def test_slow_uploads_keep_nobody_waiting(api: Api, measured: Measured) -> None:
     slow = [Upload(api, header(api), 8, pause=0.5) for _ in range(8)]
+    eventually(lambda: measured.value("omniflo_uploads_in_flight") == len(slow), within=SECONDS)
     calls = 0
     while any(upload.is_alive() for upload in slow):
         api.users.ListUsers(ListUsersRequest())
@@ -107,3 +118,4 @@ def test_slow_uploads_keep_nobody_waiting(api: Api) -> None:
     # The server works on eight calls at once, and none of the eight uploads is one of them.
     assert calls > 8 * 8
     assert all(upload.id for upload in slow)
+    eventually(lambda: measured.value("omniflo_uploads_in_flight") == 0, within=SECONDS)
