@@ -39,6 +39,20 @@ class AtCommit:
             return self._left >= 0
 
 
+class After:
+    """Breaks one connection, when so many messages were passed on, either way."""
+
+    def __init__(self, messages: int) -> None:
+        self._left = messages
+        self._lock = threading.Lock()
+
+    def __call__(self, data: bytes, to_service: bool) -> bool:
+        del data, to_service
+        with self._lock:
+            self._left -= 1
+            return self._left == -1
+
+
 class AtRandom:
     """Breaks connections with one probability at a commit's answer, and with another at everything else."""
 

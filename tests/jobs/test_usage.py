@@ -13,14 +13,18 @@ from typing import Any
 import psycopg2
 import pytest
 
+from service import errors
 from service.actor import SYSTEM, Actor
+from service.database import embedded
 from service.database.handle import database
 from service.database.transactions import transaction
 from service.operations import usage_keeping, usage_sums, usages, users
 from service.operations.usage_sums import Sum
 from service.operations.usages import Usage
-from tests.conftest import Database
+from tests.conftest import Database, as_service
+from tests.e2e.proxy import After, Proxy
 from tests.jobs.test_tasks import run
+from tests.migrations.conftest import working_on
 from tests.scale import DURATIONS, KILLED_ROLL_UPS
 
 WRITER = Actor("service:writer", role="writer")
@@ -85,6 +89,33 @@ def test_a_run_is_recorded_once_and_with_what_it_did_or_not_at_all(empty: Databa
     assert attempt(SYSTEM, fails=False) is False
     assert count() == 1
     empty.query("delete from organizations")
+
+
+def test_usage_counts_once_wherever_its_recording_is_cut_off(empty: Database, postgres: embedded.Server) -> None:
+    user = users.provision(SYSTEM, f"user_{next(_events)}").id
+    caller = Actor(f"user:{user}", user_id=user)
+    name = empty.url.partition("@/")[2].partition("?")[0]
+    refusals, again = [], 0
+    with Proxy(postgres.socket_dir) as proxy:
+        through = f"postgresql://omniflo_service@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
+        with working_on(through, afterwards=as_service(empty.url)):
+            usages.record(caller, [used()])
+            for messages in itertools.count():
+                sent = [used(time=now()) for _ in range(3)]
+                proxy.cuts, recorded = After(messages), None
+                while recorded is None:
+                    try:
+                        recorded = usages.record(caller, sent)
+                    except errors.Unavailable as failure:
+                        refusals.append(failure.reason)
+                assert sum(recorded) == 3
+                again += recorded.duplicates
+                if proxy.cut == messages:
+                    break
+    assert messages > 8
+    # Only a COMMIT is not tried again without the caller: before it is done, and when it is.
+    assert (refusals, again) == (["COMMIT_UNKNOWN"] * 2, 3)
+    assert_counted(1 + 3 * (messages + 1))
 
 
 STATEMENTS = [
