@@ -2,6 +2,7 @@
 
 import threading
 import time
+from multiprocessing.synchronize import Event
 
 from pydantic import SecretStr
 
@@ -18,7 +19,7 @@ HOLD_SECONDS = 2.0
 """After how long another one takes over."""
 
 
-def live(url: str, openai_url: str) -> None:
+def live(url: str, openai_url: str, begun: Event) -> None:
     logs.configure("json", "error")
     database.configure(url)
     processing_work.HOLD_SECONDS = HOLD_SECONDS
@@ -26,5 +27,6 @@ def live(url: str, openai_url: str) -> None:
     runs = Runs(gateway, openai_runs.Pace(silent=3.0, stop=0.5, poll=0.2))
     pace = Pace(tick=0.05, take=0.1, keep=0.5)
     Processing(runs, Files(gateway), at_once=4, drain_seconds=1, pace=pace).start()
+    begun.set()
     while threading.main_thread().is_alive():
         time.sleep(1)

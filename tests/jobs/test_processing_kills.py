@@ -1,6 +1,7 @@
 """Files through uploads and two workers that are killed again and again, while the stand-in for OpenAI misbehaves."""
 
 import math
+import multiprocessing
 import os
 import random
 import signal
@@ -62,26 +63,31 @@ WAITING = "select count(*) from processing_records where status in ('uploading',
 
 @contextmanager
 def killed_again_and_again(url: str, openai_url: str) -> Iterator[list[int]]:
-    """Have two workers do runs, one of which is killed every second or so; yield who was."""
-    random_, over = random.Random(1), threading.Event()
+    """Have two workers do runs, one of which is killed every few seconds; yield who was."""
+    context, random_, over = multiprocessing.get_context("forkserver"), random.Random(1), threading.Event()
     kills: list[int] = []
+    # Who is killed before it does runs keeps them waiting, and on a slow machine for ever.
+    begun = [context.Event(), context.Event()]
 
-    def start() -> ForkServerProcess:
-        return commands.process(running.live, url, openai_url)
+    def start(number: int) -> ForkServerProcess:
+        begun[number].clear()
+        return commands.process(running.live, url, openai_url, begun[number])
 
     def kill(process: ForkServerProcess) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
 
-    workers = [start(), start()]
+    workers = [start(0), start(1)]
 
     def go_on() -> None:
         number = 0
-        while not over.wait(random_.uniform(2, 4)):
+        while not over.is_set():
+            if not begun[number].wait(1) or over.wait(random_.uniform(1, 3)):
+                continue
             kill(workers[number])
             kills.append(number)
-            workers[number] = start()
+            workers[number] = start(number)
             number = 1 - number
 
     thread = threading.Thread(target=go_on)
