@@ -18,7 +18,7 @@ from tests.conftest import as_service
 T = TypeVar("T")
 Process = Command | subprocess.Popen[str]
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
 
