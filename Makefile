@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes test-postgresql clients soak check proto descriptors migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups lock release clean
+.PHONY: help run test test-modes test-postgresql clients soak check proto descriptors openapi migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ proto: .venv/installed ## compile protos/ into gen/
 
 descriptors: .venv/installed ## write what Envoy needs to serve JSON over HTTP into deploy/envoy/omniflo.binpb
 	$(BIN)/buf build --exclude-source-info --output deploy/envoy/omniflo.binpb
+
+openapi: .venv/installed ## write the OpenAPI document of JSON over HTTP into dist/openapi.json; needs Go
+	@mkdir -p dist
+	$(BIN)/python deploy/envoy/openapi.py dist/openapi.json
 
 migrate: .venv/installed ## bring the database up to date: migrations/ that are not applied yet
 	$(BIN)/python -m service migrate up

@@ -141,6 +141,10 @@ def test_a_certificate_that_a_caller_only_names_counts_for_nothing(envoy: Envoy,
         assert (error.code, json.loads(error.read())["details"][0]["reason"]) == (401, "UNAUTHENTICATED")
 
 
+def test_headers_that_only_http_allows_do_no_harm(http: Http) -> None:
+    assert http("GET", "/v1/models", **{"a#b": "c", "d": "\xe4"}).status == 200
+
+
 def test_pages_of_the_origin_may_call_and_no_others(http: Http) -> None:
     asks = {"Access_Control_Request_Method": "PATCH"}
     allowed = http("OPTIONS", "/v1/templates/a", **PAGE, **asks).headers

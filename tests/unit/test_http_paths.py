@@ -2,26 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
-from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from tests.contract.methods import DELETES, METHODS, UPDATES, UPLOADS, Method
+from tests.rest.paths import VARIABLE, bindings
 
-VARIABLE = re.compile(r"\{([\w.]+)\}")
 WELL_KNOWN = {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"}
 """Messages that are one value in a query."""
-
-
-def bindings(method: Method) -> Iterator[tuple[str, str, str]]:
-    """Yield the verb, the path and the body of each."""
-    rule = method.descriptor.GetOptions().Extensions[annotations_pb2.http]
-    for binding in (rule, *rule.additional_bindings):
-        verb = binding.WhichOneof("pattern")
-        if verb is not None:
-            yield verb, getattr(binding, verb), binding.body
 
 
 def find(message: Descriptor | None, path: str) -> FieldDescriptor | None:
