@@ -117,6 +117,45 @@ def test_the_page_lists_what_a_running_service_exports(measured: Measured, templ
     assert exported == page
 
 
+OF_PROMETHEUS = {"up": {"job"}}
+"""What it measures itself."""
+SELECTOR = re.compile(r"\b([a-z]\w*)\{([^}]*)\}|\b((?:omniflo|grpc_server)_\w+)")
+
+
+def expressions() -> list[str]:
+    """Return every expression of the alerts and the dashboards."""
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
+    found = [
+        " ".join(text.split()) for text in re.findall(r"expr: (?:>-\n)?(.*?)\n\s+(?:for|labels):", alerts, re.DOTALL)
+    ]
+    for path in (ROOT / "deploy" / "grafana").glob("*.json"):
+        found += [target["expr"] for panel in json.loads(path.read_text())["panels"] for target in panel["targets"]]
+    return found
+
+
+def test_dashboards_and_alerts_use_what_a_running_service_exports(measured: Measured, template: Template) -> None:
+    with measured.api() as api:
+        api.templates.GetTemplate(GetTemplateRequest(id=template.id))
+    measured.settled()
+    exported: dict[str, set[str]] = dict(OF_PROMETHEUS)
+    for family in measured.families().values():
+        for sample in family.samples:
+            exported.setdefault(sample.name, {"instance"}).update(sample.labels)
+    used = set()
+    for expression in expressions():
+        in_groups = {name for group in re.findall(r"\bby \(([^)]*)\)", expression) for name in group.split(", ")}
+        known = {"instance"}
+        for name, labels, bare in SELECTOR.findall(expression):
+            assert (name or bare) in exported, expression
+            used.add(name or bare)
+            known |= exported[name or bare]
+            assert set(re.findall(r"(\w+)(?:=|!)", labels)) <= exported[name or bare], expression
+        assert in_groups <= known, expression
+    # A dashboard shows whatever there is.
+    families = {re.sub("_(total|bucket|sum|count)$", "", name) for name in used - OF_PROMETHEUS.keys()}
+    assert families == set(measured.families())
+
+
 def test_calls_to_all_workers_are_counted_together(measured: Measured, template: Template) -> None:
     before = measured.handled(), measured.handled("GetUser", "NOT_FOUND")
     seconds = measured.value("grpc_server_handling_seconds_count", grpc_method="GetTemplate")
