@@ -141,19 +141,16 @@ def test_dashboards_and_alerts_use_what_a_running_service_exports(measured: Meas
     for family in measured.families().values():
         for sample in family.samples:
             exported.setdefault(sample.name, {"instance"}).update(sample.labels)
-    used = set()
-    for expression in expressions():
+    found = expressions()
+    assert len(found) > 40
+    for expression in found:
         in_groups = {name for group in re.findall(r"\bby \(([^)]*)\)", expression) for name in group.split(", ")}
         known = {"instance"}
         for name, labels, bare in SELECTOR.findall(expression):
             assert (name or bare) in exported, expression
-            used.add(name or bare)
             known |= exported[name or bare]
             assert set(re.findall(r"(\w+)(?:=|!)", labels)) <= exported[name or bare], expression
         assert in_groups <= known, expression
-    # A dashboard shows whatever there is.
-    families = {re.sub("_(total|bucket|sum|count)$", "", name) for name in used - OF_PROMETHEUS.keys()}
-    assert families == set(measured.families())
 
 
 def test_calls_to_all_workers_are_counted_together(measured: Measured, template: Template) -> None:
