@@ -221,6 +221,12 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"
     )
+    drain_delay_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="how long a server goes on accepting calls after SIGTERM while health says NOT_SERVING, 0 to 300",
+    )
     log_format: logs.Format = Field(
         default="auto", description="json, text, or auto: text on a terminal and json elsewhere"
     )

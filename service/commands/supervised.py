@@ -26,7 +26,11 @@ def run(settings: Settings, kinds: Sequence[Kind], welcome: str) -> None:
     """
     with _measured(settings, kinds) as (children, died), processes.signals() as stop:
         processes.supervise(
-            children, stop, lambda: print(welcome, flush=True), drain_seconds=settings.drain_seconds, died=died
+            children,
+            stop,
+            lambda: print(welcome, flush=True),
+            drain_seconds=settings.drain_delay_seconds + settings.drain_seconds,
+            died=died,
         )
 
 

@@ -1,6 +1,7 @@
 """Health: the servicer, and the thread that asks the database whether to say SERVING."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,11 @@ from service.deadline import time_limit
 from service.interceptors.interceptor import Send
 from service.operations import maintenance
 
+LIVENESS = "liveness"
+"""A name that is SERVING for as long as the server answers at all, whatever becomes of its database."""
 PROBE_SECONDS = 1.0
+LOOK_SECONDS = 10.0
+"""After how long the schema and the role's rights are looked at again."""
 _STATUS = health_pb2.HealthCheckResponse.ServingStatus
 
 _log = structlog.get_logger()
@@ -35,46 +40,56 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It comes 
         self._status = _STATUS.NOT_SERVING
         self._watches: dict[Send, bool] = {}
         """What sends to each watch, and whether it is of one of the services."""
-        self._is_over = False
+        self._is_leaving = self._is_over = False
         self._lock = threading.Lock()
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's
-        if request.service not in self._services:
+        status = self._status_of(request.service)
+        if status == _STATUS.SERVICE_UNKNOWN:
             context.set_code(grpc.StatusCode.NOT_FOUND)
             return health_pb2.HealthCheckResponse()
-        return health_pb2.HealthCheckResponse(status=self._status)
+        return health_pb2.HealthCheckResponse(status=status)
 
     def Watch(self, request: Any, context: Any, send_response_callback: Send) -> None:  # noqa: N802 - the proto's
-        is_known = request.service in self._services
         with self._lock:
             # Nothing is waited for here: the message goes into a queue.
-            status = self._status if is_known else _STATUS.SERVICE_UNKNOWN
-            send_response_callback(health_pb2.HealthCheckResponse(status=status))
+            send_response_callback(health_pb2.HealthCheckResponse(status=self._status_of(request.service)))
             if self._is_over:
                 send_response_callback(None)
                 return
-            self._watches[send_response_callback] = is_known
+            self._watches[send_response_callback] = request.service in self._services
         if not context.add_callback(lambda: self._watches.pop(send_response_callback, None)):
             self._watches.pop(send_response_callback, None)
 
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
     def say(self, *, is_serving: bool) -> None:
-        """Tell it of the whole server and of each service, until `stop`."""
+        """Tell it of the whole server and of each service, until `leave`."""
         with self._lock:
-            if not self._is_over:
+            if not self._is_leaving:
                 self._tell(_STATUS.SERVING if is_serving else _STATUS.NOT_SERVING)
 
     def start(self) -> None:
         """Do nothing: it is the listeners that answer."""
 
+    def leave(self) -> None:
+        """Say NOT_SERVING from now on, while calls are still accepted."""
+        with self._lock:
+            self._is_leaving = True
+            self._tell(_STATUS.NOT_SERVING)
+
     def stop(self) -> None:
         """Say NOT_SERVING from now on, and end the watches."""
+        self.leave()
         with self._lock:
             self._is_over = True
-            self._tell(_STATUS.NOT_SERVING)
             for send in list(self._watches):
                 send(None)
+
+    def _status_of(self, service: str) -> int:
+        if service == LIVENESS:
+            return int(_STATUS.SERVING)
+        return self._status if service in self._services else int(_STATUS.SERVICE_UNKNOWN)
 
     def _tell(self, status: int) -> None:
         if status == self._status:
@@ -86,7 +101,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It comes 
 
 
 class Probe:
-    """A thread that asks the database every second, and nothing else: health is never later than that."""
+    """A thread that asks the database every second, and nothing else: health is never later than that.
+
+    What is seldom in the way is looked at once a connection, every LOOK_SECONDS, and when a call was refused.
+    """
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -96,6 +114,8 @@ class Probe:
         self._is_reachable = False
         self._connection: object = None
         """The one on which nothing was in the way."""
+        self._look_at = 0.0
+        """When to look again, on the clock of `time.monotonic`."""
 
     def is_reachable(self) -> bool:
         """Whether the database was there when it was last asked."""
@@ -113,12 +133,12 @@ class Probe:
         try:
             with time_limit(PROBE_SECONDS):
                 maintenance.ping(SYSTEM)
-                # That is asked once a connection.
-                if database.current() is not self._connection or database.is_doubted:
+                is_known = database.current() is self._connection and time.monotonic() < self._look_at
+                if not is_known or database.is_doubted:
                     database.is_doubted, self._connection = False, None
                     if obstacles := maintenance.obstacles(SYSTEM, self._migrations):
                         return {"is_reachable": True, **obstacles}
-                    self._connection = database.current()
+                    self._connection, self._look_at = database.current(), time.monotonic() + LOOK_SECONDS
         except errors.Error as error:
             return {"is_reachable": False, "error": str(error.__cause__ or error).strip()}
         except Exception as fault:  # noqa: BLE001 - the thread that watches health must not end

@@ -1,6 +1,7 @@
 """The server of one process: the one place where things are constructed and wired."""
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -125,7 +126,7 @@ class Server:
         self.identities = None if settings.auth == "none" else _identities(settings, keys, trust_seconds)
         streams = Streams(STREAM_SECONDS)
         gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
-        health = Health(SERVICES)
+        self._health = health = Health(SERVICES)
         slots = Slots(settings.threads)
         receiving = _receiving(SERVICES, settings, MAX_WAITING)
         direct_url = url if settings.database_direct_url is None else settings.database_direct_url.get_secret_value()
@@ -233,7 +234,9 @@ class Server:
         return ports
 
     def drain(self) -> None:
-        """Say NOT_SERVING, accept nothing more, and end when running calls have, or when their time is up."""
+        """Say NOT_SERVING, accept nothing more after a delay, and end when running calls have, or their time is up."""
+        self._health.leave()
+        time.sleep(self._settings.drain_delay_seconds)
         self._parts.stop()
         _log.info("drained", process=os.getpid())
 

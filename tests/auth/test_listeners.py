@@ -1,5 +1,6 @@
 """Where the service listens, what is served there, and what a person is told who starts it wrongly."""
 
+import argparse
 import json
 import os
 import signal
@@ -23,8 +24,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from omniflo.templates.v1.api_key_pb2 import ApiKeyScope
 from omniflo.templates.v1.api_key_service_pb2 import ListApiKeysRequest
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest, ProvisionUserRequest
+from service.commands import probe as command
 from service.config import ConfigurationError, Settings, variable
-from service.server import tls
+from service.server import tls, wiring
 from tests import commands
 from tests.auth.answers import REFUSED, SECONDS, is_let_in, knock, who
 from tests.auth.servers import Listening, Mesh, Served, listening, served
@@ -99,6 +101,57 @@ def test_health_is_open_on_every_listener(meshed: Listening, mesh: Mesh, connect
     ):
         channel = callers.nobody().channel
         eventually(lambda open_=channel: health(open_) == HealthCheckResponse.SERVING, within=SECONDS)  # type: ignore[misc]
+
+
+def probe(*arguments: str | Path, **settings: Any) -> None:
+    """Run the command in this process."""
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    options = parser.parse_args(["probe", "--timeout", "10", *map(str, arguments)])
+    options.run(Settings(**settings), options)
+
+
+def test_probe_asks_every_listener(
+    meshed: Listening, mesh: Mesh, capsys: pytest.CaptureFixture[str], connect: Callable[..., Callers]
+) -> None:
+    channel = connect(meshed["health_listen"]).nobody().channel
+    eventually(lambda: health(channel) == HealthCheckResponse.SERVING, within=SECONDS)
+    wildcard = "0.0.0.0"  # noqa: S104 - nothing listens there
+    everywhere = {name: meshed[name].replace("127.0.0.1", wildcard) for name in ("listen", "health_listen")}
+    ca = ("--ca", mesh.authority.path)
+    cert, key = mesh.authority.issue("probe", uris=["spiffe://mesh/unknown"])
+    probe(**everywhere)
+    probe("--service", "liveness", health_listen=meshed["health_listen"])
+    probe("--service", wiring.SERVICES[0], *ca, listen=meshed["listen"])
+    probe(*ca, "--server-name", "localhost", tls_cert=cert, tls_key=key, listen=everywhere["listen"])
+    probe(meshed["listen_mtls"], *ca, "--cert", cert, "--key", key)
+    assert capsys.readouterr().out == 5 * "SERVING\n"
+
+
+def test_probe_says_what_is_wrong(meshed: Listening, mesh: Mesh) -> None:
+    plain = meshed["health_listen"]
+    for arguments, words in (
+        (["127.0.0.1:1"], "127.0.0.1:1: UNAVAILABLE "),
+        ([plain, "--service", "of.Nobody"], f"{plain}: NOT_FOUND"),
+        # Neither of them takes the other for what it is.
+        ([meshed["listen"]], f"{meshed['listen']}: UNAVAILABLE "),
+        ([plain, "--ca", mesh.authority.path], f"{plain}: UNAVAILABLE "),
+        # The certificate is not signed by anybody whom all know.
+        ([meshed["listen"], "--tls"], f"{meshed['listen']}: UNAVAILABLE "),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            probe(*arguments)
+        assert str(caught.value.code).startswith(words)
+    for arguments, words in (
+        ([plain, "--ca", "/nowhere"], "/nowhere: No such file"),
+        ([plain, "--cert", mesh.authority.path], "--cert and --key go together"),
+        ([], "the server has taken a free port"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            probe(*arguments, listen="127.0.0.1:0")
+    # What a shell or a container sees.
+    done = run("probe", plain.replace("127.0.0.1", "[::1]"))
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def _reflected(channel: grpc.Channel) -> set[str] | None:

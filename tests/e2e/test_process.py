@@ -628,7 +628,7 @@ def test_a_service_starts_without_its_database_and_serves_when_it_appears(
     url, appear = later(ready_url)
     serving = serve(database_url=url).until_ready()
     with serving.api() as api:
-        assert health(api.channel) == NOT_SERVING
+        assert (health(api.channel), health(api.channel, "liveness")) == (NOT_SERVING, SERVING)
         failure = fails(api.models.GetModel, GetModelRequest(openai_id="gpt-5.5"), timeout=SECONDS)
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
         assert failure.retry_seconds
@@ -869,7 +869,7 @@ def test_a_misspelt_variable_is_warned_of_also_where_that_is_why_the_command_fai
     assert said(done).startswith("OMNIFLO_CLERK_ISSUER goes with one of")
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["backup"], ["config"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["migrate"], ["seed"], ["backup"], ["probe"], ["config"]])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main([*command, "--help"])

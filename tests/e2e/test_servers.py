@@ -1,6 +1,7 @@
 """Several servers in one process: none of them has a part in the fate of another."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,22 +15,26 @@ from grpc_reflection.v1alpha.reflection import ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from omniflo.templates.v1.user_service_pb2 import ListUsersRequest
+from omniflo.templates.v1.user_service_pb2_grpc import UserServiceStub
 from service.config import Settings
 from service.server import wiring
+from service.server.health import LIVENESS
 from tests.e2e.serving import eventually
 
 SECONDS = 10.0
-SERVING = HealthCheckResponse.SERVING
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
 class Running:
     """A server of this process with a channel to each of its listeners."""
 
-    def __init__(self, url: str) -> None:
-        self._server = wiring.build(Settings(auth="none", drain_seconds=1), url)
+    def __init__(self, url: str, **settings: Any) -> None:
+        self._server = wiring.build(Settings(auth="none", drain_seconds=1, **settings), url)
         ports = self._server.start(dict.fromkeys(("listen", "health_listen"), "127.0.0.1:0"))
         self.channels = [grpc.insecure_channel(f"127.0.0.1:{port}") for port in ports.values()]
         self.main = self.channels[0]
+        self.address = f"127.0.0.1:{ports['listen']}"
 
     def is_serving(self) -> bool:
         checks = [HealthStub(channel).Check(HealthCheckRequest(), timeout=SECONDS) for channel in self.channels]
@@ -72,6 +77,28 @@ def test_the_health_of_a_server_goes_on_when_another_has_stopped(url: str, first
     stays.end()
 
 
+def test_a_server_that_drains_says_so_and_accepts_calls_until_the_delay_is_over(url: str) -> None:
+    running = Running(url, drain_delay_seconds=2)
+    health = HealthStub(running.main)
+    eventually(running.is_serving, within=SECONDS)
+    watch = health.Watch(HealthCheckRequest(), timeout=SECONDS)
+    assert next(watch).status == SERVING
+    began = time.monotonic()
+    drain = threading.Thread(target=running._server.drain)
+    drain.start()
+    assert next(watch).status == NOT_SERVING
+    # A caller that does not know yet that it should go elsewhere.
+    with grpc.insecure_channel(running.address) as late:
+        assert UserServiceStub(late).ListUsers(ListUsersRequest(), timeout=SECONDS)
+        # Nobody is to kill it, and the database has no say any more.
+        assert HealthStub(late).Check(HealthCheckRequest(service=LIVENESS)).status == SERVING
+        running._server._health.say(is_serving=True)
+        assert HealthStub(late).Check(HealthCheckRequest()).status == NOT_SERVING
+    assert list(watch) == []
+    drain.join(SECONDS)
+    assert time.monotonic() - began >= 2
+
+
 def test_open_streams_of_one_server_take_no_thread_of_another(pair: tuple[Running, Running]) -> None:
     busy, other = pair
     held = threading.Event()
@@ -109,7 +136,13 @@ def ours(before: set[threading.Thread]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("service", "status"), [("", "SERVING"), (wiring.SERVICES[0], "SERVING"), ("of.Nobody", "SERVICE_UNKNOWN")]
+    ("service", "status"),
+    [
+        ("", "SERVING"),
+        (wiring.SERVICES[0], "SERVING"),
+        (LIVENESS, "SERVING"),
+        ("of.Nobody", "SERVICE_UNKNOWN"),
+    ],
 )
 def test_health_is_asked_and_watched_by_service(channel: grpc.Channel, service: str, status: str) -> None:
     stub, request = HealthStub(channel), HealthCheckRequest(service=service)

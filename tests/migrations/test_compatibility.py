@@ -7,6 +7,7 @@ import pytest
 
 from service.database import migrate
 from service.database.migrate import MigrationError
+from service.server import health
 from tests.conftest import Api, Database
 from tests.e2e.clients import connected
 from tests.e2e.serving import serving
@@ -114,6 +115,18 @@ def test_an_older_release_goes_on_when_all_that_it_lacks_says_so(
     # Whoever takes something back needs every file.
     with pytest.raises(MigrationError, match=f"{names[0]} is applied, but its file is missing"):
         migrate.down(older, to=0)
+
+
+def test_a_server_that_runs_notices_what_comes_in_its_way(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.0)
+    probe = health.Probe(health.Health([]))
+    assert probe._ask() == {"is_reachable": True}
+    migrated.query("revoke execute on function renew_epoch() from omniflo")
+    assert probe._ask()["missing"] == ["EXECUTE on renew_epoch()"]
+    migrated.query("grant execute on function renew_epoch() to omniflo")
+    assert probe._ask() == {"is_reachable": True}
+    migrated.query(f"insert into schema_migrations (version, name, checksum) values ({NEWEST + 1}, 'more', '')")
+    assert probe._ask()["schema"].startswith("more is applied, and this release")
 
 
 def test_a_table_from_before_is_read_as_it_is_and_gets_the_column_when_it_is_written(
