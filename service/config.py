@@ -1,15 +1,14 @@
-"""The settings of the service, read from the environment and checked; nothing else reads it."""
+"""The settings of the service, read from the environment and checked."""
 
-import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service import logs
+from service import environment, logs, processors
 from service.variables import (
     Address,
     BackupPlace,
@@ -112,12 +111,15 @@ class Settings(BaseSettings):
         description="host:port for metrics, in plain text and to whoever asks; unset serves none",
     )
     workers: int = Field(
-        default_factory=lambda: (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        ),
+        default_factory=processors.count,
         ge=1,
         le=256,
-        description="server processes that share the port, 1 to 256; by default one a core",
+        description="server processes that share the port, 1 to 256; by default one for each processor that the service"
+        " may use, by its affinity and the quota of its cgroup",
+    )
+    pin_workers: Literal["on", "off"] = Field(
+        default="off",
+        description="on: each worker uses one processor alone, the first worker the first that the service may use",
     )
     threads: int = Field(
         default=8,
@@ -248,14 +250,30 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> "Settings":
         """Read the environment; ConfigurationError names every variable that is wrong and what it may be."""
         try:
-            settings = cls(**overrides)
+            in_files = environment.from_files(cls.secrets())
+            settings = cls(**in_files | overrides)
+        except environment.SecretError as error:
+            raise ConfigurationError(str(error)) from None
         except ValidationError as error:
-            raise ConfigurationError(
-                "\n".join(_complaint(item["loc"][0], item["msg"]) for item in error.errors())
-            ) from None
+            complaints = [cls._complaint(str(item["loc"][0]).lower(), item["msg"], in_files) for item in error.errors()]
+            raise ConfigurationError("\n".join(complaints)) from None
         if conflicts := list(settings.conflicts()):
             raise ConfigurationError("\n".join(conflicts))
         return settings
+
+    @classmethod
+    def secrets(cls) -> Mapping[str, str]:
+        """Return the variables of those settings that are secrets, each of which may be in a file instead."""
+        return {
+            name: variable(name)
+            for name, field in cls.model_fields.items()
+            if SecretStr in (field.annotation, *get_args(field.annotation))
+        }
+
+    @classmethod
+    def _complaint(cls, name: str, message: str, in_files: Container[str]) -> str:
+        named = environment.file_of(variable(name)) if name in in_files else variable(name)
+        return f"{named}: {message.removeprefix('Value error, ')} ({cls.model_fields[name].description})"
 
     @property
     def connections(self) -> int:
@@ -286,6 +304,8 @@ class Settings(BaseSettings):
                     f"{variable(name)}={address}: with OMNIFLO_AUTH=none anybody may do anything, so only a loopback"
                     " address such as 127.0.0.1 is listened on; set OMNIFLO_AUTH=required"
                 )
+        if self.pin_workers == "on" and not hasattr(os, "sched_setaffinity"):
+            yield "OMNIFLO_PIN_WORKERS=on: this system pins no process"
         if (self.tls_cert is None) != (self.tls_key is None):
             yield "OMNIFLO_TLS_CERT and OMNIFLO_TLS_KEY go together"
         if self.listen_mtls is not None and (self.tls_cert is None or self.tls_client_ca is None):
@@ -325,15 +345,8 @@ class Settings(BaseSettings):
 
 def log_format() -> logs.Format:
     """Return the setting alone, which is there also where others are wrong."""
-    value = os.environ.get(variable("log_format"))  # noqa: TID251 - this is the file
+    value = environment.value(variable("log_format"))
     return "json" if value == "json" else "text" if value == "text" else "auto"
-
-
-def postgresql_environment() -> dict[str, str]:
-    """Return what PostgreSQL's programs may know of the environment: what its library reads, and no secret of ours."""
-    names = ("HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH")
-    inherited = {key: value for key, value in os.environ.items() if key.startswith("PG") or key in names}  # noqa: TID251 - this is the file
-    return inherited | {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # noqa: TID251 - this is the file
 
 
 def variable(name: str) -> str:
@@ -343,14 +356,5 @@ def variable(name: str) -> str:
 
 def unknown_variables() -> Iterator[tuple[str, str | None]]:
     """Yield the variables that look like settings and are none, each with the setting that has the nearest name."""
-    known = {variable(name).removeprefix(PREFIX): variable(name) for name in Settings.model_fields}
-    for name in sorted(os.environ):  # noqa: TID251 - this is the file
-        text = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and PREFIX + text not in known.values():
-            yield name, next((known[near] for near in difflib.get_close_matches(text, known, 1)), None)
-
-
-def _complaint(name: object, message: str) -> str:
-    setting = str(name).lower()
-    field = Settings.model_fields[setting]
-    return f"{variable(setting)}: {message.removeprefix('Value error, ')} ({field.description})"
+    files = map(environment.file_of, Settings.secrets().values())
+    return environment.unknown(PREFIX, [*map(variable, Settings.model_fields), *files])

@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 
 from service.backups import chunks
 from service.backups.faults import BackupError
-from service.config import postgresql_environment
 from service.database import embedded, urls
 from service.database.snapshots import LONGEST_SECONDS
+from service.environment import of_postgresql
 
 VERSION_SECONDS = 10.0
 NAMES = ("pg_dump", "pg_restore", "psql")
@@ -35,7 +35,7 @@ def fitting(url: str, postgresql: int) -> Programs:
 
     Older ones refuse the server, and newer ones write what it does not understand.
     """
-    environment = postgresql_environment()
+    environment = of_postgresql()
     folders = [*embedded.all_binaries(), *map(Path, environment["PATH"].split(os.pathsep))]
     found = {folder: version for folder in folders if (version := _version(folder, environment))}
     for folder, version in found.items():

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from service.config import Settings, variable
+from service.environment import file_of
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,7 +22,8 @@ def describe(settings: Settings) -> str:
     """One line a setting: the variable, its effective value with secrets masked, and what it may be."""
     lines = []
     for name, field in Settings.model_fields.items():
-        lines.append(f"{variable(name)}={_shown(getattr(settings, name))}\n    {field.description}")
+        file = f" (or the name of a file with it in {file_of(variable(name))})" if name in Settings.secrets() else ""
+        lines.append(f"{variable(name)}={_shown(getattr(settings, name))}\n    {field.description}{file}")
     return "\n".join(lines)
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+
+import structlog
 
 from service.actor import SYSTEM
 from service.config import ConfigurationError, Settings, variable
@@ -12,6 +15,8 @@ from service.operations import maintenance
 from service.server import jobs as jobs_process
 from service.server import processes
 from service.server.processes import Kind
+
+_log = structlog.get_logger()
 
 
 def jobs(settings: Settings, url: str, *, is_vital: bool) -> Kind:
@@ -24,6 +29,7 @@ def run(settings: Settings, kinds: Sequence[Kind], welcome: str) -> None:
 
     Each gets, after its other arguments, the folder for its metrics, or None where none are served.
     """
+    _log.info("starting", version=version("omniflo-templates"))
     with _measured(settings, kinds) as (children, died), processes.signals() as stop:
         processes.supervise(
             children,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service import logs
+from service import logs, processors
 from service.config import Settings
 from service.server.processes import Life
 
@@ -14,6 +14,9 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     from service.server import wiring  # noqa: PLC0415 - see above
 
     logs.configure(settings.log_format, settings.log_level)
+    if settings.pin_workers == "on":
+        # Before there are other threads. One that replaces another has its number, and so its processor.
+        processors.pin(int(life.name.rpartition("-")[2]) - 1)
     if metrics_folder is not None:
         metrics.join(metrics_folder, life.name)
     running = wiring.build(settings, url, measures=metrics_folder is not None)

@@ -406,13 +406,17 @@ def test_the_log_never_holds_what_a_request_says(serving: Serving, api: Api) -> 
 
 
 def test_a_killed_server_is_replaced(serve: Serve, ready_url: str) -> None:
-    serving = serve(database_url=ready_url).until_ready()
+    serving = serve(database_url=ready_url, pin_workers="on").until_ready()
     (killed,) = serving.servers()
+    first = {min(os.sched_getaffinity(0))}
+    assert os.sched_getaffinity(killed) == first
+    assert [line["version"] for line in serving.log if line["event"] == "starting"] == [version("omniflo-templates")]
     os.kill(killed, signal.SIGKILL)
     (replacement,) = eventually(lambda: serving.servers() - {killed}, "another server")
     with serving.api() as api:
         request = GetModelRequest(openai_id="gpt-5.5")
         assert api.models.GetModel(request, wait_for_ready=True, timeout=SECONDS).name == "GPT-5.5"
+    assert os.sched_getaffinity(replacement) == first
     assert [line["exit_code"] for line in serving.log if line["event"] == "worker died"] == [-signal.SIGKILL]
     serving.signal(signal.SIGTERM)
     assert serving.ended() == 0

@@ -1,8 +1,10 @@
 """The settings: what each may be, and what a person reads when one is wrong."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.commands.config import describe
 from service.config import ConfigurationError, Settings, unknown_variables, variable
@@ -300,6 +302,73 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_name(
 def test_a_variable_that_is_a_setting_or_of_others_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     assert list(unknown_variables()) == []
+
+
+SECRETS = Settings.secrets().values()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_every_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, end: str) -> None:
+    url = "postgresql://user:hunter2@host/database"
+    (tmp_path / "secret").write_bytes(f"{url}{end}".encode())
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    settings = Settings.load()
+    found = {variable(field): value for field, value in settings if isinstance(value, SecretStr)}
+    assert {field: value.get_secret_value() for field, value in found.items()} == {name: url}
+    assert list(unknown_variables()) == []
+    assert "hunter2" not in describe(settings)
+    assert f"in {name}_FILE)" in describe(settings)
+
+
+def test_a_new_secret_may_be_in_a_file_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class More(Settings):
+        token: SecretStr | None = None
+        name: str = ""
+
+    (tmp_path / "secret").write_text(" hunter2 \n\n")
+    for setting in ("TOKEN", "NAME"):
+        monkeypatch.setenv(f"OMNIFLO_{setting}_FILE", str(tmp_path / "secret"))
+    settings = More.load()
+    assert (settings.token, settings.name) == (SecretStr(" hunter2 \n"), "")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the file cannot be read: No such file or directory"),
+        (b"", "the file must have a text of 1 to 65536 bytes"),
+        (b"\n", "the file must have a text"),
+        (b"hunter2\xff", "the file must have a text"),
+        (b"hunter2\0", "the file must have a text"),
+        (b"hunter2" * 10_000, "the file must have a text"),
+        # What it says is judged as what the variable itself says.
+        (b"mysql://user:hunter2@host/database", "must be a URL such as postgresql://"),
+    ],
+)
+def test_a_file_that_has_no_secret_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    # Somebody may have written the secret itself in its place.
+    path = tmp_path / "hunter2"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("OMNIFLO_DATABASE_URL_FILE", str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert str(caught.value).startswith(f"OMNIFLO_DATABASE_URL_FILE: {said}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_that_is_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "postgresql://user:hunter2@host/database")
+        monkeypatch.setenv(f"{name}_FILE", "/nowhere")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert str(caught.value).splitlines() == [
+        f"{name} and {name}_FILE are both set: unset one of them" for name in SECRETS
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])

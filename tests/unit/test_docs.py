@@ -30,6 +30,11 @@ def test_every_setting_is_in_the_table_of_settings() -> None:
     assert sorted(names([row[0] for row in rows])) == sorted(map(variable, Settings.model_fields))
 
 
+def test_every_secret_is_named_with_its_file() -> None:
+    page = (ROOT / "docs/operators.md").read_text()
+    assert [name for name in Settings.secrets().values() if f"`{name}_FILE`" not in page] == []
+
+
 def test_every_task_is_in_the_table_of_tasks() -> None:
     rows = table("docs/operators.md", "| task | runs, in UTC | what it does |")
     often = {3600: "hourly", 86_400: "daily"}
