@@ -12,6 +12,7 @@ import pytest
 
 from omniflo.templates.v1.api_key_pb2 import ApiKeyScope
 from omniflo.templates.v1.user_service_pb2 import ListUsersRequest
+from service.identity import clerk as keys_of_clerk
 from tests.auth.answers import is_let_in
 from tests.auth.servers import listening
 from tests.clerk_stand_in import ISSUER, PARTY, Clerk
@@ -19,6 +20,8 @@ from tests.conftest import Api, Callers, Database, Failure
 
 THREADS = 4
 MADE_UP = 32
+WAIT_SECONDS = 6.0
+"""How long callers wait for keys here: longer than a slow machine takes for a call that waits for nobody."""
 
 
 @pytest.fixture
@@ -52,9 +55,17 @@ def knock(callers: Callers, clerk: Clerk, number: int) -> str:
 
 @pytest.mark.parametrize("are_known", [True, False], ids=["after the first keys", "before the first keys"])
 def test_made_up_key_ids_slow_no_other_caller_while_the_keys_do_not_come(
-    url: str, api: Api, database: Database, own: Clerk, request: pytest.FixtureRequest, are_known: bool
+    url: str,
+    api: Api,
+    database: Database,
+    own: Clerk,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    are_known: bool,
 ) -> None:
     del database
+    for wait in ("FETCH_SECONDS", "WAIT_SECONDS"):
+        monkeypatch.setattr(keys_of_clerk, wait, WAIT_SECONDS)
     key = api.key(scope=ApiKeyScope.API_KEY_SCOPE_READ).secret
     if not are_known:
         request.getfixturevalue("hang")
@@ -74,13 +85,12 @@ def test_made_up_key_ids_slow_no_other_caller_while_the_keys_do_not_come(
             request.getfixturevalue("hang")
         assert is_let_in(callers.bearing(key))
         knocking = [pool.submit(knock, callers, own, number) for number in range(MADE_UP)]
-        longest, give_up = 0.0, time.monotonic() + 3
+        longest, give_up = 0.0, time.monotonic() + WAIT_SECONDS / 2
         while time.monotonic() < give_up:
             start = time.monotonic()
             assert is_let_in(callers.bearing(key))
             longest = max(longest, time.monotonic() - start)
-        assert longest < 0.5
-        assert all(knocks.done() for knocks in knocking)
+        assert longest < WAIT_SECONDS * 2 / 3
         reasons = {knocks.result() for knocks in knocking}
         assert reasons <= {"UNAUTHENTICATED", "SESSION_KEYS_UNAVAILABLE"}
         if are_known:
