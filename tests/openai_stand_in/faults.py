@@ -22,6 +22,8 @@ class Fault(Enum):
     UNAUTHORIZED = auto()
     FORBIDDEN = auto()
     NOT_FOUND = auto()
+    GONE = auto()
+    """410, as for an API that has ended."""
     DRIPPING = auto()
     """A byte a second, each soon enough for a timeout of reads."""
     REDIRECT = auto()

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.openai_stand_in import faults
+from tests.openai_stand_in.assistants import Assistants
 from tests.openai_stand_in.faults import Fault, Faults
 from tests.openai_stand_in.files import PIECE, Files
 from tests.openai_stand_in.models import MODELS, listed
@@ -23,7 +24,7 @@ KEY = "stand-in"
 
 
 class StandIn:
-    """Serves models, files and responses on a port of this machine, a free one for 0, in threads of its own."""
+    """Serves models, files, responses and assistants on a port of this machine, a free one for 0, in threads."""
 
     def __init__(self, port: int = 0) -> None:
         self.reset()
@@ -46,6 +47,7 @@ class StandIn:
         """How long a run takes for each of its events."""
         self.files = Files()
         self.runs = Runs(self.files)
+        self.assistants = Assistants()
 
     @property
     def url(self) -> str:
@@ -124,8 +126,33 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                         self._tell(run)
                     else:
                         self._fail(HTTPStatus.BAD_REQUEST, "invalid_request", "only a background response")
+                case _, "v1", "assistants", *ids if len(ids) <= 1:
+                    self._assist(ids[0] if ids else "", body)
                 case _:
                     self._fail(HTTPStatus.NOT_FOUND, "not_found")
+
+        def _assist(self, id: str, body: bytes) -> None:
+            answer: dict[str, Any] | None = None
+            try:
+                match self.command:
+                    case "GET" if not id:
+                        answer = stand_in.assistants.page(self.query)
+                    case "GET":
+                        kept = stand_in.assistants.get(id)
+                        answer = None if kept is None else kept.told
+                    case "DELETE" if id and stand_in.assistants.delete(id):
+                        answer = {"id": id, "object": "assistant.deleted", "deleted": True}
+                    case "POST":
+                        answer = stand_in.assistants.write(id, json.loads(body), body.decode(), stand_in.models)
+            except KeyError as error:
+                self._fail(HTTPStatus.NOT_FOUND, "not_found", f"No assistant found: {error}")
+            except ValueError as error:
+                self._fail(HTTPStatus.BAD_REQUEST, "invalid_request", str(error))
+            else:
+                if answer is None:
+                    self._fail(HTTPStatus.NOT_FOUND, "not_found", "No assistant found")
+                else:
+                    self._answer(answer)
 
         def _upload(self) -> None:
             body = self._body()
@@ -211,6 +238,8 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                     self._fail(HTTPStatus.FORBIDDEN, "unsupported_country")
                 case Fault.NOT_FOUND:
                     self._fail(HTTPStatus.NOT_FOUND, "model_not_found")
+                case Fault.GONE:
+                    self._fail(HTTPStatus.GONE, "gone")
                 case Fault.TOO_OLD:
                     self._fail(HTTPStatus.BAD_REQUEST, "invalid_request", "more than 5 minutes old")
                 case Fault.BROKEN:
