@@ -202,6 +202,18 @@ class Settings(BaseSettings):
     processing_concurrency: int = Field(
         default=4, ge=1, le=64, description="runs of templates that a process for jobs does at once, 1 to 64"
     )
+    assistants: Literal["on", "off"] = Field(
+        default="off", description="on: templates are copied as assistants, at a server with OpenAI's Assistants API"
+    )
+    assistants_settle_seconds: float = Field(
+        default=60, ge=1, le=3_600, description="after how long a new assistant is listed at the latest, 1 to 3600"
+    )
+    assistants_sweep_age_seconds: float = Field(
+        default=3_600,
+        ge=1,
+        le=604_800,
+        description="how old an assistant is at least that is deleted as it belongs to no template, 1 to 604800",
+    )
     jobs_schedule: Schedules = Field(
         default={},
         description="when tasks run that should not when they would, as name=time joined by commas, in UTC: 03:30 is"
@@ -285,7 +297,9 @@ class Settings(BaseSettings):
     def job_connections(self) -> int:
         """How many connections a process for jobs may have."""
         # One of each run, one that looks for them, and one that tidies up after them.
-        return JOB_CONNECTIONS + (0 if self.openai_api_key is None else self.processing_concurrency + 2)
+        of_runs = 0 if self.openai_api_key is None else self.processing_concurrency + 2
+        # One that follows what changes, one that compares, and one that copies.
+        return JOB_CONNECTIONS + of_runs + (3 if self.assistants == "on" else 0)
 
     def listeners(self) -> dict[str, str]:
         """Return the addresses that workers serve, by their settings."""
@@ -317,6 +331,8 @@ class Settings(BaseSettings):
             yield "OMNIFLO_CLERK_ISSUER needs OMNIFLO_CLERK_AUTHORIZED_PARTIES, or OMNIFLO_CLERK_ALLOW_NO_AZP=true"
         if self.watch_hours > 24 * self.changes_days:
             yield "OMNIFLO_WATCH_HOURS is more than OMNIFLO_CHANGES_DAYS: what a watch resumes from is deleted by then"
+        if self.assistants == "on" and self.openai_api_key is None:
+            yield "OMNIFLO_ASSISTANTS=on needs OPENAI_API_KEY"
         yield from self._conflicts_of_services()
 
     def _conflicts_of_services(self) -> Iterator[str]:

@@ -69,6 +69,7 @@ CONSTRAINTS: Mapping[str, Error] = {
     "processing_inputs_belong_to_a_record": not_found("PROCESSING_RECORD"),
     "processing_output_belongs_to_a_record": not_found("PROCESSING_RECORD"),
     # What locks and upserts prevent; behind them these hold, and a retry succeeds.
+    "assistants_by_assistant_id": _CONFLICT,
     "users_clerk_id_is_unique": _CONFLICT,
     "templates_id_type_and_scope_are_unique": _CONFLICT,
     "templates_one_default_for_each_scope_and_type": _CONFLICT,

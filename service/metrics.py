@@ -28,6 +28,7 @@ OTHER = ("other", "other")
 """What stands for the service and the method of calls to anything that is not served: callers choose those names."""
 
 JOB_SECONDS = (0.01, 0.1, 1, 10, 60, 300, 1800, 7200)
+COPY_STATES = ("none", "pending", "synced", "failed")
 JOB_RESULTS = ("succeeded", "failed", "gave_up", "handed_back")
 
 RUN_SECONDS = (1, 5, 15, 60, 300, 1200, 3600)
@@ -195,6 +196,37 @@ class FileRuns:
         self._runs[result].inc()
         self._seconds.observe(seconds)
         self._in_flight.dec()
+
+
+class Copies:
+    """The metrics of the part that copies templates."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._states = Gauge(
+            "omniflo_assistants",
+            "Templates by the state of their copy.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._oldest = _gauge(
+            registry, "omniflo_assistants_oldest_pending_seconds", "Since the oldest copy is pending.", mode="max"
+        )
+        self._has_ended = _gauge(
+            registry, "omniflo_assistants_ended", "1 where the server has no assistants: none is copied.", mode="max"
+        )
+        self._has_ended.set(0)
+
+    def count(self, states: Mapping[str, int], oldest_seconds: float) -> None:
+        for state in COPY_STATES:
+            self._states.labels(state).set(states.get(state, 0))
+        self._oldest.set(oldest_seconds)
+
+    def ended(self) -> None:
+        """Note that nothing is copied any more."""
+        self.count({}, 0)
+        self._has_ended.set(1)
 
 
 class Restarts:

@@ -57,7 +57,8 @@ from tests.pooler import pooled
 T = TypeVar("T")
 
 TABLES = (
-    "processing_inputs, processing_output, openai_leftovers, user_template_selections, templates, template_tools,"
+    "assistants, assistant_copying, assistant_strays,"
+    " processing_inputs, processing_output, openai_leftovers, user_template_selections, templates, template_tools,"
     " template_types, openai_models, api_keys, organization_invitations, organization_members, processing_records,"
     " organizations, users, idempotency_keys, usages, usage_arrivals, usage_events, usage_totals"
 )

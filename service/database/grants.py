@@ -12,6 +12,9 @@ _READ = ("SELECT",)
 TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
     (
         "api_keys",
+        "assistant_copying",
+        "assistant_strays",
+        "assistants",
         "idempotency_keys",
         "job_schedule",
         "openai_leftovers",
@@ -59,7 +62,13 @@ FUNCTIONS = (
 )
 """The functions that do what the role itself may not."""
 
-_OWNER_FUNCTIONS = ("forget_usage()", "record_change()", "record_template_revision()", "record_type_revision()")
+_OWNER_FUNCTIONS = (
+    "forget_usage()",
+    "record_change()",
+    "record_template_revision()",
+    "record_type_revision()",
+    "tell_assistant()",
+)
 """The other such functions, which only the owner's triggers call."""
 
 SEQUENCES = ("procrastinate_events_id_seq", "procrastinate_jobs_id_seq")

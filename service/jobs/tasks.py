@@ -74,6 +74,20 @@ def _back_up(run: Run) -> Mapping[str, Any]:
     return {"backup": done.name, "bytes": done.bytes, "rows": done.rows, "deleted": len(done.deleted)}
 
 
+def _sweep(run: Run) -> Mapping[str, Any]:
+    # As above: only where assistants are kept.
+    from service.jobs import sweeping  # noqa: PLC0415 - see above
+    from service.openai_assistants import Assistants  # noqa: PLC0415 - see above
+    from service.openai_gateway import Gateway  # noqa: PLC0415 - see above
+
+    gateway = Gateway(run.settings.openai_api_key, run.settings.openai_base_url)
+    try:
+        age_seconds = run.settings.assistants_sweep_age_seconds
+        return sweeping.sweep(Assistants(gateway), run.stopped, age_seconds=age_seconds)
+    finally:
+        gateway.stop()
+
+
 TASKS = (
     Task("backup", Schedule.of("02:30"), _back_up, lambda of: "" if of.backup_dir else variable("backup_dir")),
     Task("purge_api_keys", Schedule.of(":05"), _in_batches(lambda _: maintenance.purge_keys(SYSTEM))),
@@ -91,6 +105,12 @@ TASKS = (
     Task("purge_usage", Schedule.of(":30"), _in_batches(lambda of: usage_keeping.purge(SYSTEM, of.usage_days))),
     Task("purge_usage_events", Schedule.of(":35"), _in_batches(lambda _: usage_keeping.purge_events(SYSTEM))),
     Task("roll_up_usage", Schedule.of("5m"), _in_batches(lambda _: usage_keeping.roll_up(SYSTEM), "rolled_up")),
+    Task(
+        "sweep_assistants",
+        Schedule.of("10m"),
+        _sweep,
+        lambda of: "" if of.assistants == "on" else f"{variable('assistants')}=on",
+    ),
 )
 
 

@@ -71,7 +71,8 @@ class Worker:
     ) -> None:
         self._settings = settings
         direct = settings.database_direct_url
-        self._url = url if direct is None else direct.get_secret_value()
+        self.url = url if direct is None else direct.get_secret_value()
+        """The database past a pooler."""
         self._tasks = all_tasks
         self._due = [Due(task.name, *when) for task in all_tasks if (when := tasks.schedule(task, settings))]
         self._pace = pace or Pace()
@@ -194,7 +195,7 @@ class Worker:
 
     def _pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
         return AsyncConnectionPool(
-            self._url,
+            self.url,
             min_size=1,
             max_size=2,
             open=False,
@@ -218,7 +219,7 @@ class Worker:
             fields: Mapping[str, Any] = {}
             result, write = "succeeded", _log.info
             try:
-                fields = await _on_thread(task, Run(self._settings, self._url, stopped))
+                fields = await _on_thread(task, Run(self._settings, self.url, stopped))
             except asyncio.CancelledError:
                 stopped.set()
                 result, write = "handed_back", _log.warning

@@ -115,10 +115,11 @@ def days_left(shutdown_date: date | None, today: date) -> int | None:
 
 
 def _is_complete(tool: Tool) -> bool:
-    return tool.type != "file_search" or bool(_settings(tool).get("vector_store_ids"))
+    return tool.type != "file_search" or bool(settings_of(tool).get("vector_store_ids"))
 
 
-def _settings(tool: Tool) -> dict[str, Any]:
+def settings_of(tool: Tool) -> dict[str, Any]:
+    """Return the settings of a tool of OpenAI's."""
     config: dict[str, dict[str, Any]] = tool.config or {}
     return config.get(tool.type, {})
 
@@ -170,9 +171,9 @@ def _tool(tool: Tool, model: str, adjustments: list[Adjustment]) -> str:
             members["strict"] = _json(is_strict)
             return _object(members)
         case "file_search":
-            return _json({"type": "file_search", **_settings(tool)})
+            return _json({"type": "file_search", **settings_of(tool)})
         case _:
-            given = {name: value for name, value in _settings(tool).items() if value}
+            given = {name: value for name, value in settings_of(tool).items() if value}
             return _json({"type": "code_interpreter", "container": {"type": "auto", **given}})
 
 

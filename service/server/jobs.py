@@ -1,15 +1,18 @@
 """The process that runs jobs."""
 
-from pathlib import Path
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from service import logs
 from service.config import Settings
 from service.server.parts import Part, Parts
-from service.server.processes import Life
 
 if TYPE_CHECKING:
-    from service.metrics import FileRuns
+    from pathlib import Path
+
+    from service.metrics import Copies, FileRuns
+    from service.server.processes import Life
 
 
 def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None) -> None:
@@ -26,24 +29,31 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
         metrics.join(metrics_folder, life.name)
         of_jobs, of_runs = metrics.Jobs(task.name for task in TASKS), metrics.FileRuns()
     database.configure(url, prepares=settings.prepare == "on", name=NAME)
+    copies = None if metrics_folder is None or settings.assistants == "off" else metrics.Copies()
     worker = Worker(settings, url, TASKS, metrics=of_jobs)
-    parts = Parts([worker, *_processing(settings, of_runs)])
+    parts = Parts([worker, *_asking(settings, worker.url, of_runs, copies)])
     parts.start()
     life.ready()
     life.wait()
     parts.stop()
 
 
-def _processing(settings: Settings, measured: "FileRuns | None") -> list[Part]:
-    """Return what does the runs of the registry, where there is a key for OpenAI."""
+def _asking(settings: Settings, url: str, measured: FileRuns | None, copies: Copies | None) -> list[Part]:
+    """Return what does the runs of the registry and copies its templates, where there is a key for OpenAI."""
+    from service.jobs.assistants import Copying, Off  # noqa: PLC0415 - see above
     from service.jobs.processing import Processing  # noqa: PLC0415 - see above
+    from service.openai_assistants import Assistants  # noqa: PLC0415 - see above
     from service.openai_files import Files  # noqa: PLC0415 - see above
     from service.openai_gateway import Gateway  # noqa: PLC0415 - see above
     from service.openai_runs import Runs  # noqa: PLC0415 - see above
 
     if settings.openai_api_key is None:
-        return []
+        return [Off()]
     gateway = Gateway(settings.openai_api_key, settings.openai_base_url)
+    copying: Part = Off()
+    if settings.assistants == "on":
+        settle_seconds = settings.assistants_settle_seconds
+        copying = Copying(Assistants(gateway), url, settle_seconds=settle_seconds, metrics=copies)
     return [
         gateway,
         Processing(
@@ -53,4 +63,5 @@ def _processing(settings: Settings, measured: "FileRuns | None") -> list[Part]:
             drain_seconds=settings.drain_seconds,
             metrics=measured,
         ),
+        copying,
     ]

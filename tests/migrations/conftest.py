@@ -61,6 +61,12 @@ ROWS = {
         insert into processing_inputs (record_id, body, input_text, response_format) values ('r1', '{}', '', null)
     """,
     "processing_output": "insert into processing_output (record_id, seq, text) values ('r1', 3, 'Seventeen')",
+    "assistants": """
+        insert into assistants (template_id, epoch, state, assistant_id, desired, observed)
+        select 'p1', epoch, 'synced'::assistant_state, 'asst_1', 'a', 'a' from registry
+    """,
+    "assistant_copying": "insert into assistant_copying (is_on, position) values (true, 'a')",
+    "assistant_strays": "insert into assistant_strays (assistant_id) values ('asst_2')",
     "openai_leftovers": "insert into openai_leftovers (kind, id) values ('file', 'file-1')",
     "api_keys": """
         insert into api_keys (id, user_id, organization_id, name, scope, digest, expire_time) values

@@ -12,6 +12,9 @@ from tests.migrations.conftest import IN_ORGANIZATIONS, ROWS, fill
 UNRECORDED = {
     "processing_inputs": "what is sent to OpenAI",
     "processing_output": "the texts of runs that go on",
+    "assistant_copying": "how far changes have been followed",
+    "assistant_strays": "what is to be deleted at a server",
+    "assistants": "copies of templates, of which callers see the state as that of the template",
     "openai_leftovers": "what is to be deleted at OpenAI",
     "idempotency_keys": "responses that are kept for retries",
     "revision_texts": "the texts of revisions",

@@ -385,6 +385,11 @@ BOUNDS: dict[str, tuple[str, list[str], list[str]]] = {
         ["null, null, null, null", "0, 0, 0, 0"],
         ["null, 0, 0, 0", "0, 0, 0, null", "-1, 0, 0, 0", "0, 0, 0, -1"],
     ),
+    "assistants_by_assistant_id": (
+        "insert into assistants (template_id, epoch, assistant_id) select 'p2', epoch, {} from registry",
+        ["'asst_9'", "null"],
+        ["'asst_1'"],
+    ),
     "users_clerk_id_is_unique": ("insert into users (id, clerk_id) values ('u3', {})", ["'user_3'"], ["'user_1'"]),
     "template_types_name_is_unique": (
         "insert into template_types (id, name) values ('t3', {})",

@@ -12,6 +12,8 @@ from service.database.transactions import transaction
 from service.models.templates import View
 from service.operations import (
     api_keys,
+    assistant_sweeps,
+    assistants,
     changes,
     invitations,
     maintenance,
@@ -191,6 +193,17 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     "runs that wait": (lambda: processing_work.take(SYSTEM, 4), "processing_records_by_try_time"),
     "what is left at OpenAI": (lambda: processing_work.leftovers(SYSTEM), "openai_leftovers_by_try_time"),
     "what else has a file": (lambda: processing_work.leftovers(SYSTEM), "processing_records_by_openai_file_id"),
+    "assistants to compare": (lambda: assistants.compare(SYSTEM), "assistants_by_check_time"),
+    "assistants to write": (lambda: assistants.take(SYSTEM, 1), "assistants_by_try_time"),
+    "whose an assistant is": (
+        lambda: assistant_sweeps.note(SYSTEM, {"asst_10": "a"}, ["asst_10"]),
+        "assistants_by_assistant_id",
+    ),
+    "whose an attempt is": (
+        lambda: assistant_sweeps.note(SYSTEM, {"asst_10": "a"}, ["asst_10"]),
+        "assistants_by_attempt_id",
+    ),
+    "the oldest pending assistant": (lambda: assistants.counts(SYSTEM), "assistants_by_pending_time"),
     "purge of processing records": (
         lambda: maintenance.purge_processing_records(SYSTEM, 90),
         "processing_records_by_create_time",
@@ -309,6 +322,12 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             9999,
         ),
         (
+            "assistants",
+            "template_id, epoch, state, assistant_id, check_time, try_time",
+            "'p' || i, (select epoch from registry), {state}, 'asst_' || i, {sometimes}, {sometimes}",
+            9999,
+        ),
+        (
             "idempotency_keys",
             "caller, method, request_id, fingerprint, create_time",
             "'anonymous', 'm', i, 'f', {time}",
@@ -335,6 +354,8 @@ def many_rows(new_database: Callable[[], str], url: str) -> Iterator[Database]:
             title="case when i % 1000 = 7 then 'rare' else 'common' end",
             tags="case when i % 1000 = 7 then array['rare', 'rare/er', 'common'] else array['common'] end",
             tool="'code_interpreter'",
+            state="case when i % 1000 = 7 then 'pending' else 'synced' end::assistant_state",
+            sometimes=f"case when i % 1000 = 7 then '{MOMENT}'::timestamptz end",
             level="case when i % 2 = 0 then 'template' else 'user' end::usage_level",
             parent="case when i % 7 = 0 then 'k' || i / 7 end",
             role="case when i % 50 in (10, 11) then 'admin' else 'member' end::organization_role",

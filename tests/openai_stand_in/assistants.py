@@ -52,14 +52,14 @@ class Assistants:
             return self._kept.get(id)
 
     def write(
-        self, id: str, request: dict[str, Any], body: str = "", models: Container[str] = ("gpt-4.1",)
+        self, id: str, request: dict[str, Any], body: str = "", models: Container[str] | None = None
     ) -> dict[str, Any] | None:
         """Keep a new one if the id is empty, or write what the request has; return what comes out.
 
         None where there is none of that id, and ValueError for what OpenAI would refuse.
         """
         (_UPDATE if id else _CREATE).validate_python([request])
-        if "model" in request and request["model"] not in models:
+        if models is not None and "model" in request and request["model"] not in models:
             raise ValueError("The requested model does not exist.")
         with self._lock:
             now = Kept({"created_at": int(time.time())}, "", time.monotonic())

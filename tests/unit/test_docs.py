@@ -41,7 +41,9 @@ def test_every_task_is_in_the_table_of_tasks() -> None:
     wanted = [
         (
             task.name,
-            f"{often[every]} at {task.schedule}" if (every := task.schedule.every) in often else "every 5 minutes",
+            f"{often[every]} at {task.schedule}"
+            if (every := task.schedule.every) in often
+            else f"every {every // 60} minutes",
         )
         for task in TASKS
     ]

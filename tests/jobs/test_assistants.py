@@ -1,0 +1,358 @@
+"""Templates copied as assistants: what is said of them, and what happens when something goes wrong."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from omniflo.templates.v1.model_pb2 import Model
+from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
+from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable
+from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest, UpdateTemplateRequest
+from omniflo.templates.v1.template_type_pb2 import OpenAIToolType, TemplateTool
+from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
+from service.actor import SYSTEM
+from service.config import Settings
+from service.jobs.assistants import Off, metadata_of
+from service.jobs.sweeping import sweep
+from service.jobs.tasks import TASKS, Run, schedule
+from service.openai_assistants import Assistants
+from service.openai_gateway import Gateway
+from service.operations import assistants
+from tests.conftest import Api, Database, as_service
+from tests.e2e.serving import eventually
+from tests.jobs.copying import copying, is_in_step, kept
+from tests.openai_stand_in import KEY, Fault, StandIn
+
+SECONDS = 20.0
+SCHEMA = '{"type":"object", "properties" : {"a": {"type": "string", "const": 1.50}},\n"required":[]}'
+
+Start = Callable[..., AbstractContextManager[Any]]
+Wait = Callable[[], None]
+
+
+@pytest.fixture
+def start(api: Api, database: Database, stand_in: StandIn) -> Start:
+    """Start the copying; with other settings than usual, if they are given."""
+    del api
+    stand_in.faults.retry_after, stand_in.faults.silent_seconds = "0", 0.3
+    return partial(copying, as_service(database.url), stand_in.url)
+
+
+@pytest.fixture
+def in_step(database: Database, stand_in: StandIn) -> Wait:
+    """Wait until each template has its assistant."""
+    return lambda: eventually(lambda: is_in_step(stand_in, database), within=SECONDS) and None
+
+
+@pytest.fixture
+def made(api: Api) -> dict[str, Any]:
+    """What most templates have: models that the stand-in knows."""
+    api.models.CreateModel(CreateModelRequest(model=Model(openai_id="gpt-4o", name="GPT-4o")))
+    api.models.CreateModel(CreateModelRequest(model=Model(openai_id="gpt-5", name="GPT-5")))
+    return {"model": "gpt-4o", "template_type": api.type().name, "user_id": api.user().id}
+
+
+@pytest.fixture
+def there(stand_in: StandIn) -> Iterator[Assistants]:
+    gateway = Gateway(SecretStr(KEY), stand_in.url)
+    yield Assistants(gateway)
+    gateway.stop()
+
+
+def update(api: Api, template: Template, **fields: Any) -> Template:
+    changed = Template(id=template.id, **fields)
+    return api.templates.UpdateTemplate(
+        UpdateTemplateRequest(template=changed, update_mask=FieldMask(paths=list(fields)))
+    )
+
+
+def delete(api: Api, template: Template) -> None:
+    api.templates.DeleteTemplate(DeleteTemplateRequest(id=template.id))
+
+
+def states(database: Database) -> dict[str, str]:
+    return dict(database.query("select template_id, state::text from assistants"))
+
+
+def the_one(stand_in: StandIn, template: Template) -> dict[str, Any]:
+    (told,) = kept(stand_in)[template.id]
+    return told
+
+
+def test_an_assistant_says_what_its_template_says_and_goes_with_it(
+    api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    kind = OpenAIToolType
+    tools = [
+        TemplateTool(name="find", type=kind.OPEN_AI_TOOL_TYPE_FILE_SEARCH, file_search={"vector_store_ids": ["vs_1"]}),
+        TemplateTool(
+            name="run", type=kind.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER, code_interpreter={"file_ids": ["file-1"]}
+        ),
+        TemplateTool(name="write", type=kind.OPEN_AI_TOOL_TYPE_FUNCTION, description="Writes.", schema=SCHEMA),
+    ]
+    for tool in tools:
+        tool.template_type = made["template_type"]
+        api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=tool))
+    template = api.template(title="One", temperature=0.5, **made)
+    variables = [Variable(name="tone", default_value="prose")]
+    other = api.template(
+        **made | {"model": "gpt-5"},
+        instructions="In {{tone}}.",
+        variables=variables,
+        temperature=0.5,
+        reasoning_effort=ReasoningEffort.REASONING_EFFORT_LOW,
+    )
+    with start():
+        in_step()
+        told = the_one(stand_in, template)
+        assert (told["name"], told["instructions"], told["temperature"]) == ("One", "Do it.", 0.5)
+        assert [tool["type"] for tool in told["tools"]] == ["file_search", "code_interpreter", "function"]
+        assert told["tool_resources"]["file_search"] == {"vector_store_ids": ["vs_1"]}
+        assert told["tool_resources"]["code_interpreter"] == {"file_ids": ["file-1"]}
+        (body,) = [each.body for each in stand_in.assistants if each.told == told]
+        assert SCHEMA in body, "byte for byte"
+        second = the_one(stand_in, other)
+        assert (second["instructions"], second["reasoning_effort"]) == ("In prose.", "low")
+        assert second["temperature"] == 1.0, "the model does not take it"
+        # What changes below a template reaches it, also by SQL.
+        database.query("update template_tools set description = 'Writes it.' where name = 'write'")
+        update(api, template, title="Two", instructions="Do it well.")
+        in_step()
+        assert the_one(stand_in, template)["id"] == told["id"]
+        assert the_one(stand_in, template)["tools"][2]["function"]["description"] == "Writes it."
+        database.query("update openai_models set openai_id = 'gpt-4.1' where openai_id = 'gpt-4o'")
+        database.query("update templates set temperature = null")
+        in_step()
+        assert the_one(stand_in, template)["model"] == "gpt-4.1"
+        assert set(states(database).values()) == {"synced"}
+        # A copy could not fill in what is required.
+        update(api, other, variables=[Variable(name="tone", required=True)])
+        in_step()
+        assert states(database)[other.id] == "none"
+        delete(api, template)
+        eventually(lambda: not states(database).keys() - {other.id}, within=SECONDS)
+    assert not list(stand_in.assistants)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.RATE_LIMITED,
+        Fault.SERVER_ERROR,
+        Fault.LOST,
+        Fault.BAD_GATEWAY,
+        Fault.CUT,
+        Fault.TRUNCATED,
+        Fault.BROKEN,
+        Fault.UNAUTHORIZED,
+        Fault.SILENT,
+    ],
+    ids=str,
+)
+def test_each_template_has_one_assistant_whatever_goes_wrong_once(
+    fault: Fault, api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    stand_in.assistants.late_seconds = 0.2
+    template = api.template(**made)
+    stand_in.faults.next.append(fault)
+    with start():
+        in_step()
+        for act in (lambda: update(api, template, title="Another"), lambda: delete(api, template)):
+            stand_in.faults.next.append(fault)
+            act()
+            in_step()
+            eventually(lambda: not stand_in.faults.next, within=SECONDS)
+            in_step()
+    assert (database.query("select * from assistants"), list(stand_in.assistants)) == ([], [])
+
+
+def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_settled(
+    api: Api,
+    start: Start,
+    in_step: Wait,
+    stand_in: StandIn,
+    made: dict[str, Any],
+    database: Database,
+    there: Assistants,
+) -> None:
+    stand_in.assistants.late_seconds = 0.3
+    template = api.template(**made)
+    seen: list[Any] = []
+    write = stand_in.assistants.write
+
+    def noting(id: str, request: dict[str, Any], *rest: Any) -> Any:
+        if not id:
+            seen.append(
+                (request["metadata"]["attempt_id"], *database.query("select attempt_id, assistant_id from assistants"))
+            )
+        return write(id, request, *rest)
+
+    stand_in.assistants.write = noting  # type: ignore[method-assign]
+    stand_in.faults.next.append(Fault.LOST)
+    with start():
+        in_step()
+    (attempt_id, row), *more = seen
+    assert (row, more) == ((attempt_id, None), []), "marked first, and made once"
+    assert database.query("select attempt_id from assistants") == [(attempt_id,)]
+    # What was made twice: the recorded one stays, and the other one goes when it was listed twice.
+    ((epoch,),) = database.query("select epoch::text from registry")
+    metadata = metadata_of(epoch, template.id, "another")
+    twin = write("", {"model": "gpt-4o", "metadata": metadata})
+    stand_in.assistants.age(twin["id"], 100)
+    swept = [sweep(there, Event(), age_seconds=10)["deleted"] for _ in range(2)]
+    assert (swept, stand_in.assistants.deleted) == ([0, 1], [twin["id"]])
+
+
+def test_the_sweep_leaves_alone_what_is_not_ours_young_or_recorded(
+    api: Api,
+    start: Start,
+    in_step: Wait,
+    stand_in: StandIn,
+    made: dict[str, Any],
+    database: Database,
+    there: Assistants,
+) -> None:
+    template = api.template(**made)
+    with start():
+        in_step()
+        ((epoch,),) = database.query("select epoch::text from registry")
+        ours = metadata_of(epoch, "gone", "attempt")
+        foreign = [
+            {},
+            {"system": "other"},
+            {**ours, "epoch": str(uuid4())},
+            {**ours, "system": "x"},
+            {**ours, "template_id": ""},
+            {key: value for key, value in ours.items() if key != "attempt_id"},
+        ]
+        for metadata in [*foreign, *[{**ours, "attempt_id": str(n)} for n in range(25)]]:
+            stand_in.assistants.write("", {"model": "gpt-4o", "metadata": metadata})
+        for each in stand_in.assistants:
+            stand_in.assistants.age(each.told["id"], 100)
+        young = stand_in.assistants.write("", {"model": "gpt-4o", "metadata": {**ours, "attempt_id": "young"}})
+        deleted = [sweep(there, Event(), age_seconds=50)["deleted"] for _ in range(4)]
+        assert deleted == [0, 20, 5, 0], "listed twice, and not all at once"
+    left = [each.told for each in stand_in.assistants]
+    assert [told["metadata"] for told in left[1:-1]] == foreign
+    assert (left[0]["metadata"]["template_id"], left[-1]) == (template.id, young)
+
+
+def test_an_assistant_that_a_template_came_with_is_adopted_unless_it_is_anothers(
+    api: Api, start: Start, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    templates = [api.template(**made) for _ in range(4)]
+    metadata = [{}, metadata_of(str(uuid4()), templates[1].id, "a"), {}, {}]
+    ids = [stand_in.assistants.write("", {"model": "gpt-4o", "metadata": each})["id"] for each in metadata]
+    ids[2], ids[3] = "asst_gone", ids[0]
+    before = list(stand_in.assistants)
+    for template, id in zip(templates, ids, strict=True):
+        database.query("update templates set assistant_id = %s where id = %s", (id, template.id))
+    with start():
+        eventually(lambda: list(states(database).values()) == ["synced"] * 4, within=SECONDS)
+    recorded = dict(database.query("select template_id, assistant_id from assistants"))
+    assert {recorded[templates[0].id], recorded[templates[3].id]} & {ids[0]}, "one of the two has it"
+    assert len(set(recorded.values())) == 4
+    assert ids[1] not in recorded.values()
+    assert before[1:] == [
+        each for each in stand_in.assistants if each.told["id"] in {it.told["id"] for it in before[1:]}
+    ]
+
+
+def test_a_restored_database_touches_nothing_of_the_one_that_it_was(
+    api: Api,
+    start: Start,
+    in_step: Wait,
+    stand_in: StandIn,
+    made: dict[str, Any],
+    database: Database,
+    there: Assistants,
+) -> None:
+    template = api.template(**made)
+    with start():
+        in_step()
+    before = list(stand_in.assistants)
+    owner = Database(database.url)
+    owner.query("update registry set system_identifier = 1")
+    owner.close()
+    update(api, template, title="Restored")
+    with start():
+        eventually(
+            lambda: set(states(database).values()) == {"synced"} and len(list(stand_in.assistants)) == 2, within=SECONDS
+        )
+        for _ in range(2):
+            sweep(there, Event(), age_seconds=0)
+    assert next(iter(stand_in.assistants)) == before[0]
+    assert len(list(stand_in.assistants)) == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.NOT_FOUND, Fault.GONE], ids=str)
+def test_a_server_without_the_api_ends_the_copying_until_the_next_start(
+    fault: Fault, api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    api.template(**made)
+    with stand_in.failing(fault), capture_logs() as lines, start():
+        eventually(lambda: any(line.get("is_on") is False for line in lines), within=SECONDS)
+        eventually(lambda: set(states(database).values()) == {"none"}, within=SECONDS)
+        assert not assistants.is_on(SYSTEM)
+    assert [line["event"] for line in lines if line.get("is_on") is False] == ["assistants"], "one line"
+    with start():
+        in_step()
+    with off():
+        assert set(states(database).values()) == {"none"}
+    with start():
+        in_step()
+    assert len(list(stand_in.assistants)) == 1, "it was known all the time"
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    part = Off()
+    part.start()
+    eventually(lambda: not assistants.is_on(SYSTEM), within=SECONDS)
+    yield
+    part.stop()
+
+
+def test_what_changes_while_nobody_copies_is_copied_later_and_a_refusal_is_said(
+    api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    first, second = api.template(**made), api.template(**made)
+    with start():
+        in_step()
+    delete(api, first)
+    update(api, second, title="Meanwhile")
+    third = api.template(title="Refused", **made | {"model": api.model().openai_id})
+    with start():
+        eventually(lambda: states(database) == {second.id: "synced", third.id: "failed"}, within=SECONDS)
+        assert the_one(stand_in, second)["name"] == "Meanwhile"
+        assert database.query("select error_code from assistants where state = 'failed'") == [("invalid_request",)]
+        update(api, third, model="gpt-4o")
+        in_step()
+    # Where nobody can know what has changed, everything is looked at.
+    database.query("update assistant_copying set position = 'x'")
+    database.query("delete from assistants")
+    with start():
+        eventually(lambda: set(states(database).values()) == {"synced"}, within=SECONDS)
+
+
+def test_the_sweep_is_a_task_where_templates_are_copied(start: Start, stand_in: StandIn, url: str) -> None:
+    (task,) = (task for task in TASKS if task.name == "sweep_assistants")
+    settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=stand_in.url)
+    assert (task.lacks(settings), schedule(task, settings)) == ("OMNIFLO_ASSISTANTS=on", None)
+    settings = settings.model_copy(update={"assistants": "on"})
+    assert schedule(task, settings) == task.schedule
+    run = Run(settings, url, Event())
+    assert task.run(run) == {"is_on": False}
+    with start():
+        eventually(lambda: assistants.is_on(SYSTEM), within=SECONDS)
+        assert task.run(run) == {"ours": 0, "deleted": 0}
+        with stand_in.failing(Fault.GONE):
+            assert task.run(run) == {"is_on": False}
