@@ -22,6 +22,7 @@ from service.metrics import Copies
 from service.models.row import new_id
 from service.openai_assistants import Assistants, GoneError, Listed, Missing
 from service.openai_gateway import OutcomeUnknownError
+from service.operations import assistant_states
 from service.operations import assistants as operations
 from service.operations.assistants import Held, Hints, Wanted
 from service.positions import Position
@@ -153,7 +154,7 @@ class Copying:
         if self._metrics is not None and time.monotonic() >= self._count_at:
             self._count_at = time.monotonic() + self._pace.counts
             with time_limit(ANSWER_SECONDS):
-                self._metrics.count(*operations.counts(SYSTEM))
+                self._metrics.count(*assistant_states.counts(SYSTEM))
 
     def _read(self) -> tuple[Hints, str]:
         """Return what has changed since the position, and the next position."""
@@ -333,7 +334,7 @@ class Off:
     def _take_back(self) -> None:
         try:
             with in_call(Call(METHOD)), time_limit(LONGEST_SECONDS):
-                if operations.is_on(SYSTEM):
+                if assistant_states.is_on(SYSTEM):
                     operations.switch(SYSTEM, is_on=False)
         except errors.Error as error:
             _log.warning("assistants", reason=error.reason)

@@ -9,13 +9,13 @@ from service.actor import SYSTEM
 from service.deadline import time_limit
 from service.jobs.assistants import LONGEST_SECONDS, is_of
 from service.openai_assistants import Assistants, GoneError, Missing
-from service.operations import assistant_sweeps, assistants
+from service.operations import assistant_states, assistant_sweeps
 
 
 def sweep(openai: Assistants, stopped: threading.Event, *, age_seconds: float) -> Mapping[str, Any]:
     """List all, and delete some of ours that are so old and were listed in the last sweep as well; count them."""
     with time_limit(LONGEST_SECONDS):
-        if not assistants.is_on(SYSTEM):
+        if not assistant_states.is_on(SYSTEM):
             return {"is_on": False}
         epoch = assistant_sweeps.epoch(SYSTEM)
     try:

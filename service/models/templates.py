@@ -50,6 +50,9 @@ class _Beside(NamedTuple):
     label: str
     latest: int
     """The number of the newest revision."""
+    copy_state: str
+    copy_id: str | None
+    copy_xmin: str
 
 
 class Renderable(NamedTuple):
@@ -113,6 +116,8 @@ class Template(Versioned):
     """The name of the type."""
     openai_id: str
     """The model's."""
+    assistant_state: str = "none"
+    """That of its copy as an assistant."""
     label: str = ""
     """The one that this revision was asked for by."""
     details: Details | None = None
@@ -128,7 +133,9 @@ class Template(Versioned):
         beside, rest = split(_Beside, values[own:])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
         template.label, template.is_latest = beside.label, template.revision == beside.latest
-        cache.saw(tags.template(template.id), beside.template_xmin)
+        template.assistant_state = beside.copy_state
+        template.assistant_id = beside.copy_id
+        cache.saw(tags.template(template.id), f"{beside.template_xmin} {beside.copy_xmin}")
         cache.saw(tags.type(template.template_type_id), beside.type_xmin)
         cache.saw(tags.model(template.model_id), beside.model_xmin)
         if view is View.FULL:
@@ -184,6 +191,8 @@ def selected(view: View, *, if_: str = "true", is_revised: bool = False) -> str:
         ]
     else:
         columns += ["tt.name", "m.openai_id", *xmins, "''", "t.revision"]
+    columns += ["coalesce(copy.state, 'none')::text", "coalesce(copy.assistant_id, t.assistant_id)"]
+    columns += ["coalesce(copy.xmin::text, '')"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
@@ -202,7 +211,7 @@ def joined(view: View, revised: str | None = None) -> str:
     author = "join users u on u.id = t.user_id" if view is View.FULL else ""
     return (
         f"{revised or 'templates t'} {join} template_types tt on tt.id = t.template_type_id"
-        f" {join} openai_models m on m.id = t.model_id {author}"
+        f" {join} openai_models m on m.id = t.model_id left join assistants copy on copy.template_id = t.id {author}"
     )
 
 

@@ -53,12 +53,6 @@ class Wanted(NamedTuple):
     """The one that the template came with."""
 
 
-class Counts(NamedTuple):
-    states: Mapping[str, int]
-    oldest_seconds: float
-    """Since when the oldest copy is pending that is."""
-
-
 @transaction
 def switch(actor: Actor, *, is_on: bool) -> str | None:
     """Switch the copying on, and return the position that it had come to; or off, and no template has a copy's state.
@@ -79,13 +73,6 @@ def switch(actor: Actor, *, is_on: bool) -> str | None:
     )
     ((position,),) = database.execute_sql("select position from assistant_copying").fetchall()
     return None if position is None else str(position)
-
-
-@read
-def is_on(actor: Actor) -> bool:
-    """Return whether copies are made."""
-    ((found,),) = database.execute_sql("select exists (select from assistant_copying where is_on)").fetchall()
-    return bool(found)
 
 
 @transaction
@@ -333,14 +320,3 @@ def fail(actor: Actor, held: Held, seconds: float, code: str) -> None:
         " try_time = clock_timestamp() + make_interval(secs => %s) where (template_id, holder) = (%s, %s)",
         (code, seconds, held.template_id, held.holder),
     )
-
-
-@read
-def counts(actor: Actor) -> Counts:
-    """Return how many copies there are in each state, and how old the oldest is that is pending."""
-    states = database.execute_sql("select state::text, count(*) from assistants group by state").fetchall()
-    ((oldest,),) = database.execute_sql(
-        "select coalesce(extract(epoch from clock_timestamp() - min(pending_time)), 0)::float from assistants"
-        " where pending_time is not null"
-    ).fetchall()
-    return Counts(dict(states), oldest)

@@ -21,6 +21,7 @@ def page(
     query: str = "",
     tags: Sequence[str] = (),
     model_shutting_down_before: date | None = None,
+    assistant_state: str | None = None,
     view: View,
     after: Key | None,
     size: int,
@@ -43,6 +44,11 @@ def page(
         filters.append((condition, model_shutting_down_before))
     if tags:
         filters.append(("tag_paths(t.tags) @> %s::text[]", list(tags)))
+    if assistant_state == "none":
+        # Most have no row.
+        filters.append(("not exists (select from assistants where template_id = t.id and state <> %s)", "none"))
+    elif assistant_state is not None:
+        filters.append(("t.id in (select template_id from assistants where state = %s)", assistant_state))
     if not query.strip():
         return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
     with template_search.bounded(actor):

@@ -24,7 +24,7 @@ from omniflo.templates.v1.processing_record_pb2 import (
     ProcessingStatus,
     TokenUsage,
 )
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable, Verbosity
+from omniflo.templates.v1.template_pb2 import AssistantState, ReasoningEffort, Template, Variable, Verbosity
 from omniflo.templates.v1.template_type_pb2 import (
     CodeInterpreterConfig,
     FileSearchConfig,
@@ -129,6 +129,10 @@ def _value(resource: Message, path: str) -> Any:
 
 def processing_status(value: ProcessingStatus.ValueType) -> str | None:
     return ProcessingStatus.Name(value).removeprefix("PROCESSING_STATUS_").lower() if value else None
+
+
+def assistant_state(value: AssistantState.ValueType) -> str | None:
+    return AssistantState.Name(value).removeprefix("ASSISTANT_STATE_").lower() if value else None
 
 
 def change_kind(value: ChangeKind.ValueType) -> str:

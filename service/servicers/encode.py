@@ -35,6 +35,7 @@ from omniflo.templates.v1.selection_service_pb2 import (
     ResolveTemplateResponse,
     TemplateResolution,
 )
+from omniflo.templates.v1.template_service_pb2 import SyncTemplateResponse
 from service import actor, errors, statuses
 from service.models.api_keys import ApiKey
 from service.models.openai_models import OpenAIModel
@@ -57,7 +58,7 @@ _ROLES = {
     name.removeprefix("ORGANIZATION_ROLE_").lower(): value for name, value in organization_pb2.OrganizationRole.items()
 }
 REASONS = {reason: ResolutionReason.Value(f"RESOLUTION_REASON_{reason.name}") for reason in Reason}
-_NO_ASSISTANT = template_pb2.AssistantState.ASSISTANT_STATE_NONE
+_STATES = {name.removeprefix("ASSISTANT_STATE_").lower(): value for name, value in template_pb2.AssistantState.items()}
 
 
 def user(row: User) -> user_pb2.User:
@@ -211,8 +212,7 @@ def template(row: Template, view: View | None = None) -> template_pb2.Template:
         temperature=row.temperature,
         reasoning_effort=_EFFORTS[row.reasoning_effort],
         assistant_id=row.assistant_id or "",
-        # No copy is kept anywhere yet.
-        assistant_state=_NO_ASSISTANT,
+        assistant_state=_STATES[row.assistant_state],
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
         etag=row.etag,
@@ -301,6 +301,10 @@ def money(amount: Decimal | None) -> Money | None:
 
 def _date(day: date | None) -> Date | None:
     return day and Date(year=day.year, month=day.month, day=day.day)
+
+
+def synced_template(row: Template) -> SyncTemplateResponse:
+    return SyncTemplateResponse(template=template(row))
 
 
 def change(row: Change, *, audits: bool, values: bool) -> change_pb2.Change:

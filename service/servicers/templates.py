@@ -29,12 +29,22 @@ from omniflo.templates.v1.template_service_pb2 import (
     RestoreTemplateRevisionRequest,
     RestoreTemplateRevisionResponse,
     SetTemplateLabelRequest,
+    SyncTemplateRequest,
+    SyncTemplateResponse,
     UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.template_service_pb2_grpc import TemplateServiceServicer
 from service import actor
-from service.operations import labels, renderings, template_lists, template_revisions, templates, undelete
+from service.operations import (
+    assistant_states,
+    labels,
+    renderings,
+    template_lists,
+    template_revisions,
+    templates,
+    undelete,
+)
 from service.servicers import decode, encode, encode_renderings, encode_revisions, pages
 from service.servicers.writes import write
 
@@ -74,6 +84,7 @@ class TemplateServicer(TemplateServiceServicer):
             query=request.query,
             tags=request.tags,
             model_shutting_down_before=decode.day(request, "model_shutting_down_before", "model_shutting_down_before"),
+            assistant_state=decode.assistant_state(request.assistant_state),
             view=decode.view(request),
             after=pages.after(request, datetime, str),
             size=pages.size(request),
@@ -102,6 +113,10 @@ class TemplateServicer(TemplateServiceServicer):
         bring_back = partial(undelete.template, actor.current(), request.id, view=decode.view(request))
         again = partial(templates.get, actor.current(), view=decode.view(request))
         return write(request, Template, encode.template, bring_back, again)
+
+    def SyncTemplate(self, request: SyncTemplateRequest, context: ServicerContext) -> SyncTemplateResponse:
+        sync = partial(assistant_states.sync, actor.current(), request.id)
+        return write(request, SyncTemplateResponse, encode.synced_template, sync)
 
     def GetTemplateRevision(self, request: GetTemplateRevisionRequest, context: ServicerContext) -> TemplateRevision:
         revision = template_revisions.get(

@@ -91,6 +91,7 @@ from omniflo.templates.v1.template_service_pb2 import (
     ResolutionKey,
     RestoreTemplateRevisionRequest,
     SetTemplateLabelRequest,
+    SyncTemplateRequest,
     UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
@@ -502,6 +503,7 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "BatchGetTemplates": lambda api: BatchGetTemplatesRequest(ids=[api.template().id, api.template().id]),
     "UpdateTemplate": _update_template,
     "UndeleteTemplate": _undelete_template,
+    "SyncTemplate": lambda api: SyncTemplateRequest(id=api.template().id),
     "GetTemplateRevision": lambda api: GetTemplateRevisionRequest(template_id=api.template().id, revision=1),
     "RestoreTemplateRevision": lambda api: RestoreTemplateRevisionRequest(template_id=_revised(api).id, revision=1),
     "DiffTemplateRevisions": lambda api: DiffTemplateRevisionsRequest(

@@ -1,7 +1,7 @@
 """Templates copied as assistants: what is said of them, and what happens when something goes wrong."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from threading import Event
 from typing import Any
@@ -14,18 +14,30 @@ from structlog.testing import capture_logs
 
 from omniflo.templates.v1.model_pb2 import Model
 from omniflo.templates.v1.model_service_pb2 import CreateModelRequest
-from omniflo.templates.v1.template_pb2 import ReasoningEffort, Template, Variable
-from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest, UpdateTemplateRequest
-from omniflo.templates.v1.template_type_pb2 import OpenAIToolType, TemplateTool
+from omniflo.templates.v1.template_pb2 import AssistantState, ReasoningEffort, Template, Variable
+from omniflo.templates.v1.template_service_pb2 import (
+    DeleteTemplateRequest,
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    SyncTemplateRequest,
+    UpdateTemplateRequest,
+)
+from omniflo.templates.v1.template_type_pb2 import (
+    CodeInterpreterConfig,
+    FileSearchConfig,
+    OpenAIToolType,
+    TemplateTool,
+)
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from service.actor import SYSTEM
 from service.config import Settings
 from service.jobs.assistants import Off, metadata_of
 from service.jobs.sweeping import sweep
 from service.jobs.tasks import TASKS, Run, schedule
+from service.metrics import Copies
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
-from service.operations import assistants
+from service.operations import assistant_states
 from tests.conftest import Api, Database, as_service
 from tests.e2e.serving import eventually
 from tests.jobs.copying import copying, is_in_step, kept
@@ -49,7 +61,11 @@ def start(api: Api, database: Database, stand_in: StandIn) -> Start:
 @pytest.fixture
 def in_step(database: Database, stand_in: StandIn) -> Wait:
     """Wait until each template has its assistant."""
-    return lambda: eventually(lambda: is_in_step(stand_in, database), within=SECONDS) and None
+
+    def wait() -> None:
+        eventually(lambda: is_in_step(stand_in, database), within=SECONDS)
+
+    return wait
 
 
 @pytest.fixture
@@ -78,6 +94,13 @@ def delete(api: Api, template: Template) -> None:
     api.templates.DeleteTemplate(DeleteTemplateRequest(id=template.id))
 
 
+def make(stand_in: StandIn, metadata: dict[str, str]) -> dict[str, Any]:
+    """Have somebody else create an assistant."""
+    told = stand_in.assistants.write("", {"model": "gpt-4o", "metadata": metadata})
+    assert told is not None
+    return told
+
+
 def states(database: Database) -> dict[str, str]:
     return dict(database.query("select template_id, state::text from assistants"))
 
@@ -92,9 +115,15 @@ def test_an_assistant_says_what_its_template_says_and_goes_with_it(
 ) -> None:
     kind = OpenAIToolType
     tools = [
-        TemplateTool(name="find", type=kind.OPEN_AI_TOOL_TYPE_FILE_SEARCH, file_search={"vector_store_ids": ["vs_1"]}),
         TemplateTool(
-            name="run", type=kind.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER, code_interpreter={"file_ids": ["file-1"]}
+            name="find",
+            type=kind.OPEN_AI_TOOL_TYPE_FILE_SEARCH,
+            file_search=FileSearchConfig(vector_store_ids=["vs_1"]),
+        ),
+        TemplateTool(
+            name="run",
+            type=kind.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER,
+            code_interpreter=CodeInterpreterConfig(file_ids=["file-1"]),
         ),
         TemplateTool(name="write", type=kind.OPEN_AI_TOOL_TYPE_FUNCTION, description="Writes.", schema=SCHEMA),
     ]
@@ -165,7 +194,11 @@ def test_each_template_has_one_assistant_whatever_goes_wrong_once(
     stand_in.faults.next.append(fault)
     with start():
         in_step()
-        for act in (lambda: update(api, template, title="Another"), lambda: delete(api, template)):
+        acts: list[Callable[[], object]] = [
+            lambda: update(api, template, title="Another"),
+            lambda: delete(api, template),
+        ]
+        for act in acts:
             stand_in.faults.next.append(fault)
             act()
             in_step()
@@ -182,6 +215,7 @@ def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_
     made: dict[str, Any],
     database: Database,
     there: Assistants,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stand_in.assistants.late_seconds = 0.3
     template = api.template(**made)
@@ -190,12 +224,13 @@ def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_
 
     def noting(id: str, request: dict[str, Any], *rest: Any) -> Any:
         if not id:
-            seen.append(
-                (request["metadata"]["attempt_id"], *database.query("select attempt_id, assistant_id from assistants"))
-            )
+            # On another thread than the test's.
+            with closing(Database(database.url)) as other:
+                row = other.query("select attempt_id, assistant_id from assistants")
+            seen.append((request["metadata"]["attempt_id"], *row))
         return write(id, request, *rest)
 
-    stand_in.assistants.write = noting  # type: ignore[method-assign]
+    monkeypatch.setattr(stand_in.assistants, "write", noting)
     stand_in.faults.next.append(Fault.LOST)
     with start():
         in_step()
@@ -205,7 +240,7 @@ def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_
     # What was made twice: the recorded one stays, and the other one goes when it was listed twice.
     ((epoch,),) = database.query("select epoch::text from registry")
     metadata = metadata_of(epoch, template.id, "another")
-    twin = write("", {"model": "gpt-4o", "metadata": metadata})
+    twin = make(stand_in, metadata)
     stand_in.assistants.age(twin["id"], 100)
     swept = [sweep(there, Event(), age_seconds=10)["deleted"] for _ in range(2)]
     assert (swept, stand_in.assistants.deleted) == ([0, 1], [twin["id"]])
@@ -234,10 +269,10 @@ def test_the_sweep_leaves_alone_what_is_not_ours_young_or_recorded(
             {key: value for key, value in ours.items() if key != "attempt_id"},
         ]
         for metadata in [*foreign, *[{**ours, "attempt_id": str(n)} for n in range(25)]]:
-            stand_in.assistants.write("", {"model": "gpt-4o", "metadata": metadata})
+            make(stand_in, metadata)
         for each in stand_in.assistants:
             stand_in.assistants.age(each.told["id"], 100)
-        young = stand_in.assistants.write("", {"model": "gpt-4o", "metadata": {**ours, "attempt_id": "young"}})
+        young = make(stand_in, {**ours, "attempt_id": "young"})
         deleted = [sweep(there, Event(), age_seconds=50)["deleted"] for _ in range(4)]
         assert deleted == [0, 20, 5, 0], "listed twice, and not all at once"
     left = [each.told for each in stand_in.assistants]
@@ -250,7 +285,7 @@ def test_an_assistant_that_a_template_came_with_is_adopted_unless_it_is_anothers
 ) -> None:
     templates = [api.template(**made) for _ in range(4)]
     metadata = [{}, metadata_of(str(uuid4()), templates[1].id, "a"), {}, {}]
-    ids = [stand_in.assistants.write("", {"model": "gpt-4o", "metadata": each})["id"] for each in metadata]
+    ids = [make(stand_in, each)["id"] for each in metadata]
     ids[2], ids[3] = "asst_gone", ids[0]
     before = list(stand_in.assistants)
     for template, id in zip(templates, ids, strict=True):
@@ -301,7 +336,7 @@ def test_a_server_without_the_api_ends_the_copying_until_the_next_start(
     with stand_in.failing(fault), capture_logs() as lines, start():
         eventually(lambda: any(line.get("is_on") is False for line in lines), within=SECONDS)
         eventually(lambda: set(states(database).values()) == {"none"}, within=SECONDS)
-        assert not assistants.is_on(SYSTEM)
+        assert not assistant_states.is_on(SYSTEM)
     assert [line["event"] for line in lines if line.get("is_on") is False] == ["assistants"], "one line"
     with start():
         in_step()
@@ -316,7 +351,7 @@ def test_a_server_without_the_api_ends_the_copying_until_the_next_start(
 def off() -> Iterator[None]:
     part = Off()
     part.start()
-    eventually(lambda: not assistants.is_on(SYSTEM), within=SECONDS)
+    eventually(lambda: not assistant_states.is_on(SYSTEM), within=SECONDS)
     yield
     part.stop()
 
@@ -343,6 +378,61 @@ def test_what_changes_while_nobody_copies_is_copied_later_and_a_refusal_is_said(
         eventually(lambda: set(states(database).values()) == {"synced"}, within=SECONDS)
 
 
+def test_callers_see_the_state_of_a_copy_and_can_have_it_written_again(
+    api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
+) -> None:
+    created = api.template(**made)
+    assert created.assistant_state == AssistantState.ASSISTANT_STATE_NONE
+
+    def sync() -> Template:
+        return api.templates.SyncTemplate(SyncTemplateRequest(id=created.id)).template
+
+    def cached() -> Template:
+        return api.templates.GetTemplate(GetTemplateRequest(id=created.id))
+
+    def listed(state: str) -> list[str]:
+        request = ListTemplatesRequest(assistant_state=AssistantState.Value(f"ASSISTANT_STATE_{state}"))
+        return [template.id for template in api.templates.ListTemplates(request).templates]
+
+    assert sync().assistant_state == AssistantState.ASSISTANT_STATE_NONE, "nothing is copied"
+    assert (cached().assistant_id, listed("NONE"), listed("SYNCED")) == ("", [created.id], [])
+    with start():
+        in_step()
+        eventually(lambda: cached().assistant_state == AssistantState.ASSISTANT_STATE_SYNCED, within=SECONDS)
+        shown = cached()
+        assert (shown.etag, shown.revision, shown.update_time) == (created.etag, 1, created.update_time)
+        assert shown.assistant_id == the_one(stand_in, created)["id"]
+        assert (listed("NONE"), listed("SYNCED")) == ([], [created.id])
+        told = "select after ->> 'assistant_state' from changes where method = 'CopyTemplate' order by seq"
+        assert database.query(told)[-1] == ("synced",)
+        stand_in.assistants.write(shown.assistant_id, {"name": "Somebody else's"})
+        with stand_in.failing(Fault.SERVER_ERROR):
+            assert sync().assistant_state == AssistantState.ASSISTANT_STATE_PENDING
+            assert listed("PENDING") == [created.id]
+        in_step()
+        stand_in.assistants.delete(shown.assistant_id)
+        sync()
+        in_step()
+        assert the_one(stand_in, created)["id"] != shown.assistant_id
+    with off():
+        eventually(lambda: cached().assistant_state == AssistantState.ASSISTANT_STATE_NONE, within=SECONDS)
+
+
+def test_the_copies_are_counted(start: Start, in_step: Wait, api: Api, made: dict[str, Any]) -> None:
+    class Heard(Copies):
+        def __init__(self) -> None:
+            self.last: Any = None
+
+        def count(self, states: Any, oldest_seconds: float) -> None:
+            self.last = dict(states), oldest_seconds
+
+    heard = Heard()
+    api.template(**made)
+    with start(metrics=heard):
+        in_step()
+        eventually(lambda: heard.last == ({"synced": 1}, 0.0), within=SECONDS)
+
+
 def test_the_sweep_is_a_task_where_templates_are_copied(start: Start, stand_in: StandIn, url: str) -> None:
     (task,) = (task for task in TASKS if task.name == "sweep_assistants")
     settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=stand_in.url)
@@ -352,7 +442,7 @@ def test_the_sweep_is_a_task_where_templates_are_copied(start: Start, stand_in: 
     run = Run(settings, url, Event())
     assert task.run(run) == {"is_on": False}
     with start():
-        eventually(lambda: assistants.is_on(SYSTEM), within=SECONDS)
+        eventually(lambda: assistant_states.is_on(SYSTEM), within=SECONDS)
         assert task.run(run) == {"ours": 0, "deleted": 0}
         with stand_in.failing(Fault.GONE):
             assert task.run(run) == {"is_on": False}

@@ -12,6 +12,7 @@ from service.database.transactions import transaction
 from service.models.templates import View
 from service.operations import (
     api_keys,
+    assistant_states,
     assistant_sweeps,
     assistants,
     changes,
@@ -195,6 +196,10 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     "what else has a file": (lambda: processing_work.leftovers(SYSTEM), "processing_records_by_openai_file_id"),
     "assistants to compare": (lambda: assistants.compare(SYSTEM), "assistants_by_check_time"),
     "assistants to write": (lambda: assistants.take(SYSTEM, 1), "assistants_by_try_time"),
+    "ListTemplates, a state of assistants": (
+        lambda: list_templates(assistant_state="pending")(after=None, size=50),
+        "assistants_by_state",
+    ),
     "whose an assistant is": (
         lambda: assistant_sweeps.note(SYSTEM, {"asst_10": "a"}, ["asst_10"]),
         "assistants_by_assistant_id",
@@ -203,7 +208,7 @@ FILTERS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: assistant_sweeps.note(SYSTEM, {"asst_10": "a"}, ["asst_10"]),
         "assistants_by_attempt_id",
     ),
-    "the oldest pending assistant": (lambda: assistants.counts(SYSTEM), "assistants_by_pending_time"),
+    "the oldest pending assistant": (lambda: assistant_states.counts(SYSTEM), "assistants_by_pending_time"),
     "purge of processing records": (
         lambda: maintenance.purge_processing_records(SYSTEM, 90),
         "processing_records_by_create_time",

@@ -84,6 +84,7 @@ from omniflo.templates.v1.template_service_pb2 import (
     ResolutionKey,
     RestoreTemplateRevisionRequest,
     SetTemplateLabelRequest,
+    SyncTemplateRequest,
     UndeleteTemplateRequest,
     UpdateTemplateRequest,
 )
@@ -208,6 +209,7 @@ REQUESTS: dict[str, Callable[[Caller], Message]] = {
     "UpdateTemplate": _update_template,
     "DeleteTemplate": lambda _: DeleteTemplateRequest(),
     "UndeleteTemplate": lambda _: UndeleteTemplateRequest(view=FULL),
+    "SyncTemplate": lambda _: SyncTemplateRequest(),
     "GetTemplateRevision": lambda _: GetTemplateRevisionRequest(revision=1, view=FULL),
     "ListTemplateRevisions": lambda _: ListTemplateRevisionsRequest(view=FULL),
     "DiffTemplateRevisions": lambda _: DiffTemplateRevisionsRequest(from_revision=1, to_revision=1),

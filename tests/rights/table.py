@@ -205,6 +205,12 @@ UndeleteTemplate      id                          wide-labeled          !!!!!+! 
 DeleteTemplate        id                          wide-labeled          !!!!!+! !!+ !!+ !!!
 UndeleteTemplate      id                          house-labeled         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
 DeleteTemplate        id                          house-labeled         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+SyncTemplate          id                          wide-author           !!!+!+! !!+ +!+ !!!
+SyncTemplate          id                          wide-admin            !!!!++! !!+ !!+ !+!
+SyncTemplate          id                          house-template        ?!!++?? !?? +?? !++  TEMPLATE_NOT_FOUND
+SyncTemplate          id                          house-removed         ?!!!+?? !?? !?? !++  TEMPLATE_NOT_FOUND
+SyncTemplate          id                          annex-template        ????+?? !?? ??? !+?  TEMPLATE_NOT_FOUND
+SyncTemplate          id                          missing               ??????? !?? ??? !??  TEMPLATE_NOT_FOUND
 RenderTemplate        id                          wide-author           +++++++ +++ +++ +++
 RenderTemplate        id                          house-template        ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
 RenderTemplate        id                          house-removed         ?++++?? ??? +?? +++  TEMPLATE_NOT_FOUND
