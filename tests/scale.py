@@ -70,5 +70,11 @@ DURATIONS = 200_000 if IS_SOAK else 20_000
 KILLED_ROLL_UPS = 60 if IS_SOAK else 4
 """Sessions that are ended while they sum usage up."""
 
+COPIED_TEMPLATES = 200 if IS_SOAK else 24
+"""Templates that are written, changed and deleted while workers are killed that copy them."""
+
+FOREIGN_ASSISTANTS = 50 if IS_SOAK else 5
+"""Assistants of others that stay as they are meanwhile."""
+
 PROCESSED_FILES = 1_000 if IS_SOAK else 60
 """Files that are uploaded and run while workers are killed and OpenAI does what it should not."""

@@ -118,6 +118,9 @@ from omniflo.templates.v1.user_service_pb2 import (
     ListUsersRequest,
     ProvisionUserRequest,
 )
+from service.actor import SYSTEM
+from service.operations import assistants
+from service.operations.assistants import Hints
 from tests.conftest import Api
 from tests.contract.methods import Field, Method
 from tests.openai_stand_in import MODELS
@@ -261,6 +264,21 @@ def _undelete_template(api: Api) -> UndeleteTemplateRequest:
     id = api.template(is_default=True).id
     api.templates.DeleteTemplate(DeleteTemplateRequest(id=id))
     return UndeleteTemplateRequest(id=id)
+
+
+def _sync_template(api: Api) -> SyncTemplateRequest:
+    """Answer the request for a template that a worker has copied."""
+    id = api.template().id
+    assistants.switch(SYSTEM, is_on=True)
+    assistants.note(SYSTEM, Hints([id]), before=None, after="")
+    assistants.compare(SYSTEM)
+    held = assistants.take(SYSTEM, 1)
+    wanted = assistants.wanted(SYSTEM, id)
+    assert held is not None
+    assert wanted is not None
+    assistants.adopt(SYSTEM, held, "asst_1", "")
+    assistants.wrote(SYSTEM, held, wanted.digest)
+    return SyncTemplateRequest(id=id)
 
 
 def _revised(api: Api) -> Template:
@@ -503,7 +521,7 @@ SAMPLES: dict[str, Callable[[Api], Message]] = {
     "BatchGetTemplates": lambda api: BatchGetTemplatesRequest(ids=[api.template().id, api.template().id]),
     "UpdateTemplate": _update_template,
     "UndeleteTemplate": _undelete_template,
-    "SyncTemplate": lambda api: SyncTemplateRequest(id=api.template().id),
+    "SyncTemplate": _sync_template,
     "GetTemplateRevision": lambda api: GetTemplateRevisionRequest(template_id=api.template().id, revision=1),
     "RestoreTemplateRevision": lambda api: RestoreTemplateRevisionRequest(template_id=_revised(api).id, revision=1),
     "DiffTemplateRevisions": lambda api: DiffTemplateRevisionsRequest(

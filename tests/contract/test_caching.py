@@ -235,6 +235,9 @@ BY_HAND = {
         """,
     "a label": """update templates set labels = '{"production": 2}' where is_default""",
     "the membership": "delete from organization_members",
+    "the state of its assistant": """
+        insert into assistants (template_id, epoch, state) select id, epoch, 'failed' from templates, registry
+        """,
 }
 
 

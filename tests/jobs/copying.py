@@ -1,10 +1,14 @@
 """Templates copied by a part in this process, or by processes that are killed."""
 
 import json
+import os
+import random
+import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pydantic import SecretStr
@@ -13,14 +17,14 @@ from service import logs
 from service.actor import SYSTEM
 from service.database import handle
 from service.jobs import assistants as part
-from service.jobs.assistants import SYSTEM_NAME, Copying, Pace
+from service.jobs.assistants import Copying, Pace, metadata_of
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistants as operations
 from tests.conftest import Database
 from tests.openai_stand_in import KEY, StandIn
 
-PACE = Pace(tick=0.02, hold=1.5, longest=0.3, failed=0.5, counts=0.1)
+PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1)
 SETTLE_SECONDS = 0.4
 SETTLED = "select count(*) from assistants where check_time is not null or try_time is not null"
 """How many copies there is something to do of."""
@@ -48,25 +52,56 @@ def live(url: str, openai_url: str) -> None:
             time.sleep(1)
 
 
-def kept(stand_in: StandIn) -> dict[str, list[dict[str, Any]]]:
-    """Answer the assistants that are ours, by the templates that their metadata name."""
+@contextmanager
+def killed_again_and_again(start: Callable[[], SpawnProcess], pause: float) -> Iterator[list[int]]:
+    """Have two workers, one of which is killed every so many seconds; yield who was."""
+    random_, over, kills = random.Random(1), threading.Event(), list[int]()
+    workers = [start(), start()]
+
+    def kill(number: int) -> None:
+        assert workers[number].pid is not None
+        os.kill(workers[number].pid or 0, signal.SIGKILL)
+        workers[number].join()
+
+    def go_on() -> None:
+        while not over.wait(random_.uniform(pause, 2 * pause)):
+            kill(number := len(kills) % 2)
+            kills.append(number)
+            workers[number] = start()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield kills
+    finally:
+        over.set()
+        thread.join()
+        for number in range(2):
+            kill(number)
+
+
+def kept(stand_in: StandIn, epoch: str = "") -> dict[str, list[dict[str, Any]]]:
+    """Answer the assistants that are ours, by the templates that they name; of one registry, if it is given."""
     found: dict[str, list[dict[str, Any]]] = {}
     for each in stand_in.assistants:
-        if each.told["metadata"].get("system") == SYSTEM_NAME:
-            found.setdefault(each.told["metadata"]["template_id"], []).append(each.told)
+        has = each.told["metadata"]
+        names = ("template_id", "attempt_id")
+        if metadata_of(epoch or has.get("epoch", ""), *(has.get(name, "") for name in names)) == has:
+            found.setdefault(has["template_id"], []).append(each.told)
     return found
 
 
 def is_in_step(stand_in: StandIn, database: Database) -> bool:
     """Whether each template has one assistant that says what it says, there is no other of ours, and nothing to do."""
+    if database.query(SETTLED) != [(0,)]:
+        time.sleep(0.05)
+        return False
     ids = [id for (id,) in database.query("select id from templates")]
-    is_settled = database.query(SETTLED) == [(0,)]
+    ((epoch,),) = database.query("select epoch::text from registry")
     wanted = {id: found for id in ids if (found := operations.wanted(SYSTEM, id)) is not None}
-    there = kept(stand_in)
-    return (
-        is_settled
-        and there.keys() == wanted.keys()
-        and all(len(found) == 1 and says(found[0], wanted[id].members) for id, found in there.items())
+    there = kept(stand_in, epoch)
+    return there.keys() == wanted.keys() and all(
+        len(found) == 1 and says(found[0], wanted[id].members) for id, found in there.items()
     )
 
 

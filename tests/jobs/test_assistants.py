@@ -114,17 +114,10 @@ def test_an_assistant_says_what_its_template_says_and_goes_with_it(
     api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
 ) -> None:
     kind = OpenAIToolType
+    find, run = FileSearchConfig(vector_store_ids=["vs_1"]), CodeInterpreterConfig(file_ids=["file-1"])
     tools = [
-        TemplateTool(
-            name="find",
-            type=kind.OPEN_AI_TOOL_TYPE_FILE_SEARCH,
-            file_search=FileSearchConfig(vector_store_ids=["vs_1"]),
-        ),
-        TemplateTool(
-            name="run",
-            type=kind.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER,
-            code_interpreter=CodeInterpreterConfig(file_ids=["file-1"]),
-        ),
+        TemplateTool(name="find", type=kind.OPEN_AI_TOOL_TYPE_FILE_SEARCH, file_search=find),
+        TemplateTool(name="run", type=kind.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER, code_interpreter=run),
         TemplateTool(name="write", type=kind.OPEN_AI_TOOL_TYPE_FUNCTION, description="Writes.", schema=SCHEMA),
     ]
     for tool in tools:
@@ -190,6 +183,7 @@ def test_each_template_has_one_assistant_whatever_goes_wrong_once(
     fault: Fault, api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], database: Database
 ) -> None:
     stand_in.assistants.late_seconds = 0.2
+    foreign = make(stand_in, {"attempt_id": "somebody's"})
     template = api.template(**made)
     stand_in.faults.next.append(fault)
     with start():
@@ -204,7 +198,8 @@ def test_each_template_has_one_assistant_whatever_goes_wrong_once(
             in_step()
             eventually(lambda: not stand_in.faults.next, within=SECONDS)
             in_step()
-    assert (database.query("select * from assistants"), list(stand_in.assistants)) == ([], [])
+    assert database.query("select * from assistants") == []
+    assert [each.told for each in stand_in.assistants] == [foreign]
 
 
 def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_settled(

@@ -32,6 +32,8 @@ AUDIT = {
     "UpdateTemplate(template.id=wide-author, as default)": "update template, update template",
     "DeleteTemplate(id=wide-author)": "delete template",
     "UndeleteTemplate(id=wide-author)": "create template",
+    # Nothing is copied there.
+    "SyncTemplate(id=wide-author)": "",
     "RestoreTemplateRevision(template_id=wide-author)": "update template",
     "SetTemplateLabel(template_id=wide-author)": "update template",
     "DeleteTemplateLabel(template_id=wide-author)": "update template",
