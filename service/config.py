@@ -43,8 +43,12 @@ class ConfigurationError(Exception):
     """A setting is wrong; the message names the variable and what it may be."""
 
 
+def _bounded(default: float, least: float, most: float, description: str) -> Any:
+    return Field(default=default, ge=least, le=most, description=description)
+
+
 def _quota(default: int, description: str) -> Any:
-    return Field(default=default, ge=1, le=10_000_000, description=f"{description}, 1 to 10000000")
+    return _bounded(default, 1, 10_000_000, f"{description}, 1 to 10000000")
 
 
 class Settings(BaseSettings):
@@ -121,27 +125,16 @@ class Settings(BaseSettings):
         default="off",
         description="on: each worker uses one processor alone, the first worker the first that the service may use",
     )
-    threads: int = Field(
-        default=8,
-        ge=1,
-        le=64,
-        description="calls that each worker works on at once, each with a connection to the database, 1 to 64",
+    threads: int = _bounded(
+        8, 1, 64, "calls that each worker works on at once, each with a connection to the database, 1 to 64"
     )
     prepare: Literal["on", "off"] = Field(
         default="on",
         description="on: statements are prepared; off: they are not, for poolers that lend connections to transactions",
     )
-    cache_mb: int = Field(
-        default=64,
-        ge=0,
-        le=65_536,
-        description="megabytes of answers that each process keeps, 0 to 65536; 0 keeps none",
-    )
-    queue: int = Field(
-        default=1_024,
-        ge=1,
-        le=10_000,
-        description="calls that wait for a thread in each process before it rejects more, 1 to 10000",
+    cache_mb: int = _bounded(64, 0, 65_536, "megabytes of answers that each process keeps, 0 to 65536; 0 keeps none")
+    queue: int = _bounded(
+        1_024, 1, 10_000, "calls that wait for a thread in each process before it rejects more, 1 to 10000"
     )
     max_templates: int = _quota(5_000, "templates that a user may be the author of")
     max_organizations: int = _quota(500, "organizations that a user may be a member of")
@@ -162,11 +155,8 @@ class Settings(BaseSettings):
     records_days: int = Field(
         default=90, ge=1, le=36_500, description="days for which processing records are kept, 1 to 36500"
     )
-    usage_days: int = Field(
-        default=60,
-        ge=2,
-        le=36_500,
-        description="days for which each usage by itself, and usage by the hour, is kept, 2 to 36500",
+    usage_days: int = _bounded(
+        60, 2, 36_500, "days for which each usage by itself, and usage by the hour, is kept, 2 to 36500"
     )
     backup_dir: BackupPlace = Field(
         default=None, description="where backups are kept: a folder, or s3://bucket/prefix; unset keeps none"
@@ -175,17 +165,9 @@ class Settings(BaseSettings):
         default=None,
         description="the file with the key that backups are encrypted with, 32 bytes in base64; unset encrypts none",
     )
-    backup_days: int = Field(
-        default=14,
-        ge=1,
-        le=36_500,
-        description="days for which backups are kept, 1 to 36500; the last three always are",
-    )
-    watch_hours: int = Field(
-        default=24,
-        ge=1,
-        le=720,
-        description="hours for which a watch can be resumed, 1 to 720; at most OMNIFLO_CHANGES_DAYS",
+    backup_days: int = _bounded(14, 1, 36_500, "days for which backups are kept, 1 to 36500; the last three always are")
+    watch_hours: int = _bounded(
+        24, 1, 720, "hours for which a watch can be resumed, 1 to 720; at most OMNIFLO_CHANGES_DAYS"
     )
     watches: int = Field(
         default=1_000, ge=1, le=10_000, description="watches that a process has open at most, 1 to 10000"
@@ -208,11 +190,8 @@ class Settings(BaseSettings):
     assistants_settle_seconds: float = Field(
         default=60, ge=1, le=3_600, description="after how long a new assistant is listed at the latest, 1 to 3600"
     )
-    assistants_sweep_age_seconds: float = Field(
-        default=3_600,
-        ge=1,
-        le=604_800,
-        description="how old an assistant is at least that is deleted as it belongs to no template, 1 to 604800",
+    assistants_sweep_age_seconds: float = _bounded(
+        3_600, 1, 604_800, "how old an assistant is at least that is deleted as it belongs to no template, 1 to 604800"
     )
     jobs_schedule: Schedules = Field(
         default={},
@@ -220,17 +199,11 @@ class Settings(BaseSettings):
         " daily, :30 hourly, and 10m every 10 minutes",
     )
     jobs_off: Names = Field(default=(), description="the tasks that are not run by the clock, joined by commas")
-    deadline_seconds: float = Field(
-        default=30,
-        ge=0.1,
-        le=300,
-        description="the longest a call may take, and the deadline of one that sets none, 0.1 to 300",
+    deadline_seconds: float = _bounded(
+        30, 0.1, 300, "the longest a call may take, and the deadline of one that sets none, 0.1 to 300"
     )
-    receive_seconds: float = Field(
-        default=10,
-        ge=0.1,
-        le=300,
-        description="how long a call may wait for a message of its caller, or for its caller to read one, 0.1 to 300",
+    receive_seconds: float = _bounded(
+        10, 0.1, 300, "how long a call may wait for a message of its caller, or for its caller to read one, 0.1 to 300"
     )
     drain_seconds: float = Field(
         default=20, ge=0, le=600, description="how long running calls may go on after SIGTERM, 0 to 600"

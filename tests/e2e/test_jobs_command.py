@@ -45,6 +45,7 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
         ["purge_usage", ":30"],
         ["purge_usage_events", ":35"],
         ["roll_up_usage", "5m"],
+        ["sweep_assistants", "off: set OMNIFLO_ASSISTANTS=on"],
         ["workers:", "none; start one with `python -m service work`"],
     ]
     asked = run("jobs", "run", "purge_changes", database_url=url)
