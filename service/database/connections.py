@@ -52,10 +52,10 @@ def _wait(connection: Any) -> None:
         poller.poll(None if left == float("inf") else int(left * 1000) + 1)
 
 
-def connect(url: str) -> Any:
+def connect(url: str, name: str = OPTIONS["application_name"]) -> Any:
     """Return a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
     bound_waits()
-    connection = psycopg2.connect(url, **OPTIONS)
+    connection = psycopg2.connect(url, **OPTIONS | {"application_name": name})
     connection.autocommit = True
     note(connection)
     return connection

@@ -13,10 +13,10 @@ from service.positions import Position
 
 
 class Trail:
-    """A connection of one thread."""
+    """A connection of one thread, and its name."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
         self._connection: Any = None
 
     def here(self) -> Position:
@@ -49,7 +49,7 @@ class Trail:
         try:
             if self._connection is None:
                 with time_limit(ANSWER_SECONDS):
-                    self._connection = connect(self._url)
+                    self._connection = connect(self._url, self._name)
                     with self._connection.cursor() as cursor:
                         # No plan reads the whole log. A database that was restored is another one.
                         cursor.execute("set enable_seqscan = off; select renew_epoch()")

@@ -18,29 +18,27 @@ from service.database.handle import database
 from service.database.trail import Trail
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
+from service.jobs.assistant_copy import Copier
+from service.jobs.worker import NAME
 from service.metrics import Copies
-from service.models.row import new_id
-from service.openai_assistants import Assistants, GoneError, Listed, Missing
+from service.openai_assistants import Assistants, GoneError
 from service.openai_gateway import OutcomeUnknownError
 from service.operations import assistant_states
 from service.operations import assistants as operations
-from service.operations.assistants import Held, Hints, Wanted
+from service.operations.assistants import Held, Hints
 from service.positions import Position
-from service.rendering.assistants import joined
 from service.tags import EVERYTHING
 
 METHOD = "CopyTemplate"
 """The method of what is changed here, as the log has it: that is not followed."""
-SYSTEM_NAME = "omniflo-templates"
-"""In the metadata of what is ours."""
 ANSWER_SECONDS = 10.0
 """How long the database may take for a step."""
 LONGEST_SECONDS = 60.0
 """How long it may take to note that everything has changed, and the server to answer."""
+STOP_SECONDS = 5.0
 STORE_SECONDS = 5.0
 """How often the position is stored while nothing changes."""
-SKEW_SECONDS = 600.0
-"""By how much the server's clock may differ."""
+RETRY_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -60,18 +58,6 @@ class Pace(NamedTuple):
     """Between two times that copies are counted."""
 
 
-def metadata_of(epoch: str, template_id: str, attempt_id: str) -> dict[str, str]:
-    """Return what an assistant of ours is known by."""
-    return {"system": SYSTEM_NAME, "epoch": epoch, "template_id": template_id, "attempt_id": attempt_id}
-
-
-def is_of(listed: Listed, epoch: str, template_id: str | None = None) -> bool:
-    """Return whether an assistant is of this registry, and of a template if one is given."""
-    has = listed.metadata
-    ours = has.get("system") == SYSTEM_NAME and has.get("epoch") == epoch and bool(has.get("attempt_id"))
-    return ours and (bool(has.get("template_id")) if template_id is None else has.get("template_id") == template_id)
-
-
 class Copying:
     """A part of the process for jobs."""
 
@@ -84,14 +70,17 @@ class Copying:
         pace: Pace | None = None,
         metrics: Copies | None = None,
     ) -> None:
-        self._assistants, self._settle_seconds, self._metrics = assistants, settle_seconds, metrics
+        self._copier = Copier(assistants, settle_seconds=settle_seconds)
+        self._settle_seconds, self._metrics = settle_seconds, metrics
         self._pace = pace or Pace()
-        self._trail = Trail(url)
+        self._trail = Trail(url, NAME)
         self._position: str | None = None
         self._is_on = False
         """Whether this worker has switched the copying on, so that there is a position."""
         self._is_ready = False
         """Whether it is known which registry this is, so that nothing of another one's is touched."""
+        self._is_gone = False
+        """Whether the server has no assistants."""
         self._quiet_until = self._count_at = self._store_at = 0.0
         self._stopped = threading.Event()
         self._threads = [
@@ -104,9 +93,10 @@ class Copying:
             thread.start()
 
     def stop(self) -> None:
+        """Wait a moment for what is being done; what goes on for longer may be cut anywhere."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join(LONGEST_SECONDS)
+            thread.join(STOP_SECONDS)
 
     def _keep_going(self, step: Callable[[], None]) -> None:
         while not self._stopped.wait(self._pace.tick):
@@ -114,25 +104,28 @@ class Copying:
                 with in_call(Call(METHOD)):
                     step()
             except GoneError:
-                self._end()
+                self._is_gone = True
+                error = "the server has no Assistants API: none is copied until a start"
+                _log.warning("assistants", is_on=False, error=error)
             except Exception as fault:  # noqa: BLE001 - the next round may do better
                 reason = fault.reason if isinstance(fault, errors.Error) else None
                 _log.warning("assistants", error=type(fault).__name__, reason=reason, sqlstate=sqlstate(fault))
                 self._stopped.wait(1.0)
         database.drop()
-
-    def _end(self) -> None:
-        """Copy nothing more until the next start: the server has no assistants."""
-        _log.warning("assistants", is_on=False, error="the server has no Assistants API: none is copied until a start")
-        self._stopped.set()
-        with in_call(Call(METHOD)), time_limit(LONGEST_SECONDS):
-            operations.switch(SYSTEM, is_on=False)
-        if self._metrics is not None:
-            self._metrics.ended()
+        if step == self._follow:
+            self._trail.close()
 
     # What changes.
 
     def _follow(self) -> None:
+        if self._is_gone:
+            # By the thread that switches it on.
+            with time_limit(LONGEST_SECONDS):
+                operations.switch(SYSTEM, is_on=False)
+            if self._metrics is not None:
+                self._metrics.ended()
+            self._stopped.set()
+            return
         if not self._is_on:
             with time_limit(LONGEST_SECONDS):
                 self._position = operations.switch(SYSTEM, is_on=True)
@@ -178,17 +171,20 @@ class Copying:
     # What the server is told.
 
     def _copy(self) -> None:
-        while self._is_ready and not self._stopped.is_set() and time.monotonic() >= self._quiet_until:
+        while self._may_ask() and time.monotonic() >= self._quiet_until:
             with time_limit(ANSWER_SECONDS):
                 held = operations.take(SYSTEM, self._pace.hold)
             if held is None:
                 return
             self._do(held)
 
+    def _may_ask(self) -> bool:
+        return self._is_ready and not self._is_gone and not self._stopped.is_set()
+
     def _do(self, held: Held) -> None:
         try:
             with time_limit(LONGEST_SECONDS):
-                self._bring_in_step(held)
+                self._copier.bring_in_step(held)
         except OutcomeUnknownError:
             self._put_off(held, self._settle_seconds, "OPENAI_OUTCOME_UNKNOWN")
         except errors.FailedPrecondition as error:
@@ -209,104 +205,6 @@ class Copying:
         with time_limit(ANSWER_SECONDS):
             operations.put_off(SYSTEM, held, seconds, code)
 
-    def _bring_in_step(self, held: Held) -> None:
-        wanted = operations.wanted(SYSTEM, held.template_id)
-        if wanted is None:
-            self._remove(held)
-        elif held.assistant_id is not None:
-            self._update(held, held.assistant_id, held.attempt_id or new_id(), wanted)
-        elif held.attempt_id is not None:
-            self._settle(held, wanted)
-        elif not self._adopt_known(held, wanted):
-            self._create(held, wanted)
-
-    def _create(self, held: Held, wanted: Wanted) -> None:
-        attempt_id = new_id()
-        # Should nobody learn of what is created, it is found by this.
-        if not operations.mark(SYSTEM, held, attempt_id):
-            return
-        metadata = metadata_of(held.epoch, held.template_id, attempt_id)
-        try:
-            made = self._assistants.create(joined(wanted.members, metadata, with_null=False))
-        except (errors.FailedPrecondition, errors.ResourceExhausted, GoneError):
-            operations.unmark(SYSTEM, held)
-            raise
-        except errors.Unavailable:
-            # Some servers fail after they have done it.
-            raise OutcomeUnknownError from None
-        if operations.adopt(SYSTEM, held, made, attempt_id):
-            operations.wrote(SYSTEM, held, wanted.digest)
-
-    def _update(self, held: Held, assistant_id: str, attempt_id: str, wanted: Wanted) -> None:
-        metadata = metadata_of(held.epoch, held.template_id, attempt_id)
-        try:
-            self._assistants.update(assistant_id, joined(wanted.members, metadata, with_null=True))
-        except Missing:
-            # Somebody has deleted it.
-            operations.removed(SYSTEM, held)
-        else:
-            operations.wrote(SYSTEM, held, wanted.digest)
-
-    def _adopt_known(self, held: Held, wanted: Wanted) -> bool:
-        """Adopt the assistant that the template came with; False if there is none, or if it is another's."""
-        if wanted.known_id is None:
-            return False
-        try:
-            found = self._assistants.get(wanted.known_id)
-        except Missing:
-            return False
-        if found.metadata.get("system") == SYSTEM_NAME and not is_of(found, held.epoch, held.template_id):
-            return False
-        return self._adopt(held, found.id, new_id(), wanted)
-
-    def _adopt(self, held: Held, assistant_id: str, attempt_id: str, wanted: Wanted) -> bool:
-        try:
-            if not operations.adopt(SYSTEM, held, assistant_id, attempt_id):
-                return False
-        except errors.Aborted:
-            return False
-        self._update(held, assistant_id, attempt_id, wanted)
-        return True
-
-    def _settle(self, held: Held, wanted: Wanted) -> None:
-        """Find out whether an attempt has made an assistant; before it is settled, that may not be listed yet."""
-        if held.attempt_seconds < self._settle_seconds:
-            self._put_off(held, self._settle_seconds - held.attempt_seconds, "OPENAI_OUTCOME_UNKNOWN")
-            return
-        for found in self._made_by(held):
-            if self._adopt(held, found.id, str(found.metadata["attempt_id"]), wanted):
-                return
-        operations.unmark(SYSTEM, held)
-        self._create(held._replace(attempt_id=None), wanted)
-
-    def _made_by(self, held: Held) -> list[Listed]:
-        """Return the assistants that attempts for this template have made, that of the last attempt first."""
-        found = []
-        for listed in self._assistants.newest():
-            if listed.created_at < held.attempted_at - SKEW_SECONDS:
-                break
-            if is_of(listed, held.epoch, held.template_id):
-                found.append(listed)
-        return sorted(found, key=lambda listed: listed.metadata["attempt_id"] != held.attempt_id)
-
-    def _remove(self, held: Held) -> None:
-        """Delete what was made for a template that is gone, or that can have no copy."""
-        if held.assistant_id is not None:
-            ids = [held.assistant_id]
-        elif held.attempt_id is None:
-            ids = []
-        elif held.attempt_seconds < self._settle_seconds:
-            self._put_off(held, self._settle_seconds - held.attempt_seconds, "OPENAI_OUTCOME_UNKNOWN")
-            return
-        else:
-            ids = [found.id for found in self._made_by(held)]
-        for id in ids:
-            try:
-                self._assistants.delete(id)
-            except Missing:
-                continue
-        operations.removed(SYSTEM, held)
-
 
 def _hints(changes: Sequence[Change]) -> Hints:
     """Return which templates are to be looked at after these changes."""
@@ -325,18 +223,23 @@ def _hints(changes: Sequence[Change]) -> Hints:
 class Off:
     """A part that takes back once what copies were: no template has one any more."""
 
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
     def start(self) -> None:
         threading.Thread(target=self._take_back, name="assistants", daemon=True).start()
 
     def stop(self) -> None:
-        """Nothing waits for it."""
+        self._stopped.set()
 
     def _take_back(self) -> None:
-        try:
-            with in_call(Call(METHOD)), time_limit(LONGEST_SECONDS):
-                if assistant_states.is_on(SYSTEM):
-                    operations.switch(SYSTEM, is_on=False)
-        except errors.Error as error:
-            _log.warning("assistants", reason=error.reason)
-        finally:
-            database.drop()
+        while not self._stopped.is_set():
+            try:
+                with in_call(Call(METHOD)), time_limit(LONGEST_SECONDS):
+                    if assistant_states.is_on(SYSTEM):
+                        operations.switch(SYSTEM, is_on=False)
+                    break
+            except errors.Error as error:
+                _log.warning("assistants", reason=error.reason)
+                self._stopped.wait(RETRY_SECONDS)
+        database.drop()

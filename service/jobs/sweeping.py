@@ -7,7 +7,8 @@ from typing import Any
 
 from service.actor import SYSTEM
 from service.deadline import time_limit
-from service.jobs.assistants import LONGEST_SECONDS, is_of
+from service.jobs.assistant_copy import is_of
+from service.jobs.assistants import LONGEST_SECONDS
 from service.openai_assistants import Assistants, GoneError, Missing
 from service.operations import assistant_states, assistant_sweeps
 

@@ -269,15 +269,14 @@ def _undelete_template(api: Api) -> UndeleteTemplateRequest:
 def _sync_template(api: Api) -> SyncTemplateRequest:
     """Answer the request for a template that a worker has copied."""
     id = api.template().id
-    assistants.switch(SYSTEM, is_on=True)
-    assistants.note(SYSTEM, Hints([id]), before=None, after="")
+    position = assistants.switch(SYSTEM, is_on=True)
+    assistants.note(SYSTEM, Hints([id]), before=position, after="")
     assistants.compare(SYSTEM)
-    held = assistants.take(SYSTEM, 1)
-    wanted = assistants.wanted(SYSTEM, id)
-    assert held is not None
-    assert wanted is not None
-    assistants.adopt(SYSTEM, held, "asst_1", "")
-    assistants.wrote(SYSTEM, held, wanted.digest)
+    while (held := assistants.take(SYSTEM, 60)) is not None:
+        wanted = assistants.wanted(SYSTEM, held.template_id)
+        assert wanted is not None
+        assistants.adopt(SYSTEM, held, f"asst_{held.template_id}", "")
+        assistants.wrote(SYSTEM, held, wanted.digest)
     return SyncTemplateRequest(id=id)
 
 

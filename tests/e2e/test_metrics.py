@@ -32,7 +32,7 @@ from tests.conftest import ROOT, Api, Database, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import children, descendants, is_alive, run, said
-from tests.openai_stand_in import KEY, StandIn, listed
+from tests.openai_stand_in import KEY, Fault, StandIn, listed
 
 pytestmark = pytest.mark.waiting
 
@@ -87,11 +87,18 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
-    """A service of two workers with metrics."""
-    url, folder = new_database(), tmp_path_factory.mktemp("metrics")
-    log, backups = folder / "log", folder / "backups"
-    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0", work="on", backup_dir=backups) as service:
-        yield Measured(service, log, url)
+    """A service of two workers with all that has metrics."""
+    url, folder, openai = new_database(), tmp_path_factory.mktemp("metrics"), StandIn()
+    log = folder / "log"
+    # Such a server has metrics of assistants as well, and templates are as they are written.
+    openai.faults.all, openai.faults.only = Fault.GONE, ""
+    settings = {"metrics_listen": "127.0.0.1:0", "work": "on", "backup_dir": folder / "backups", "assistants": "on"}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENAI_API_KEY", KEY)
+        environment.setenv("OPENAI_BASE_URL", openai.url)
+        with serving(url, log, workers=2, **settings) as service:
+            yield Measured(service, log, url)
+    openai.close()
 
 
 @pytest.fixture

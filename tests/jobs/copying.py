@@ -17,7 +17,8 @@ from service import logs
 from service.actor import SYSTEM
 from service.database import handle
 from service.jobs import assistants as part
-from service.jobs.assistants import Copying, Pace, metadata_of
+from service.jobs.assistant_copy import metadata_of
+from service.jobs.assistants import Copying, Pace
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistants as operations

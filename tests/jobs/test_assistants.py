@@ -31,7 +31,8 @@ from omniflo.templates.v1.template_type_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from service.actor import SYSTEM
 from service.config import Settings
-from service.jobs.assistants import Off, metadata_of
+from service.jobs.assistant_copy import metadata_of
+from service.jobs.assistants import Off
 from service.jobs.sweeping import sweep
 from service.jobs.tasks import TASKS, Run, schedule
 from service.metrics import Copies

@@ -20,7 +20,7 @@ from omniflo.templates.v1.template_service_pb2 import (
     SyncTemplateRequest,
     UpdateTemplateRequest,
 )
-from service.jobs.assistants import SYSTEM_NAME, metadata_of
+from service.jobs.assistant_copy import SYSTEM_NAME, metadata_of
 from service.jobs.sweeping import sweep
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
