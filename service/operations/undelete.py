@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from service import errors
 from service.actor import Actor
 from service.database.handle import database
-from service.database.transactions import read, transaction
+from service.database.transactions import read, refused_by, transaction
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Member, Organization
 from service.models.revisions import TEXTS
@@ -54,7 +54,7 @@ def template(actor: Actor, id: str, *, view: View) -> Template:
     existing = Template.fetch_one("where t.id = %s", [id])
     if existing is not None:
         rights.read_template(actor, id, existing.organization_id)
-        raise errors.AlreadyExists("TEMPLATE_ALREADY_EXISTS", "the template is not deleted", {"id": id})
+        raise _not_deleted(id)
     deletion = _last(id, "template")
     if deletion is None:
         raise errors.not_found("TEMPLATE", id=id)
@@ -75,8 +75,10 @@ def template(actor: Actor, id: str, *, view: View) -> Template:
     if OpenAIModel.lock_one(OpenAIModel.id == before["model_id"], mode="FOR KEY SHARE") is None:
         raise errors.not_found("MODEL", openai_id=says["model"])
     is_taken = Template.select().where(templates.default_of(owner, organization_id)).exists()
-    # What both have is the same, but that the log has no texts.
-    Template.bring_back(before | says | {"is_default": before["is_default"] and not is_taken})
+    # Somebody else may have brought it back meanwhile.
+    with refused_by("templates_pkey", lambda: _not_deleted(id)):
+        # What both have is the same, but that the log has no texts.
+        Template.bring_back(before | says | {"is_default": before["is_default"] and not is_taken})
     return templates.get(actor, id, view=view)
 
 
@@ -95,6 +97,10 @@ def resource(actor: Actor, deletion: Deletion) -> None:
     ).fetchall()
     for (before,) in parts:
         row.bring_back(before)
+
+
+def _not_deleted(id: str) -> errors.AlreadyExists:
+    return errors.AlreadyExists("TEMPLATE_ALREADY_EXISTS", "the template is not deleted", {"id": id})
 
 
 def _last(id: str, *kinds: str) -> Deletion | None:

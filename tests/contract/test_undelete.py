@@ -1,8 +1,10 @@
 """What was deleted comes back as it was, with its id."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
@@ -25,10 +27,12 @@ from omniflo.templates.v1.template_type_service_pb2 import DeleteTemplateTypeReq
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest
 from service.actor import SYSTEM
 from service.operations import undelete
-from tests.conftest import Api, Database, fails
+from tests.conftest import Api, Database, Failure, fails
 from tests.contract import samples
+from tests.e2e.serving import eventually
 
 FULL = TemplateView.TEMPLATE_VIEW_FULL
+SECONDS = 20.0
 
 
 def delete(api: Api, template: Template) -> None:
@@ -125,6 +129,23 @@ def test_what_is_not_deleted_is_not_brought_back(api: Api, database: Database) -
     database.query("delete from changes")
     failure = fails(api.templates.UndeleteTemplate, UndeleteTemplateRequest(id=template.id))
     assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "TEMPLATE_NOT_FOUND")
+
+
+def test_one_of_two_calls_at_once_brings_a_template_back(api: Api, database: Database) -> None:
+    template = api.template()
+    delete(api, template)
+    with closing(Database(database.url)) as other:
+        other.query("begin; select from template_types for update")
+        calls = [api.templates.UndeleteTemplate.future(UndeleteTemplateRequest(id=template.id)) for _ in range(2)]
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        eventually(lambda: database.query(waiting) == [(2,)], within=SECONDS)
+        other.query("commit")
+    failures = [Failure(error) for call in calls if isinstance(error := call.exception(), grpc.RpcError)]
+    assert [(failure.code, failure.metadata) for failure in failures] == [
+        (StatusCode.ALREADY_EXISTS, {"id": template.id})
+    ]
 
 
 GONE: dict[str, tuple[Callable[[Api, Template], object], str, Callable[[Template], dict[str, str]]]] = {
