@@ -73,6 +73,15 @@ KILLED_ROLL_UPS = 60 if IS_SOAK else 4
 COPIED_TEMPLATES = 200 if IS_SOAK else 24
 """Templates that are written, changed and deleted while workers are killed that copy them."""
 
+COPYING_KILLS = 30 if IS_SOAK else 3
+"""Of those workers."""
+
+POSTGRESQL_KILLS = 2 if IS_SOAK else 1
+"""Of PostgreSQL meanwhile."""
+
+LATE_SECONDS = 2.0 if IS_SOAK else 0.2
+"""After how long a new assistant is listed; half as long again, and it has settled."""
+
 FOREIGN_ASSISTANTS = 50 if IS_SOAK else 5
 """Assistants of others that stay as they are meanwhile."""
 

@@ -151,13 +151,20 @@ def compare(actor: Actor) -> int:
             else 'pending'
           end::assistant_state,
           try_time = case
-            when w.desired = '' and a.assistant_id is null and a.attempt_id is null then null
+            when w.is_over then null
             when w.desired <> '' and w.desired = a.observed and a.assistant_id is not null then null
             when w.desired = a.desired then coalesce(a.try_time, clock_timestamp())
             else clock_timestamp()
           end,
+          -- Who is about to create one may not any more.
+          holder = case when not w.is_over then a.holder end,
+          hold_time = case when not w.is_over then a.hold_time end,
           tries = case when w.desired = a.desired then a.tries else 0 end
-        from unnest(%s::text[], %s::text[]) w (template_id, desired)
+        from (
+            select template_id, wanted.desired,
+              wanted.desired = '' and assistant_id is null and attempt_id is null as is_over
+            from unnest(%s::text[], %s::text[]) wanted (template_id, desired) join assistants using (template_id)
+        ) w
         where a.template_id = w.template_id
         """,
         (ids, digests),

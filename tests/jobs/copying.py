@@ -1,14 +1,16 @@
 """Templates copied by a part in this process, or by processes that are killed."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from pydantic import SecretStr
@@ -27,6 +29,7 @@ from tests.openai_stand_in import KEY, StandIn
 
 PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1)
 SETTLE_SECONDS = 0.4
+START_SECONDS = 60.0
 SETTLED = "select count(*) from assistants where check_time is not null or try_time is not null"
 """How many copies there is something to do of."""
 
@@ -43,30 +46,41 @@ def copying(url: str, openai_url: str, **fields: Any) -> Iterator[Copying]:
         gateway.stop()
 
 
-def live(url: str, openai_url: str) -> None:
+def live(url: str, openai_url: str, settle_seconds: float, ready: Event) -> None:
     """Copy in a process of its own, until it is killed."""
     logs.configure("json", "error")
     handle.database.configure(url)
     part.STORE_SECONDS = 0.1
-    with copying(url, openai_url):
+    with copying(url, openai_url, settle_seconds=settle_seconds):
+        ready.set()
         while threading.main_thread().is_alive():
             time.sleep(1)
 
 
 @contextmanager
-def killed_again_and_again(start: Callable[[], SpawnProcess], pause: float) -> Iterator[list[int]]:
-    """Have two workers, one of which is killed every so many seconds; yield who was."""
-    random_, over, kills = random.Random(1), threading.Event(), list[int]()
+def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float) -> Iterator[list[int]]:
+    """Have two workers, one of which is killed when it has worked for a moment; yield who was."""
+    context, random_, over = multiprocessing.get_context("spawn"), random.Random(1), threading.Event()
+    kills: list[int] = []
+
+    def start() -> SpawnProcess:
+        ready = context.Event()
+        process = context.Process(target=live, args=(url, openai_url, settle_seconds, ready), daemon=True)
+        process.start()
+        assert ready.wait(START_SECONDS)
+        return process
+
+    def kill(process: SpawnProcess) -> None:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+
     workers = [start(), start()]
 
-    def kill(number: int) -> None:
-        assert workers[number].pid is not None
-        os.kill(workers[number].pid or 0, signal.SIGKILL)
-        workers[number].join()
-
     def go_on() -> None:
-        while not over.wait(random_.uniform(pause, 2 * pause)):
-            kill(number := len(kills) % 2)
+        while not over.wait(random_.uniform(0.2, 2.0)):
+            number = len(kills) % len(workers)
+            kill(workers[number])
             kills.append(number)
             workers[number] = start()
 
@@ -77,8 +91,8 @@ def killed_again_and_again(start: Callable[[], SpawnProcess], pause: float) -> I
     finally:
         over.set()
         thread.join()
-        for number in range(2):
-            kill(number)
+        for worker in workers:
+            kill(worker)
 
 
 def kept(stand_in: StandIn, epoch: str = "") -> dict[str, list[dict[str, Any]]]:

@@ -39,6 +39,8 @@ from service.metrics import Copies
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistant_states
+from service.operations import assistants as operations
+from service.operations.assistants import Hints
 from tests.conftest import Api, Database, as_service
 from tests.e2e.serving import eventually
 from tests.jobs.copying import copying, is_in_step, kept
@@ -240,6 +242,26 @@ def test_an_attempt_is_marked_before_it_is_made_and_looked_up_only_after_it_has_
     stand_in.assistants.age(twin["id"], 100)
     swept = [sweep(there, Event(), age_seconds=10)["deleted"] for _ in range(2)]
     assert (swept, stand_in.assistants.deleted) == ([0, 1], [twin["id"]])
+
+
+def test_who_is_about_to_create_an_assistant_may_not_once_none_is_wanted(api: Api, made: dict[str, Any]) -> None:
+    template = api.template(**made)
+
+    def compared(before: str | None, after: str) -> None:
+        assert operations.note(SYSTEM, Hints([template.id]), before=before, after=after)
+        operations.compare(SYSTEM)
+
+    compared(operations.switch(SYSTEM, is_on=True), "1")
+    held = operations.take(SYSTEM, 60)
+    assert held is not None
+    update(api, template, variables=[Variable(name="tone", required=True)])
+    compared("1", "2")
+    # Should it be killed after the request, nobody would look for what it has made.
+    assert not operations.mark(SYSTEM, held, "an-attempt")
+    assert operations.take(SYSTEM, 60) is None
+    update(api, template, variables=[])
+    compared("2", "3")
+    assert operations.take(SYSTEM, 60) is not None
 
 
 def test_the_sweep_leaves_alone_what_is_not_ours_young_or_recorded(
