@@ -1,4 +1,7 @@
 -- squawk-ignore-file ban-drop-table
+drop function remove_orphaned_revisions(integer);
+drop function remove_orphaned_usage(integer);
+drop table job_reports;
 drop table assistants;
 drop table assistant_copying;
 drop table assistant_strays;

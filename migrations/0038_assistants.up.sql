@@ -112,3 +112,103 @@ for each row when ((old.state, old.assistant_id) is distinct from (new.state, ne
 execute function tell_assistant();
 create trigger tell_gone_assistant after delete on assistants
 for each row when (old.state <> 'none' or old.assistant_id is not null) execute function tell_assistant();
+
+-- What the last good run of each task did, one row a task.
+create table job_reports (
+  task_name text collate "C" not null,
+  time timestamptz not null default clock_timestamp(),
+  report jsonb not null,
+  constraint job_reports_pkey primary key (task_name)
+);
+
+-- Makes users nobody in all usage who are gone without having been deleted, as forget_usage() does with those who are deleted;
+-- returns how many, and that is no more than `most`.
+create function remove_orphaned_usage(most integer) returns integer
+language plpgsql security definer
+as $$
+declare
+  total usage_totals;
+  forgotten text [] := array(
+    -- From one user to the next: each has many sums.
+    with recursive summed (user_id) as (
+      (select t.user_id from usage_totals t where t.level = 'user' order by t.user_id limit 1)
+      union all
+      select (
+        select t.user_id from usage_totals t
+        where t.level = 'user' and t.user_id > summed.user_id order by t.user_id limit 1
+      )
+      from summed where summed.user_id is not null
+    )
+    select used.user_id
+    from (select s.user_id from summed s union select a.user_id from usage_arrivals a) used
+    where used.user_id <> '' and not exists (select from users u where u.id = used.user_id)
+    limit most
+  );
+begin
+  update usage_arrivals set user_id = '' where user_id = any(forgotten);
+  update usages set user_id = '' where user_id = any(forgotten) and user_id <> '';
+  for total in
+    delete from usage_totals where level = 'user' and user_id = any(forgotten) and user_id <> '' returning *
+  loop
+    total.user_id := '';
+    perform add_usage_totals(array[total]);
+  end loop;
+  return cardinality(forgotten);
+end
+$$;
+
+-- Deletes revisions of templates and types that are gone and of which the log has no deletion; returns how many, with their
+-- texts, and that is no more than `most`.
+create function remove_orphaned_revisions(most integer) returns integer
+language plpgsql security definer
+as $$
+declare
+  deleted integer;
+  gone text [] := array(
+    select r.id from (
+      select template_id as id from template_revisions
+      union select template_type_id from template_type_revisions
+      union select owner_id from revision_texts
+    ) r
+    where not exists (select from templates t where t.id = r.id)
+      and not exists (select from template_types t where t.id = r.id)
+      -- What is deleted can be brought back, until the log forgets its deletion.
+      and not exists (
+        select from changes c
+        where c.resource_id = r.id and c.kind in ('template', 'template_type') and c.action = 'delete'
+      )
+    limit most
+  );
+begin
+  delete from template_revisions where ctid = any(array(
+    select ctid from template_revisions where template_id = any(gone) limit most
+  ));
+  get diagnostics deleted = row_count;
+  if deleted = 0 then
+    delete from template_type_revisions where ctid = any(array(
+      select ctid from template_type_revisions where template_type_id = any(gone) limit most
+    ));
+    get diagnostics deleted = row_count;
+  end if;
+  if deleted = 0 then
+    delete from revision_texts where ctid = any(array(
+      select ctid from revision_texts where owner_id = any(gone) limit most
+    ));
+    get diagnostics deleted = row_count;
+  end if;
+  return deleted;
+end
+$$;
+
+do $$
+declare
+  definer regprocedure;
+begin
+  foreach definer in array array[
+    'remove_orphaned_usage(integer)', 'remove_orphaned_revisions(integer)'
+  ]::regprocedure[] loop
+    execute format('alter function %s set search_path = pg_catalog, %I, pg_temp', definer, current_schema());
+    execute format('revoke execute on function %s from public', definer);
+  end loop;
+end
+$$;

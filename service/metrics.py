@@ -141,6 +141,9 @@ class Metrics:
         self.job_worker_age = _gauge(
             registry, "omniflo_job_worker_age_seconds", "Since a worker for jobs was last seen.", mode="max"
         )
+        self.ending = _gauge(
+            registry, "omniflo_templates_of_ending_models", "Templates whose models end within 30 days.", mode="max"
+        )
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
         build.labels(version("omniflo-templates")).set(1)

@@ -67,6 +67,7 @@ REVISIONS = ("template_revisions", "template_type_revisions", "revision_texts")
 """What triggers write of what is in TABLES, and what outlives that."""
 
 QUEUE = (
+    "job_reports",
     "job_schedule",
     "procrastinate_events",
     "procrastinate_periodic_defers",

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from datetime import UTC
+from datetime import UTC, datetime
 
 from service.actor import SYSTEM
 from service.commands import database
@@ -10,7 +10,7 @@ from service.config import Settings, variable
 from service.jobs import tasks
 from service.jobs.tasks import TASKS, Task
 from service.operations import jobs
-from service.operations.jobs import Job
+from service.operations.jobs import Job, Report
 
 MOST = 10_000
 
@@ -41,8 +41,9 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
 
 def _list(settings: Settings, options: argparse.Namespace) -> None:
     print("times are in UTC: 03:30 is daily, :30 hourly, 10m every 10 minutes")
+    reports = jobs.reports(SYSTEM)
     for task in TASKS:
-        print(f"{task.name:<20}  {_when(task, settings)}")
+        print(f"{task.name:<24}  {_when(task, settings):<6}{_report(reports.get(task.name))}".rstrip())
     print(_workers())
     for job in jobs.newest(SYSTEM, _OTHERS + (_ENDED if options.all else ()), options.limit):
         print(_line(job))
@@ -63,6 +64,13 @@ def _when(task: Task, settings: Settings) -> str:
     return str(tasks.schedule(task, settings) or f"off: in {variable('jobs_off')}")
 
 
+def _report(report: Report | None) -> str:
+    if report is None:
+        return ""
+    did = " ".join(f"{name}={value}" for name, value in report.fields.items())
+    return f"  {_time(report.time)}  {did}"
+
+
 def _workers() -> str:
     count = jobs.workers(SYSTEM)
     return f"workers: {count}" if count else "workers: none; start one with `python -m service work`"
@@ -70,9 +78,12 @@ def _workers() -> str:
 
 def _line(job: Job) -> str:
     due = f"due {job.due_time}Z" if job.due_time else "asked for"
-    time = job.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     tries = f", {job.attempts} tries" if job.attempts > 1 else ""
-    return f"{job.id}  {time}  {_STATES.get(job.status, job.status)}  {job.task}  {due}{tries}"
+    return f"{job.id}  {_time(job.time)}  {_STATES.get(job.status, job.status)}  {job.task}  {due}{tries}"
+
+
+def _time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _limit(text: str) -> int:

@@ -16,6 +16,7 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
         "assistant_strays",
         "assistants",
         "idempotency_keys",
+        "job_reports",
         "job_schedule",
         "openai_leftovers",
         "openai_models",
@@ -58,6 +59,8 @@ FUNCTIONS = (
     "drop_usage_partition(integer)",
     "make_usage_partitions(timestamp with time zone, timestamp with time zone)",
     "purge_changes(integer, integer)",
+    "remove_orphaned_revisions(integer)",
+    "remove_orphaned_usage(integer)",
     "renew_epoch()",
 )
 """The functions that do what the role itself may not."""

@@ -1,6 +1,7 @@
 """The tasks: what runs by the clock, or when somebody asks for it. This is the one list of them."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,11 +10,15 @@ import structlog
 from service.actor import SYSTEM
 from service.config import ConfigurationError, Settings, variable
 from service.deadline import time_limit
-from service.operations import jobs, maintenance, usage_keeping
+from service.operations import jobs, maintenance, openai_models, orphans, usage_keeping
 from service.variables import Schedule
 
 STEP_SECONDS = 60.0
 """How long one batch may take."""
+MOST_NAMED = 20
+"""Models in a line of the log."""
+LONGEST_SECONDS = 300.0
+"""How long a statement may take in any case."""
 
 _log = structlog.get_logger()
 
@@ -32,7 +37,7 @@ class Task(NamedTuple):
     """Something that one worker at a time does, that may be done again after any part of it, and that ends by itself.
 
     Nothing can cut it but the time limits of the database and of HTTP: it sets `time_limit` for each of its steps, and
-    no statement may take longer than 300 s in any case.
+    no statement may take longer than LONGEST_SECONDS.
     """
 
     name: str
@@ -74,6 +79,40 @@ def _back_up(run: Run) -> Mapping[str, Any]:
     return {"backup": done.name, "bytes": done.bytes, "rows": done.rows, "deleted": len(done.deleted)}
 
 
+def _remove_orphans(run: Run) -> Mapping[str, Any]:
+    removed: Counter[str] = Counter()
+    with time_limit(STEP_SECONDS):
+        rules = orphans.rules(SYSTEM)
+    for rule in rules:
+        while not run.stopped.is_set():
+            # Each looks through a whole table.
+            with time_limit(LONGEST_SECONDS):
+                count = orphans.remove(SYSTEM, rule)
+            if not count:
+                break
+            removed[rule.name] += count
+    return {"removed": removed.total()} | removed
+
+
+def _refresh_models(run: Run) -> Mapping[str, Any]:
+    # As above: only where there is a key.
+    from service.openai_gateway import Gateway  # noqa: PLC0415 - see above
+
+    gateway = Gateway(run.settings.openai_api_key, run.settings.openai_base_url)
+    try:
+        with time_limit(STEP_SECONDS):
+            available = gateway.models()
+    finally:
+        gateway.stop()
+    with time_limit(STEP_SECONDS):
+        refreshed = openai_models.refresh(SYSTEM, available)
+        ending = openai_models.ending(SYSTEM)
+    if ending:
+        models = {model.openai_id: str(model.shutdown_date) for model in ending[:MOST_NAMED]}
+        _log.warning("models end", templates=sum(model.templates for model in ending), models=models)
+    return {"changed": len(refreshed.changed), "unlisted": len(refreshed.unlisted), "ending": len(ending)}
+
+
 def _sweep(run: Run) -> Mapping[str, Any]:
     # As above: only where assistants are kept.
     from service.jobs import sweeping  # noqa: PLC0415 - see above
@@ -104,6 +143,13 @@ TASKS = (
     Task("purge_request_ids", Schedule.of(":25"), _in_batches(lambda _: maintenance.purge_batch(SYSTEM))),
     Task("purge_usage", Schedule.of(":30"), _in_batches(lambda of: usage_keeping.purge(SYSTEM, of.usage_days))),
     Task("purge_usage_events", Schedule.of(":35"), _in_batches(lambda _: usage_keeping.purge_events(SYSTEM))),
+    Task(
+        "refresh_models",
+        Schedule.of("03:40"),
+        _refresh_models,
+        lambda of: "" if of.openai_api_key else variable("openai_api_key"),
+    ),
+    Task("remove_orphans", Schedule.of("03:10"), _remove_orphans),
     Task("roll_up_usage", Schedule.of("5m"), _in_batches(lambda _: usage_keeping.roll_up(SYSTEM), "rolled_up")),
     Task(
         "sweep_assistants",

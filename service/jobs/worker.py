@@ -288,6 +288,9 @@ async def _on_thread(task: Task, run: Run) -> Mapping[str, Any]:
         try:
             with in_call(Call(task.name)):
                 result = task.run(run)
+                if not run.stopped.is_set():
+                    with time_limit(ANSWER_SECONDS):
+                        jobs.report(SYSTEM, task.name, result)
         except Exception as found:  # noqa: BLE001 - whoever waits is told
             fault = found
         finally:

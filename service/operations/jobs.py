@@ -1,8 +1,9 @@
 """The queue of jobs, past its engine: what becomes due, what dead workers leave, and what has become of each job."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.actor import Actor
 from service.database.handle import database
@@ -51,6 +52,13 @@ class Job(NamedTuple):
     """As text; None where somebody asked for it."""
     time: datetime
     """When it was queued, started, or whatever happened last."""
+
+
+class Report(NamedTuple):
+    """What the last good run of a task did, and when it ended."""
+
+    time: datetime
+    fields: Mapping[str, Any]
 
 
 @transaction
@@ -141,6 +149,23 @@ def queue(actor: Actor, task: str) -> tuple[int, bool]:
         (task, task, task),
     ).fetchall()
     return int(id), True
+
+
+@transaction
+def report(actor: Actor, task: str, fields: Mapping[str, Any]) -> None:
+    """Keep what a run did instead of what the last one did."""
+    database.execute_sql(
+        "insert into job_reports (task_name, report) values (%s, %s)"
+        " on conflict (task_name) do update set time = excluded.time, report = excluded.report",
+        (task, json.dumps(fields)),
+    )
+
+
+@read
+def reports(actor: Actor) -> Mapping[str, Report]:
+    """Return what the last good run of each task did, by the tasks."""
+    rows = database.execute_sql("select task_name, time, report from job_reports").fetchall()
+    return {task: Report(time, fields) for task, time, fields in rows}
 
 
 @read

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from service import errors
 from service.actor import Actor
+from service.database.handle import database
 from service.database.transactions import read, refused_by, transaction
 from service.models.openai_models import OpenAIModel
 from service.models.row import new_id
@@ -14,8 +15,17 @@ from service.models.templates import Template
 from service.openai_gateway import ListedModel
 from service.operations import rights
 from service.operations.listing import Key, Page, Source
+from service.rendering.responses import WARN_DAYS
 
 T = TypeVar("T")
+
+
+class Ending(NamedTuple):
+    """A model that templates name, and that ends soon or has ended."""
+
+    openai_id: str
+    shutdown_date: date
+    templates: int
 
 
 class Refreshed(NamedTuple):
@@ -126,6 +136,22 @@ def refresh(actor: Actor, available: Sequence[ListedModel]) -> Refreshed:
 def known(actor: Actor, openai_ids: Sequence[str]) -> set[str]:
     """Return which of the models are in the catalogue."""
     return {model.openai_id for model in OpenAIModel.fetch("where t.openai_id = any(%s)", [list(openai_ids)])}
+
+
+@read
+def ending(actor: Actor) -> list[Ending]:
+    """Return the models of templates that end within 30 days or have ended, the first to end first."""
+    found = database.execute_sql(
+        """
+        select openai_id, shutdown_date, (select count(*) from templates where model_id = m.id) as count
+        from openai_models m
+        where shutdown_date <= (now() at time zone 'UTC')::date + %s
+          and exists (select from templates where model_id = m.id)
+        order by shutdown_date, openai_id
+        """,
+        (WARN_DAYS,),
+    ).fetchall()
+    return [Ending(*row) for row in found]
 
 
 @transaction

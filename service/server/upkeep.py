@@ -15,11 +15,12 @@ from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.identity.identities import Identities
 from service.metrics import Metrics
-from service.operations import api_keys, jobs, processing_work
+from service.operations import api_keys, jobs, openai_models, processing_work
 
 NOTE_SECONDS = 1.0
 LOOK_SECONDS = 60.0
 WAIT_SECONDS = 10.0
+COUNT_SECONDS = 3600.0
 MISSED_SECONDS = 3600.0
 """After how long without a worker for jobs somebody is told."""
 LONGEST_SECONDS = 60.0
@@ -103,6 +104,15 @@ def waiting(metrics: Metrics) -> Chore:
         metrics.file_run_wait.set(processing_work.longest_wait(SYSTEM))
 
     return Chore("runs", WAIT_SECONDS, look)
+
+
+def ending(metrics: Metrics) -> Chore:
+    """Return the chore that counts the templates whose models end soon."""
+
+    def count() -> None:
+        metrics.ending.set(sum(model.templates for model in openai_models.ending(SYSTEM)))
+
+    return Chore("models", COUNT_SECONDS, count)
 
 
 @contextmanager

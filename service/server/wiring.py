@@ -66,7 +66,7 @@ from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
 from service.server.sampling import Sampling, schema
-from service.server.upkeep import Upkeep, missing, noting, waiting
+from service.server.upkeep import Upkeep, ending, missing, noting, waiting
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
@@ -191,7 +191,7 @@ class Server:
         probe = Probe(health)
         chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics)]
         if metrics is not None:
-            chores += [schema(metrics), waiting(metrics)]
+            chores += [schema(metrics), waiting(metrics), ending(metrics)]
         hearing = None if cache is None else Hearing(cache)
         feed = Feed([*([] if hearing is None else [hearing]), watches], direct_url)
         watches.hurry = feed.hurry

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def url(new_database: Callable[[], str]) -> str:
 
 
 def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
+    with closing(Database(url)) as database:
+        row = "('remove_orphans', '2026-11-27 03:10:01Z', '{\"removed\": 2, \"revisions\": 2}')"
+        database.query(f"insert into job_reports values {row}")
     done = run("jobs", "list", database_url=url, jobs_off="purge_jobs", jobs_schedule="purge_changes=03:30")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()[1:]]
@@ -44,6 +48,8 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
         ["purge_request_ids", ":25"],
         ["purge_usage", ":30"],
         ["purge_usage_events", ":35"],
+        ["refresh_models", "off: set OPENAI_API_KEY"],
+        ["remove_orphans", "03:10   2026-11-27T03:10:01.000Z  removed=2 revisions=2"],
         ["roll_up_usage", "5m"],
         ["sweep_assistants", "off: set OMNIFLO_ASSISTANTS=on"],
         ["workers:", "none; start one with `python -m service work`"],

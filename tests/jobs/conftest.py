@@ -9,7 +9,10 @@ from tests.conftest import Database, as_service
 from tests.jobs.ticking import TABLE
 from tests.migrations.conftest import working_on
 
-EMPTY = "delete from procrastinate_jobs; delete from procrastinate_workers; delete from job_schedule; truncate done"
+EMPTY = (
+    "delete from procrastinate_jobs; delete from procrastinate_workers; delete from job_schedule;"
+    " delete from job_reports; truncate done"
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The tasks that there are: what each deletes, and what the settings say of them."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from service.backups.folder import Folder
 from service.config import ConfigurationError, Settings
 from service.jobs import tasks
 from service.jobs.tasks import TASKS, Run
+from service.metrics import Metrics
+from service.server.upkeep import ending
 from service.variables import Schedule
 from tests.conftest import Database, as_service
+from tests.openai_stand_in import KEY, StandIn
 
 
 def run(queue: Database, name: str, *, stopped: bool = False, **settings: Any) -> dict[str, Any]:
@@ -75,6 +79,33 @@ def test_a_backup_is_due_where_there_is_a_place_for_it() -> None:
     assert tasks.schedule(backup, Settings(auth="none")) is None
     assert backup.lacks(Settings(auth="none")) == "OMNIFLO_BACKUP_DIR"
     assert tasks.schedule(backup, Settings(auth="none", backup_dir="/backups")) == Schedule(86_400, 9_000)
+
+
+def test_dates_of_models_are_read_daily_and_templates_are_counted_whose_models_end(
+    queue: Database, stand_in: StandIn
+) -> None:
+    queue.query("""
+        insert into users (id, clerk_id) values ('author', 'author');
+        insert into template_types (id, name) values ('type', 'type');
+        insert into openai_models (id, openai_id, name) select name, name, name
+        from unnest('{gpt-4.1,gpt-5,gpt-5.5,my-own}'::text[]) name;
+        insert into templates (id, title, instructions, user_id, template_type_id, model_id)
+        select 'of-' || id, 'One', 'Do it.', 'author', 'type', id from openai_models where id <> 'my-own'
+    """)
+    today = datetime.now(UTC).date()
+    soon, later = str(today + timedelta(days=30)), str(today + timedelta(days=32))
+    stand_in.models |= {"gpt-5": soon, "gpt-4.1": later}
+    key = SecretStr(KEY)
+    with structlog.testing.capture_logs() as logged:
+        done = run(queue, "refresh_models", openai_api_key=key, openai_base_url=stand_in.url)
+    assert done == {"changed": 2, "unlisted": 1, "ending": 1}
+    (line,) = logged
+    assert (line["event"], line["templates"], line["models"]) == ("models end", 1, {"gpt-5": soon})
+    metrics = Metrics(())
+    ending(metrics).do()
+    assert metrics.registry.get_sample_value("omniflo_templates_of_ending_models") == 1
+    (task,) = (task for task in TASKS if task.name == "refresh_models")
+    assert task.lacks(Settings(auth="none")) == "OPENAI_API_KEY"
 
 
 def test_settings_move_tasks_and_turn_them_off() -> None:

@@ -75,6 +75,7 @@ def test_what_is_due_runs_and_leaves_one_line(queue: Database, service_url: str,
     assert line["due_time"].endswith("T00:00:00")
     assert queue.query("select count(*) from procrastinate_workers") == [(0,)]
     assert done(queue) == ["ended"]
+    assert {task: report.fields for task, report in jobs.reports(SYSTEM).items()} == {"task": {"count": 1}}
 
 
 def test_what_somebody_asks_for_runs_at_once_and_what_is_off_does_not(queue: Database, service_url: str) -> None:

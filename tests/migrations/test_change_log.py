@@ -27,6 +27,7 @@ UNRECORDED = {
     "changes": "the log itself",
     "registry": "which database this is",
     "schema_migrations": "the runner's own",
+    "job_reports": "what tasks did",
     "job_schedule": "what was queued when",
     "procrastinate_events": "what became of jobs",
     "procrastinate_jobs": "the queue of jobs",
