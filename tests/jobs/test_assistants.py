@@ -254,12 +254,12 @@ def test_who_is_about_to_create_an_assistant_may_not_once_none_is_wanted(api: Ap
     compared(operations.switch(SYSTEM, is_on=True), "1")
     held = operations.take(SYSTEM, 60)
     assert held is not None
-    update(api, template, variables=[Variable(name="tone", required=True)])
+    update(api, template, instructions="In {{tone}}.", variables=[Variable(name="tone", required=True)])
     compared("1", "2")
     # Should it be killed after the request, nobody would look for what it has made.
     assert not operations.mark(SYSTEM, held, "an-attempt")
     assert operations.take(SYSTEM, 60) is None
-    update(api, template, variables=[])
+    update(api, template, instructions="Do it.", variables=[])
     compared("2", "3")
     assert operations.take(SYSTEM, 60) is not None
 
