@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         structlog.get_logger().warning("unknown variable", variable=name, nearest=nearest)
     try:
         settings = Settings.load()
-        logs.configure(settings.log_format, settings.log_level)
+        logs.configure(settings.log_format, settings.log_level, settings.replica)
         database.check_urls(settings)
         with running(Call(options.command)):
             run(settings, options)

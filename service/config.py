@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field, FilePath, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from service import environment, logs, processors
+from service.telemetry import Telemetry
 from service.variables import (
     Address,
     BackupPlace,
@@ -51,7 +52,7 @@ def _quota(default: int, description: str) -> Any:
     return _bounded(default, 1, 10_000_000, f"{description}, 1 to 10000000")
 
 
-class Settings(BaseSettings):
+class Settings(Telemetry):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
     database_url: PostgresqlUrl = Field(
@@ -109,10 +110,6 @@ class Settings(BaseSettings):
     )
     health_listen: OptionalAddress = Field(
         default=None, description="host:port for health alone, in plain text; unset serves none"
-    )
-    metrics_listen: OptionalAddress = Field(
-        default=None,
-        description="host:port for metrics, in plain text and to whoever asks; unset serves none",
     )
     workers: int = Field(
         default_factory=processors.count,
@@ -213,12 +210,6 @@ class Settings(BaseSettings):
         ge=0,
         le=300,
         description="how long a server goes on accepting calls after SIGTERM while health says NOT_SERVING, 0 to 300",
-    )
-    log_format: logs.Format = Field(
-        default="auto", description="json, text, or auto: text on a terminal and json elsewhere"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="debug, info, warning or error"
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
@@ -339,8 +330,8 @@ def log_format() -> logs.Format:
 
 
 def variable(name: str) -> str:
-    """Return the variable of a setting; those of OpenAI's have the names that OpenAI's own tools read."""
-    return name.upper() if name.startswith("openai_") else PREFIX + name.upper()
+    """Return the variable of a setting; those of OpenAI's and OpenTelemetry's have the names that their tools read."""
+    return name.upper() if name.startswith(("openai_", "otel_")) else PREFIX + name.upper()
 
 
 def unknown_variables() -> Iterator[tuple[str, str | None]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import structlog
 
-from service import deadline, errors
+from service import deadline, errors, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +73,13 @@ class OutcomeUnknownError(Exception):
 class Gateway:
     """Asks OpenAI, within the caller's deadline, and raises its failures as errors of this service."""
 
-    def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
+    def __init__(
+        self, api_key: SecretStr | None, base_url: str | None, told: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """With `told`, somebody is told of the outcome of each request, which is one of `openai_client.OUTCOMES`."""
         self._api_key = api_key
         self._base_url = base_url or DEFAULT_BASE_URL
+        self._told = told
         self._lock = threading.Lock()
         self._clients: tuple[openai.OpenAI, openai.OpenAI] | None = None
         """For questions, and for what is sent once."""
@@ -143,7 +147,7 @@ class Gateway:
 
         It fails with an `errors.Error` if OpenAI has certainly not done it, else with OutcomeUnknownError.
         """
-        return self._threads.submit(_attempt, work, self._open()[1])
+        return self._threads.submit(traces.carried(_attempt), work, self._open()[1])
 
     def ask(
         self,
@@ -160,7 +164,7 @@ class Gateway:
             left = max(0.0, give_up - time.monotonic())
             timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
             try:
-                asked = self._threads.submit(question, client, {"timeout": timeout})
+                asked = self._threads.submit(traces.carried(question), client, {"timeout": timeout})
                 try:
                     return asked.result(left)
                 finally:
@@ -194,14 +198,18 @@ class Gateway:
         import httpx2  # noqa: PLC0415 - the SDK's own
         import openai  # noqa: PLC0415 - as above
 
+        from service.openai_client import Client  # noqa: PLC0415 - as above
+
         return openai.OpenAI(
             api_key=key.get_secret_value(),
             base_url=self._base_url,
             # Its own retries sleep for as long as a Retry-After says, whatever the deadline.
             max_retries=0,
             # The key goes to this host and to no other.
-            http_client=openai.DefaultHttpxClient(
-                follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=idle)
+            http_client=Client(
+                self._told,
+                follow_redirects=False,
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=idle),
             ),
         )
 

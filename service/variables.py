@@ -78,6 +78,13 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _collector(value: str) -> str:
+    # Whoever calls over plain text on another machine is on the operator's own network, as with metrics.
+    if re.fullmatch(r"https?://[^/?#@\s]+/?", value) is None:
+        raise ValueError("must be http:// or https:// with a host and a port, such as http://localhost:4317")
+    return value
+
+
 def _backup_place(value: str) -> str:
     if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\s]*)?", value):
         raise ValueError("must be a folder, or a bucket and a prefix such as s3://backups/omniflo")
@@ -188,6 +195,7 @@ def _schedules(value: object) -> object:
 
 PostgresqlUrl = Annotated[SecretStr | None, AfterValidator(lambda url: url and _postgresql_url(url))]
 Url = Annotated[str | None, AfterValidator(lambda url: url and _https_url(url))]
+Collector = Annotated[str | None, AfterValidator(lambda url: url and _collector(url))]
 Issuer = Annotated[str | None, AfterValidator(lambda url: url and _issuer(url))]
 BackupPlace = Annotated[str | None, AfterValidator(lambda place: place and _backup_place(place))]
 RsaPublicKey = Annotated[str | None, AfterValidator(lambda pem: pem and _rsa_public_key(pem))]

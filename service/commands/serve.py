@@ -12,7 +12,7 @@ from service.config import Settings, variable
 from service.database import handle, migrate
 from service.jobs import tasks
 from service.operations import seed
-from service.server import ports, tls, worker
+from service.server import ports, tls, tracing, worker
 from service.server.processes import Kind
 
 _log = structlog.get_logger()
@@ -28,12 +28,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run(settings: Settings, options: argparse.Namespace) -> None:
     """Serve on OMNIFLO_LISTEN; SIGTERM and Ctrl-C let running calls finish for OMNIFLO_DRAIN_SECONDS."""
-    with logs.whole(settings.log_format, settings.log_level):
+    with logs.whole(settings.log_format, settings.log_level, settings.replica):
         _run(settings, options)
 
 
 def _run(settings: Settings, options: argparse.Namespace) -> None:
     tls.check(settings)
+    tracing.check(settings)
     tasks.check(settings)
     if options.no_work:
         settings = settings.model_copy(update={"work": "off"})

@@ -8,7 +8,7 @@ from service.commands import database, supervised
 from service.config import Settings
 from service.database import handle
 from service.jobs import tasks
-from service.server import ports
+from service.server import ports, tracing
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,8 +19,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(settings: Settings, options: argparse.Namespace) -> None:
     """Run jobs beside those that `serve` and others run; SIGTERM and Ctrl-C let them end for OMNIFLO_DRAIN_SECONDS."""
     del options
-    with logs.whole(settings.log_format, settings.log_level), ExitStack() as stack:
+    with logs.whole(settings.log_format, settings.log_level, settings.replica), ExitStack() as stack:
         tasks.check(settings)
+        tracing.check(settings)
         if settings.metrics_listen is not None:
             held = stack.enter_context(ports.held("metrics_listen", settings.metrics_listen))
             settings = settings.model_copy(update={"metrics_listen": held})

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from service import call, deadline
 from service.actor import Actor
 from service.database.connections import OPTIONS, bound_waits, note
 from service.positions import Write
+from service.statements import statements
 
 LOCK_SECONDS = 5.0
 STATEMENT_SECONDS = 300
@@ -44,6 +46,8 @@ class Lender(Protocol):
 class Thread(threading.local):
     """What a thread has going on with the database."""
 
+    operation = "other"
+    """The name of the innermost one, for those who measure."""
     depth = 0
     """How many operations are open, one inside the other."""
     lender: Lender | None = None
@@ -59,6 +63,19 @@ class Thread(threading.local):
 
 
 thread = Thread()
+
+
+class measured:  # noqa: N801 - used as a function; one made of a generator takes three times as long
+    """Take note of how long a statement takes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        statements.note(self._name, time.perf_counter() - self._began, None if error is None else type(error).__name__)
 
 
 class CommitUnknownError(Exception):
@@ -122,7 +139,8 @@ class Database(pw.PostgresqlDatabase):
     def execute_sql(self, sql: str, params: Sequence[object] | None = None) -> Any:
         if not thread.depth:
             raise RuntimeError("a query outside an operation")
-        return super().execute_sql(sql, params)
+        with measured(thread.operation):
+            return super().execute_sql(sql, params)
 
     def execute_prepared(self, sql: str, params: Sequence[object]) -> Any:
         """Execute a text that never changes, planned once a connection: planning costs more than running."""
@@ -144,6 +162,10 @@ class Database(pw.PostgresqlDatabase):
         """
         left = max(0.001, min(deadline.remaining(), 300.0))
         running = call.current()
+        with measured("begin"):
+            self._begin(actor, left, running)
+
+    def _begin(self, actor: Actor, left: float, running: call.Call) -> None:
         super().execute_sql(
             "begin isolation level read committed;"
             f"set local lock_timeout = {int(1000 * min(left, LOCK_SECONDS))};"
@@ -157,7 +179,8 @@ class Database(pw.PostgresqlDatabase):
         told = self._told
         tags, write = self._written() if told else ((), None)
         try:
-            super().commit()
+            with measured("commit"):
+                super().commit()
             call.current().write = write
         except Exception as error:
             if self.is_lost():

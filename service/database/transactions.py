@@ -41,26 +41,41 @@ def transaction(operation: Callable[Concatenate[Actor, P], T]) -> Callable[Conca
     A deadlock or a serialization failure is tried again, and so is a connection that broke before COMMIT was sent:
     nothing was written then. What cannot be mended is raised as one of `errors`.
     """
+    name = _name(operation)
 
     @functools.wraps(operation)
     def run(actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if database.in_transaction():
-            return operation(actor, *args, **kwargs)
-        return _attempt(lambda: _commit(actor, lambda: operation(actor, *args, **kwargs)))
+        outer, thread.operation = thread.operation, name
+        try:
+            if database.in_transaction():
+                return operation(actor, *args, **kwargs)
+            return _attempt(lambda: _commit(actor, lambda: operation(actor, *args, **kwargs)))
+        finally:
+            thread.operation = outer
 
     return run
 
 
 def read(operation: Callable[P, T]) -> Callable[P, T]:
     """Run an operation of single reading statements, without a transaction unless one is open."""
+    name = _name(operation)
 
     @functools.wraps(operation)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if thread.depth:
-            return operation(*args, **kwargs)
-        return _attempt(lambda: operation(*args, **kwargs))
+        outer, thread.operation = thread.operation, name
+        try:
+            if thread.depth:
+                return operation(*args, **kwargs)
+            return _attempt(lambda: operation(*args, **kwargs))
+        finally:
+            thread.operation = outer
 
     return run
+
+
+def _name(operation: Callable[..., object]) -> str:
+    """Return what the statements of an operation are called, such as `templates.get`."""
+    return f"{operation.__module__.rpartition('.')[2]}.{operation.__name__.strip('_')}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import grpc
 import structlog
 
+from service import traces
 from service.actor import NOBODY
 from service.interceptors.interceptor import Interceptor, Send
 
@@ -89,15 +90,29 @@ class _Call:
         self._more: dict[str, Any] = {"caller": NOBODY.name}
         self.is_over = False
         """Whether the service has ended it, with or without an error; otherwise its caller has."""
+        self._span: traces.Span | None = None
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
         for observer in self._log.observers:
             observer.began(self._method)
         self._reset = _fields.set(self._more)
+        parent = traces.parent_of(self._context.invocation_metadata())
+        tracer = traces.tracer()
+        if tracer is not None:
+            self._span = tracer.call(self._method, parent)
+            self._more.update(self._span.fields)
+            self._span.enter()
+        elif parent is not None:
+            self._more["trace_id"] = parent.trace_id
+
+    def _leave(self) -> None:
+        if self._span is not None:
+            self._span.leave()
+        _fields.reset(self._reset)
 
     def __exit__(self, *_: object) -> None:
-        _fields.reset(self._reset)
+        self._leave()
         self.is_over = self._context.is_active()
         self.end()
 
@@ -108,7 +123,7 @@ class _Call:
         try:
             yield
         finally:
-            _fields.reset(self._reset)
+            self._leave()
 
     def end(self) -> None:
         seconds = time.perf_counter() - self._start
@@ -116,6 +131,8 @@ class _Call:
         name = code.name if code is not None else "OK" if self.is_over else "CANCELLED"
         for observer in self._log.observers:
             observer.ended(self._method, name, seconds, self._more)
+        if self._span is not None:
+            self._span.end(name, self._more)
         self._log.write(
             {
                 "event": "call",

@@ -19,7 +19,7 @@ from procrastinate.worker import Worker as Engine
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from service import errors, logs
+from service import errors, logs, traces
 from service.actor import SYSTEM
 from service.call import Call
 from service.call import running as in_call
@@ -286,7 +286,7 @@ async def _on_thread(task: Task, run: Run) -> Mapping[str, Any]:
     def work() -> None:
         result, fault = None, None
         try:
-            with in_call(Call(task.name)):
+            with in_call(Call(task.name)), traces.work(f"job {task.name}"):
                 result = task.run(run)
                 if not run.stopped.is_set():
                     with time_limit(ANSWER_SECONDS):

@@ -36,7 +36,7 @@ _log = structlog.get_logger()
 
 def serve(life: Life, settings: Settings, address: str, folder: Path) -> None:
     """Serve the metrics in the folder on an address that the parent holds."""
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.replica)
     last_backup = None
     if settings.backup_dir is not None:
         # What it needs takes a tenth of a second and 10 MB, which a service without backups does without.

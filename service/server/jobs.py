@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from service import logs
 from service.config import Settings
+from service.server import tracing
 from service.server.parts import Part, Parts
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     from service.jobs.tasks import TASKS  # noqa: PLC0415 - see above
     from service.jobs.worker import NAME, Worker  # noqa: PLC0415 - see above
 
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.replica)
     of_jobs = of_runs = None
     if metrics_folder is not None:
         metrics.join(metrics_folder, life.name)
@@ -31,7 +32,7 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     database.configure(url, prepares=settings.prepare == "on", name=NAME)
     copies = None if metrics_folder is None or settings.assistants == "off" else metrics.Copies()
     worker = Worker(settings, url, TASKS, metrics=of_jobs)
-    parts = Parts([worker, *_asking(settings, worker.url, of_runs, copies)])
+    parts = Parts([*tracing.parts(settings), worker, *_asking(settings, worker.url, of_runs, copies)])
     parts.start()
     life.ready()
     life.wait()

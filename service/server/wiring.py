@@ -59,7 +59,7 @@ from service.openai_gateway import Gateway
 from service.operations import protected_labels, quotas, usages
 from service.operations.record_watches import RecordWatches
 from service.operations.watches import Watches
-from service.server import reflection, tls
+from service.server import reflection, tls, tracing
 from service.server.health import Health, Probe
 from service.server.hearing import Hearing
 from service.server.listening import Listening
@@ -198,6 +198,7 @@ class Server:
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
+                *tracing.parts(settings),
                 gateway,
                 *([] if keys is None else [keys]),
                 *([] if hearing is None else [hearing]),

@@ -13,7 +13,7 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     from service import metrics  # noqa: PLC0415 - see above
     from service.server import wiring  # noqa: PLC0415 - see above
 
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.replica)
     if settings.pin_workers == "on":
         # Before there are other threads. One that replaces another has its number, and so its processor.
         processors.pin(int(life.name.rpartition("-")[2]) - 1)

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import structlog
 
+from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from service import logs
 from tests.certificates import Authority
 from tests.e2e.clients import connected
-from tests.e2e.serving import eventually, serving
+from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import children, run
 from tests.hostile.raw import CHECK, connections
 
@@ -77,16 +78,40 @@ def test_a_service_that_cannot_start_says_so_in_json() -> None:
         assert [json.loads(line)["event"] for line in done.stderr.splitlines()][-1] == "failed"
 
 
-def test_metadata_that_is_no_utf_8_writes_no_lines_of_its_own(new_database: Callable[[], str], tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with serving(new_database(), log) as service:
-        with connections(service.address, 1) as (stranger,):
-            before = len(parsed(log))
-            streams = [stranger.open(CHECK, *[("a", b"\xff")] * 200) for _ in range(10)]
-            for stream in streams:
-                stranger.send(stream, b"")
-            assert all(stranger.wait_until_ended(stream, 10) for stream in streams)
-        assert len(parsed(log)) - before < len(streams)
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "log"
+
+
+@pytest.fixture(scope="module")
+def service(new_database: Callable[[], str], log: Path) -> Iterator[Service]:
+    """A service that logs there."""
+    with serving(new_database(), log, replica="a-pod") as service:
+        yield service
+
+
+def test_metadata_that_is_no_utf_8_writes_no_lines_of_its_own(service: Service, log: Path) -> None:
+    with connections(service.address, 1) as (stranger,):
+        before = len(parsed(log))
+        streams = [stranger.open(CHECK, *[("a", b"\xff")] * 200) for _ in range(10)]
+        for stream in streams:
+            stranger.send(stream, b"")
+        assert all(stranger.wait_until_ended(stream, 10) for stream in streams)
+    assert len(parsed(log)) - before < len(streams)
+
+
+def test_a_line_names_the_replica_and_the_trace_of_its_caller_also_where_the_service_does_not_trace(
+    service: Service, log: Path
+) -> None:
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = [f"00-{trace}-{span}-01", f"00-{trace}-{span}-01~", "00-0-0-0"]
+    with connected(service.address) as api:
+        for header in headers:
+            user = ProvisionUserRequest(clerk_id="user_1")
+            api.users.ProvisionUser(user, metadata=(("traceparent", header),))
+    eventually(lambda: len(service.calls()) == len(headers), within=10)
+    assert [line.get("trace_id") for line in service.calls()] == [trace, None, None]
+    assert {line["replica"] for line in parsed(log) if line["event"] != "stderr"} == {"a-pod"}
 
 
 def test_libraries_write_so_many_lines_a_second_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ class StandIn:
         """Forget what was asked and told."""
         self.calls: Counter[str] = Counter()
         """How often each path was asked for."""
+        self.traceparents: list[str] = []
+        """Of the traces that requests were part of."""
         self.requests: list[dict[str, Any]] = []
         """The bodies that were sent to `/v1/responses`."""
         self.models: dict[str, Any] = dict(MODELS)
@@ -91,6 +93,7 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             stand_in.calls[self.path] += 1
+            stand_in.traceparents += self.headers.get_all("traceparent", [])
             self.fault = stand_in.faults.of(f"{self.command} {self.path}")
             url = urlsplit(self.path)
             self.query = dict(parse_qsl(url.query))
