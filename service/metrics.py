@@ -33,6 +33,8 @@ JOB_RESULTS = ("succeeded", "failed", "gave_up", "handed_back")
 
 RUN_SECONDS = (1, 5, 15, 60, 300, 1200, 3600)
 RUN_RESULTS = ("completed", "failed", "cancelled", "put_off", "given_back", "lost", "given_up")
+RETRY_REASONS = ("conflict", "unavailable")
+OPENAI_OUTCOMES = ("ok", "refused", "rate_limited", "failed", "unreachable")
 
 TRIES = 4
 TRY_SECONDS = 0.05
@@ -92,11 +94,33 @@ class Total:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._total = 0
+        self._total = 0.0
 
-    def reach(self, total: int) -> None:
+    def reach(self, total: float) -> None:
         self._counter.inc(total - self._total)
         self._total = total
+
+
+class Happenings:
+    """Counts what happens now and then, when it does."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        retried = Counter(
+            "omniflo_transactions_retried", "Operations that were tried again.", ["reason"], registry=registry
+        )
+        asked = Counter("omniflo_openai_requests", "Requests to OpenAI.", ["outcome"], registry=registry)
+        replayed = Counter(
+            "omniflo_idempotent_replays", "Writes that were answered as they were before.", registry=registry
+        )
+        # All of them are there from the start, at 0.
+        self._of = {
+            ("replayed", ""): replayed,
+            **{("retried", reason): retried.labels(reason) for reason in RETRY_REASONS},
+            **{("asked_openai", outcome): asked.labels(outcome) for outcome in OPENAI_OUTCOMES},
+        }
+
+    def count(self, what: str, kind: str) -> None:
+        self._of[what, kind].inc()
 
 
 class Metrics:
@@ -105,6 +129,19 @@ class Metrics:
     def __init__(self, methods: Iterable[str]) -> None:
         self.registry = registry = CollectorRegistry()
         self.calls = Calls(registry, methods)
+        self.happenings = Happenings(registry)
+        self.waiting = _gauge(registry, "omniflo_calls_waiting", "Calls that wait for a thread.")
+        self.busy = _gauge(registry, "omniflo_threads_busy", "Threads that work on a call.")
+        self._statements = Counter(
+            "omniflo_statements", "Statements that were executed.", ["statement"], registry=registry
+        )
+        self._statement_seconds = Counter(
+            "omniflo_statement_seconds", "How long they took together.", ["statement"], registry=registry
+        )
+        self._totals: dict[str, tuple[Total, Total]] = {}
+        self.spans_dropped = Total(
+            Counter("omniflo_trace_spans_dropped", "Spans that the collector did not take.", registry=registry)
+        )
         requests = Counter(
             "omniflo_cache_requests", "Calls that could be answered from the cache.", ["result"], registry=registry
         )
@@ -145,8 +182,17 @@ class Metrics:
             registry, "omniflo_templates_of_ending_models", "Templates whose models end within 30 days.", mode="max"
         )
         self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
+        self.jobs = _gauges(registry, "omniflo_jobs", "Jobs in the queue.", "status")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
         build.labels(version("omniflo-templates")).set(1)
+
+    def statement(self, name: str, calls: int, seconds: float) -> None:
+        """Count statements up to what there have been of this name, which is one of ours."""
+        if name not in self._totals:
+            counters = (self._statements, self._statement_seconds)
+            self._totals[name] = Total(counters[0].labels(name)), Total(counters[1].labels(name))
+        for total, value in zip(self._totals[name], (calls, seconds), strict=True):
+            total.reach(value)
 
 
 class Jobs:
@@ -154,6 +200,7 @@ class Jobs:
 
     def __init__(self, tasks: Iterable[str]) -> None:
         self.registry = registry = CollectorRegistry()
+        self.happenings = Happenings(registry)
         runs = Counter("omniflo_job_runs", "Runs of tasks that have ended.", ["task", "result"], registry=registry)
         seconds = Histogram(
             "omniflo_job_seconds", "How long runs of tasks took.", ["task"], registry=registry, buckets=JOB_SECONDS
@@ -321,6 +368,11 @@ class _Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics
+
+
+def _gauges(registry: CollectorRegistry, name: str, meaning: str, label: str) -> Gauge:
+    """Return a gauge that every process reads from the database, so that its newest value is anybody's."""
+    return Gauge(name, meaning, [label], registry=registry, multiprocess_mode="livemostrecent")
 
 
 def _gauge(registry: CollectorRegistry, name: str, meaning: str, *, mode: str = "sum") -> Gauge:

@@ -1,6 +1,5 @@
 """The HTTP client of OpenAI's SDK: each request is a span, and its outcome is counted."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -8,11 +7,7 @@ import httpx2
 import openai
 
 from service import traces
-
-OUTCOMES = ("ok", "refused", "rate_limited", "failed", "unreachable")
-
-Told = Callable[[str], None]
-"""Takes the outcome of each request."""
+from service.happenings import happened
 
 _PARTS = frozenset({"assistants", "cancel", "files", "models", "responses"})
 """The parts of paths that are named; all else is an id, or before the first of them."""
@@ -21,10 +16,6 @@ _PARTS = frozenset({"assistants", "cancel", "files", "models", "responses"})
 class Client(openai.DefaultHttpxClient):
     """Sends requests as its parent does, and tells what became of each when it has the headers of the response."""
 
-    def __init__(self, told: Told, **options: Any) -> None:
-        super().__init__(**options)
-        self._told = told
-
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         outcome = "unreachable"
         with traces.request(f"{request.method} {_path(request)}", request.headers) as end:
@@ -32,7 +23,7 @@ class Client(openai.DefaultHttpxClient):
                 response = super().send(request, **options)
                 outcome = _outcome(response.status_code)
             finally:
-                self._told(outcome)
+                happened("asked_openai", outcome)
                 end(outcome)
         return response
 

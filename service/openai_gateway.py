@@ -73,13 +73,9 @@ class OutcomeUnknownError(Exception):
 class Gateway:
     """Asks OpenAI, within the caller's deadline, and raises its failures as errors of this service."""
 
-    def __init__(
-        self, api_key: SecretStr | None, base_url: str | None, told: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """With `told`, somebody is told of the outcome of each request, which is one of `openai_client.OUTCOMES`."""
+    def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
         self._api_key = api_key
         self._base_url = base_url or DEFAULT_BASE_URL
-        self._told = told
         self._lock = threading.Lock()
         self._clients: tuple[openai.OpenAI, openai.OpenAI] | None = None
         """For questions, and for what is sent once."""
@@ -207,9 +203,7 @@ class Gateway:
             max_retries=0,
             # The key goes to this host and to no other.
             http_client=Client(
-                self._told,
-                follow_redirects=False,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=idle),
+                follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=idle)
             ),
         )
 

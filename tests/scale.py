@@ -87,3 +87,6 @@ FOREIGN_ASSISTANTS = 50 if IS_SOAK else 5
 
 PROCESSED_FILES = 1_000 if IS_SOAK else 60
 """Files that are uploaded and run while workers are killed and OpenAI does what it should not."""
+
+ODD_CALLS = 100_000 if IS_SOAK else 600
+"""Calls with names, ids and headers that nobody has used before, which are to add nothing to the metrics."""

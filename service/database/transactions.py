@@ -14,6 +14,7 @@ from service import constraints, deadline, errors
 from service.actor import Actor
 from service.database.handle import CommitUnknownError, database, thread
 from service.database.slots import working
+from service.happenings import happened
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,6 +124,7 @@ def _attempt_connected(operation: Callable[[], T]) -> T:
             except errors.Aborted as conflict:
                 if conflict.reason != "CONFLICT" or not tries_left or deadline.remaining() <= 0:
                     raise
+                happened("retried", "conflict")
             except CommitUnknownError:
                 raise errors.Unavailable(
                     "COMMIT_UNKNOWN", "the connection to the database broke while the write was being committed"
@@ -133,6 +135,7 @@ def _attempt_connected(operation: Callable[[], T]) -> T:
                     raise
                 if not (again and tries_left and deadline.remaining() > 0):
                     raise failure from error
+                happened("retried", "conflict" if isinstance(failure, errors.Aborted) else "unavailable")
         raise AssertionError("unreachable")
     finally:
         thread.depth -= 1

@@ -15,6 +15,7 @@ from service import call, deadline, errors
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import is_lock_timeout, read, transaction
+from service.happenings import happened
 from service.operations import kept_rights, quotas
 from service.positions import Write
 
@@ -141,6 +142,7 @@ def _saved(actor: Actor, request: Request[T]) -> bytes | None:
     response = _response(request, _Kept(*kept))
     # Those from before there was a log have none.
     call.current().repeated = None if epoch is None else Write(epoch, transaction_id)
+    happened("replayed")
     return response
 
 

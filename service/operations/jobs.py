@@ -193,6 +193,19 @@ def newest(actor: Actor, statuses: Sequence[str], limit: int) -> Sequence[Job]:
     return [Job(*row) for row in rows.fetchall()]
 
 
+@read
+def counts(actor: Actor) -> Mapping[str, int]:
+    """Return how many jobs wait, run, and have failed within 14 days."""
+    ((waiting, running, failed),) = database.execute_sql(
+        """
+        select count(*) filter (where status = 'todo'), count(*) filter (where status = 'doing'),
+          count(*) filter (where status = 'failed')
+        from procrastinate_jobs where status in ('todo', 'doing', 'failed')
+        """
+    ).fetchall()
+    return {"waiting": waiting, "running": running, "failed": failed}
+
+
 @transaction
 def purge(actor: Actor) -> int:
     """Delete up to 1,000 jobs that ended long ago; return how many."""

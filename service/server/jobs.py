@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service import logs
+from service import happenings, logs
 from service.config import Settings
 from service.server import tracing
 from service.server.parts import Part, Parts
@@ -29,6 +29,7 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     if metrics_folder is not None:
         metrics.join(metrics_folder, life.name)
         of_jobs, of_runs = metrics.Jobs(task.name for task in TASKS), metrics.FileRuns()
+        happenings.hear(of_jobs.happenings.count)
     database.configure(url, prepares=settings.prepare == "on", name=NAME)
     copies = None if metrics_folder is None or settings.assistants == "off" else metrics.Copies()
     worker = Worker(settings, url, TASKS, metrics=of_jobs)

@@ -53,6 +53,10 @@ class Pool(Executor):
         """Return how many calls wait for a thread."""
         return self._tasks.qsize()
 
+    def busy(self) -> int:
+        """Return how many threads run a call."""
+        return len(self._began)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End when all that was submitted has been run. The threads are not waited for."""
         del wait, cancel_futures

@@ -2,19 +2,26 @@
 
 import threading
 
+from service import happenings, traces
+from service.actor import SYSTEM
 from service.cache import Cache
 from service.database import connections, migrate
 from service.database.feed import Feed
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
+from service.operations import jobs, openai_models
 from service.operations.watches import Watches
+from service.server.pool import Pool
 from service.server.upkeep import Chore
 from service.servicers.uploads import Uploads
+from service.statements import statements
 
 SAMPLE_SECONDS = 0.25
 """Short, so that what is done at once holds up no call, and a worker that is killed loses little."""
 JOIN_SECONDS = 2.0
-SCHEMA_SECONDS = 60.0
+READ_SECONDS = 60.0
+SOON_DAYS = 30
+"""A model that OpenAI shuts down within so many days is near its end."""
 
 
 class Sampling:
@@ -29,8 +36,10 @@ class Sampling:
         watches: Watches,
         gateway: Gateway,
         uploads: Uploads,
+        pool: Pool,
     ) -> None:
         self._metrics = metrics
+        self._pool = pool
         self._cache = cache
         self._feed = feed
         self._watches = watches
@@ -40,6 +49,7 @@ class Sampling:
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
 
     def start(self) -> None:
+        happenings.hear(self._metrics.happenings.count)
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,6 +66,11 @@ class Sampling:
         metrics = self._metrics
         metrics.calls.count()
         metrics.connections.set(connections.open_now())
+        metrics.waiting.set(self._pool.waiting())
+        metrics.busy.set(self._pool.busy())
+        metrics.spans_dropped.reach(traces.dropped())
+        for name, executed in statements.totals().items():
+            metrics.statement(name, executed.calls, executed.seconds)
         for field, total in metrics.odd_models.items():
             total.reach(self._gateway.odd[field])
         read = self._feed.figures()
@@ -77,10 +92,12 @@ class Sampling:
             metrics.cache_entries.set(figures.entries)
 
 
-def schema(metrics: Metrics) -> Chore:
-    """Return the chore that reads the version of the schema."""
+def figures(metrics: Metrics) -> Chore:
+    """Return the chore that reads from the database what metrics have of it."""
 
     def read() -> None:
         metrics.schema.set(migrate.version())
+        for status, count in jobs.counts(SYSTEM).items():
+            metrics.jobs.labels(status).set(count)
 
-    return Chore("schema", SCHEMA_SECONDS, read)
+    return Chore("figures", READ_SECONDS, read)

@@ -65,7 +65,7 @@ from service.server.hearing import Hearing
 from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
-from service.server.sampling import Sampling, schema
+from service.server.sampling import Sampling, figures
 from service.server.upkeep import Upkeep, ending, missing, noting, waiting
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
@@ -191,7 +191,7 @@ class Server:
         probe = Probe(health)
         chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics)]
         if metrics is not None:
-            chores += [schema(metrics), waiting(metrics), ending(metrics)]
+            chores += [figures(metrics), waiting(metrics), ending(metrics)]
         hearing = None if cache is None else Hearing(cache)
         feed = Feed([*([] if hearing is None else [hearing]), watches], direct_url)
         watches.hurry = feed.hurry
@@ -211,7 +211,17 @@ class Server:
                 *(
                     []
                     if metrics is None
-                    else [Sampling(metrics, cache=cache, feed=feed, watches=watches, gateway=gateway, uploads=uploads)]
+                    else [
+                        Sampling(
+                            metrics,
+                            cache=cache,
+                            feed=feed,
+                            watches=watches,
+                            gateway=gateway,
+                            uploads=uploads,
+                            pool=pool,
+                        )
+                    ]
                 ),
                 # It still says NOT_SERVING to probes while calls finish on the other one.
                 receiving,

@@ -1,5 +1,6 @@
 """ModelService, through its stub."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from omniflo.templates.v1.model_service_pb2 import (
     UpdateModelRequest,
 )
 from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
+from service.actor import SYSTEM
+from service.operations import openai_models
 from tests.conftest import Api, Failure, fails
 from tests.contract.walks import walk
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from peewee import DataError
 
-from service import errors
+from service import errors, happenings
 from service.actor import SYSTEM, Actor
 from service.database import handle, migrate
 from service.database.transactions import read, transaction
@@ -146,9 +146,13 @@ def test_a_deadlock_is_tried_again_and_both_succeed(own: Database) -> None:
     assert own.query("select deadlocks from pg_stat_database where datname = current_database()") is not None
 
 
-def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(own: Database) -> None:
+def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(
+    own: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del own
     tries = 0
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(happenings, "_hear", lambda *what: told.append(what))
 
     @transaction
     def conflict(_: Actor) -> None:
@@ -159,6 +163,7 @@ def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(own: Databas
     with pytest.raises(errors.Aborted):
         conflict(SYSTEM)
     assert tries == 3
+    assert told == [("retried", "conflict")] * 2
 
 
 def test_what_no_table_explains_is_raised_as_it_is(own: Database) -> None:

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,15 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from omniflo.templates.v1.model_service_pb2 import ListAvailableModelsRequest
 from omniflo.templates.v1.template_pb2 import Template
-from omniflo.templates.v1.template_service_pb2 import GetTemplateRequest, UpdateTemplateRequest
-from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from omniflo.templates.v1.template_service_pb2 import (
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    UpdateTemplateRequest,
+)
+from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ProvisionUserRequest
 from service.database import migrate
 from service.server.endpoint import MAX_CONNECTIONS
+from tests import scale
 from tests.conftest import ROOT, Api, Database, fails
 from tests.e2e.clients import connected
 from tests.e2e.serving import Service, eventually, serving
@@ -179,6 +184,67 @@ def test_calls_to_all_workers_are_counted_together(measured: Measured, template:
     assert measured.value("grpc_server_in_flight") == 0
 
 
+@pytest.mark.soak
+def test_odd_calls_add_no_labels(measured: Measured, template: Template) -> None:
+    """Whatever callers choose: methods, ids, request ids, users, keys, traces, texts."""
+
+    def series() -> set[tuple[str, ...]]:
+        return {
+            (sample.name, *map("=".join, sorted(sample.labels.items())))
+            for family in measured.families().values()
+            for sample in family.samples
+        }
+
+    def call(api: Api, number: int) -> None:
+        metadata = [
+            ("traceparent", f"00-{number + 1:032x}-{number + 1:016x}-01"),
+            ("authorization", f"Bearer omf_{number}"),
+            (f"x-{number}", str(number)),
+        ]
+        calls: list[tuple[Any, Any]] = [
+            (api.templates.GetTemplate, GetTemplateRequest(id=f"odd{number}")),
+            (api.users.ProvisionUser, ProvisionUserRequest(clerk_id="user_odd", request_id=f"odd-{number}")),
+            (
+                api.templates.UpdateTemplate,
+                UpdateTemplateRequest(template=Template(id=template.id, title=f"{number}")),
+            ),
+            (api.templates.ListTemplates, ListTemplatesRequest(query=f"odd{number}", page_token=f"{number}")),
+            (api.channel.unary_unary(f"/odd.Service{number}/Method", bytes), b""),
+            (api.users.GetUser, GetUserRequest(id=f"\n{number}")),
+        ]
+        for method, request in calls:
+            with suppress(grpc.RpcError):
+                method(request, metadata=metadata, timeout=SECONDS)
+
+    def calls(numbers: range) -> None:
+        # Both workers, since each has its own.
+        for first in range(numbers.start, numbers.stop, 100):
+            with measured.api() as api:
+                for number in range(first, min(first + 100, numbers.stop)):
+                    call(api, number)
+
+    for number in range(16):
+        calls(range(number, number + 1))
+    measured.settled()
+    before = series()
+    calls(range(16, 16 + scale.ODD_CALLS // 6))
+    measured.settled()
+    assert series() == before
+
+
+def test_what_the_database_did_is_counted(measured: Measured) -> None:
+    again = ProvisionUserRequest(clerk_id="user_again", request_id="again")
+    replays = measured.value("omniflo_idempotent_replays_total")
+    with measured.api() as api:
+        ids = {api.users.ProvisionUser(again).id for _ in range(3)}
+    assert len(ids) == 1
+    eventually(lambda: measured.value("omniflo_idempotent_replays_total") == replays + 2, within=SECONDS)
+    name = {"statement": "users.provision"}
+    eventually(lambda: measured.value("omniflo_statements_total", **name) > 0, within=SECONDS)
+    assert measured.value("omniflo_statement_seconds_total", **name) > 0
+    assert measured.value("omniflo_statements_total", statement="commit") > 0
+
+
 def test_no_label_is_chosen_by_callers(measured: Measured) -> None:
     def methods() -> set[str]:
         return {sample.labels["grpc_method"] for sample in measured.families()["grpc_server_started"].samples}
@@ -267,6 +333,13 @@ def test_odd_models_of_openai_are_counted(
             api.models.ListAvailableModels(ListAvailableModelsRequest())
         eventually(lambda: measured.value("omniflo_openai_odd_models_total", field="id") == 4, within=SECONDS)
         assert measured.value("omniflo_openai_odd_models_total", field="shutdown_date") == 2
+        assert measured.value("omniflo_openai_requests_total", outcome="ok") == 2
+        asked = {"ok": 2, "refused": 1, "rate_limited": 1, "failed": 3, "unreachable": 3}
+        for fault in (Fault.UNAUTHORIZED, Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.LOST):
+            with openai.failing(fault):
+                fails(api.models.ListAvailableModels, ListAvailableModelsRequest())
+        for outcome, count in asked.items():
+            assert measured.value("omniflo_openai_requests_total", outcome=outcome) == count, outcome
         assert len(service.events("odd models of OpenAI")) == 2
     openai.close()
 

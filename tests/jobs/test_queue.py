@@ -27,6 +27,7 @@ def test_what_is_due_is_queued_once_by_many(queue: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(keep, range(40)))
     assert [name for name, _ in queued(queue)] == ["other", "tick"]
+    assert jobs.counts(SYSTEM) == {"waiting": 2, "running": 0, "failed": 0}
     assert (
         queue.query(
             "select due_time at time zone 'UTC' = (args ->> 'due_time')::timestamp, queue_name = task_name,"
