@@ -18,7 +18,7 @@ import service.drivers  # noqa: F401 - before anything that imports Peewee
 from service import errors, logs
 from service.backups.faults import BackupError
 from service.call import Call, running
-from service.commands import backup, changes, config, database, jobs, keys, migrate, probe, seed, serve, work
+from service.commands import backup, changes, config, database, jobs, keys, migrate, probe, report, seed, serve, work
 from service.config import ConfigurationError, Settings, log_format, unknown_variables
 from service.database.accounts import EmbeddedError
 from service.database.grants import RoleError
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("omniflo-templates"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="command")
-    for command in (serve, work, migrate, seed, keys, changes, jobs, backup, probe, config):
+    for command in (serve, work, migrate, seed, keys, changes, jobs, backup, report, probe, config):
         command.add(commands)
     return parser
 

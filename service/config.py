@@ -28,7 +28,6 @@ from service.variables import (
 
 PREFIX = "OMNIFLO_"
 
-
 CONNECTIONS_BESIDE = 5
 """The connections of a worker beside those of its threads: one that asks for health, one that reads changes, one for
 watches that resume, one for watches of records, and one for the upkeep."""

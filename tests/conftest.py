@@ -66,6 +66,8 @@ TABLES = (
 REVISIONS = ("template_revisions", "template_type_revisions", "revision_texts")
 """What triggers write of what is in TABLES, and what outlives that."""
 
+STATISTICS = ("statement_times", "statistics_samples")
+
 QUEUE = (
     "job_reports",
     "job_schedule",
@@ -386,7 +388,9 @@ def tables_of(database: Database) -> set[str]:
 def empty(emptying: Database) -> None:
     """Leave no row in the server's database but one in the log, for the caches: everything has changed."""
     # Faster than truncate, which makes new files for every table and index.
-    emptying.query(";".join(f"delete from {table}" for table in (*TABLES.split(", "), *REVISIONS, *QUEUE, "changes")))
+    emptying.query(
+        ";".join(f"delete from {table}" for table in (*TABLES.split(", "), *REVISIONS, *QUEUE, *STATISTICS, "changes"))
+    )
     emptying.query(ALL_CHANGED)
 
 

@@ -30,6 +30,8 @@ TABLES: Mapping[str, Sequence[str]] = dict.fromkeys(
         "procrastinate_jobs",
         "procrastinate_periodic_defers",
         "procrastinate_workers",
+        "statement_times",
+        "statistics_samples",
         "template_tools",
         "template_types",
         "templates",

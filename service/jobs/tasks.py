@@ -10,7 +10,7 @@ import structlog
 from service.actor import SYSTEM
 from service.config import ConfigurationError, Settings, variable
 from service.deadline import time_limit
-from service.operations import jobs, maintenance, openai_models, orphans, usage_keeping
+from service.operations import jobs, maintenance, openai_models, orphans, statistics, usage_keeping
 from service.variables import Schedule
 
 STEP_SECONDS = 60.0
@@ -127,6 +127,13 @@ def _sweep(run: Run) -> Mapping[str, Any]:
         gateway.stop()
 
 
+def _sample(run: Run) -> Mapping[str, Any]:
+    with time_limit(STEP_SECONDS):
+        statistics.note_statements(SYSTEM)
+        statistics.sample(SYSTEM)
+    return _in_batches(lambda _: statistics.purge(SYSTEM))(run)
+
+
 TASKS = (
     Task("backup", Schedule.of("02:30"), _back_up, lambda of: "" if of.backup_dir else variable("backup_dir")),
     Task("purge_api_keys", Schedule.of(":05"), _in_batches(lambda _: maintenance.purge_keys(SYSTEM))),
@@ -151,6 +158,7 @@ TASKS = (
     ),
     Task("remove_orphans", Schedule.of("03:10"), _remove_orphans),
     Task("roll_up_usage", Schedule.of("5m"), _in_batches(lambda _: usage_keeping.roll_up(SYSTEM), "rolled_up")),
+    Task("sample_statistics", Schedule.of("1m"), _sample),
     Task(
         "sweep_assistants",
         Schedule.of("10m"),

@@ -20,7 +20,6 @@ SAMPLE_SECONDS = 0.25
 """Short, so that what is done at once holds up no call, and a worker that is killed loses little."""
 JOIN_SECONDS = 2.0
 READ_SECONDS = 60.0
-SOON_DAYS = 30
 """A model that OpenAI shuts down within so many days is near its end."""
 
 

@@ -15,7 +15,7 @@ from service.database.transactions import sqlstate
 from service.deadline import time_limit
 from service.identity.identities import Identities
 from service.metrics import Metrics
-from service.operations import api_keys, jobs, openai_models, processing_work
+from service.operations import api_keys, jobs, openai_models, processing_work, statistics
 
 NOTE_SECONDS = 1.0
 LOOK_SECONDS = 60.0
@@ -77,6 +77,11 @@ def noting(identities: Identities) -> Chore:
             api_keys.note_use(SYSTEM, used)
 
     return Chore("API keys", NOTE_SECONDS, note)
+
+
+def statement_times() -> Chore:
+    """Return the chore that writes down how long the statements of this process took."""
+    return Chore("statements", LOOK_SECONDS, lambda: statistics.note_statements(SYSTEM))
 
 
 def missing(metrics: Metrics | None, *, every: float = LOOK_SECONDS, after: float = MISSED_SECONDS) -> Chore:

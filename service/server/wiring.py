@@ -66,7 +66,7 @@ from service.server.listening import Listening
 from service.server.parts import Parts
 from service.server.pool import Pool
 from service.server.sampling import Sampling, figures
-from service.server.upkeep import Upkeep, ending, missing, noting, waiting
+from service.server.upkeep import Upkeep, ending, missing, noting, statement_times, waiting
 from service.servicers.api_keys import ApiKeyServicer
 from service.servicers.changes import ChangeServicer
 from service.servicers.openai_models import ModelServicer
@@ -189,7 +189,7 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._plain.server)
         probe = Probe(health)
-        chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics)]
+        chores = [*([] if self.identities is None else [noting(self.identities)]), missing(metrics), statement_times()]
         if metrics is not None:
             chores += [figures(metrics), waiting(metrics), ending(metrics)]
         hearing = None if cache is None else Hearing(cache)

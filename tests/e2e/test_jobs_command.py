@@ -51,6 +51,7 @@ def test_it_lists_the_tasks_and_queues_one(url: str) -> None:
         ["refresh_models", "off: set OPENAI_API_KEY"],
         ["remove_orphans", "03:10   2026-11-27T03:10:01.000Z  removed=2 revisions=2"],
         ["roll_up_usage", "5m"],
+        ["sample_statistics", "1m"],
         ["sweep_assistants", "off: set OMNIFLO_ASSISTANTS=on"],
         ["workers:", "none; start one with `python -m service work`"],
     ]

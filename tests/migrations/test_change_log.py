@@ -24,6 +24,8 @@ UNRECORDED = {
     "usage_arrivals": "usages that are not summed up yet",
     "usage_events": "which usages are recorded",
     "usage_totals": "sums of usages",
+    "statement_times": "how long statements took",
+    "statistics_samples": "what the database said of itself",
     "changes": "the log itself",
     "registry": "which database this is",
     "schema_migrations": "the runner's own",

@@ -36,8 +36,8 @@ UNREAD = {"templates": ["words"]}
 """The columns that no row has, of each table: those that are for conditions alone."""
 
 
-LOG = ("changes", "registry", "schema_migrations")
-"""Tables that service/database keeps by itself."""
+LOG = ("changes", "registry", "schema_migrations", "statement_times", "statistics_samples")
+"""Tables without resources, which are read and written by SQL."""
 
 
 def table_of(row: type[pw.Model]) -> str:

@@ -38,12 +38,11 @@ def test_every_secret_is_named_with_its_file() -> None:
 def test_every_task_is_in_the_table_of_tasks() -> None:
     rows = table("docs/operators.md", "| task | runs, in UTC | what it does |")
     often = {3600: "hourly", 86_400: "daily"}
+    else_ = {60: "every minute", 300: "every 5 minutes", 600: "every 10 minutes"}
     wanted = [
         (
             task.name,
-            f"{often[every]} at {task.schedule}"
-            if (every := task.schedule.every) in often
-            else f"every {every // 60} minutes",
+            f"{often[every]} at {task.schedule}" if (every := task.schedule.every) in often else else_[every],
         )
         for task in TASKS
     ]

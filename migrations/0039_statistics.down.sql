@@ -1,0 +1,3 @@
+-- squawk-ignore-file ban-drop-table
+drop table statistics_samples;
+drop table statement_times;
