@@ -9,7 +9,7 @@ from service.database import connections, migrate
 from service.database.feed import Feed
 from service.metrics import Metrics
 from service.openai_gateway import Gateway
-from service.operations import jobs, openai_models
+from service.operations import jobs
 from service.operations.watches import Watches
 from service.server.pool import Pool
 from service.server.upkeep import Chore
@@ -20,7 +20,6 @@ SAMPLE_SECONDS = 0.25
 """Short, so that what is done at once holds up no call, and a worker that is killed loses little."""
 JOIN_SECONDS = 2.0
 READ_SECONDS = 60.0
-"""A model that OpenAI shuts down within so many days is near its end."""
 
 
 class Sampling:

@@ -1,6 +1,5 @@
 """ModelService, through its stub."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,8 +17,6 @@ from omniflo.templates.v1.model_service_pb2 import (
     UpdateModelRequest,
 )
 from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
-from service.actor import SYSTEM
-from service.operations import openai_models
 from tests.conftest import Api, Failure, fails
 from tests.contract.walks import walk
 
