@@ -297,7 +297,9 @@ def test_the_first_calls_of_the_example_render_update_and_explain(api: Api, addr
 
 
 @pytest.mark.once
-def test_the_example_prints_what_the_model_says(api: Api, address: str, stand_in: StandIn) -> None:
+def test_the_example_prints_what_the_model_says_and_records_what_it_used(
+    api: Api, address: str, stand_in: StandIn, database: Database
+) -> None:
     api.models.ImportModel(ImportModelRequest(openai_id="gpt-5.5"))
     variables = [Variable(name="how", required=True)]
     user, template = (
@@ -323,3 +325,7 @@ def test_the_example_prints_what_the_model_says(api: Api, address: str, stand_in
     )
     assert "gpt-5.5 was told: Do it well=done. It was asked: A document." in done.stdout
     assert "left out: temperature" in done.stderr
+    (run,) = stand_in.runs
+    assert database.query("select template_id, model, user_id, input_tokens, output_tokens from usage_arrivals") == [
+        (template.id, "gpt-5.5", user.id, run.usage["input_tokens"], run.usage["output_tokens"])
+    ]
