@@ -110,7 +110,7 @@ def of_tests() -> list[Lane]:
 def of_modes() -> list[Lane]:
     pytest = (sys.executable, "-m", "pytest", "-m", "modes and not once")
     plain = Lane("plain", pytest, {"OMNIFLO_CACHE_MB": "0", "OMNIFLO_PREPARE": "off"})
-    if Path(pooler.PROGRAM).exists():
+    if pooler.IS_INSTALLED:
         return [Lane("pooled", pytest, {"TEST_POOLER": "on"}), plain]
     print("PgBouncer (Debian's pgbouncer) is absent: nothing is run through one", flush=True)
     return [plain]

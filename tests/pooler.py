@@ -16,6 +16,8 @@ from tests.e2e.proxy import Proxy
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 """Debian's package, which is no package of Python's."""
 
+IS_INSTALLED = Path(PROGRAM).exists()
+
 START_SECONDS = 10.0
 
 
@@ -51,6 +53,7 @@ def _pooled(parts: SplitResult, host: str, folder: Path) -> Iterator[str]:
         pool_mode = transaction
         default_pool_size = 10
         max_client_conn = 200
+        server_login_retry = 1
         """.replace("\n        ", "\n")
     )
     command: list[str | Path] = [PROGRAM, settings]

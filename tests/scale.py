@@ -90,3 +90,6 @@ PROCESSED_FILES = 1_000 if IS_SOAK else 60
 
 ODD_CALLS = 100_000 if IS_SOAK else 600
 """Calls with names, ids and headers that nobody has used before, which are to add nothing to the metrics."""
+
+FAILOVERS = 3 if IS_SOAK else 1
+"""Of a PostgreSQL that is killed to its standby."""

@@ -11,8 +11,11 @@ import psycopg2
 from psycopg2 import extensions
 
 from service import deadline, errors
+from service.database import urls
 
 CONNECT_SECONDS = 5.0
+HOST_SECONDS = 1.0
+"""How long each of several hosts may take to let us in. libpq would wait for the first of them as long as for all."""
 GRACE_SECONDS = 0.1
 """How long after the deadline the connection is cut. The server's own timeouts fire first and keep the connection; this
 cuts it when they did not."""
@@ -24,6 +27,15 @@ OPTIONS: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+
+
+class _Attempt(threading.local):
+    seconds = CONNECT_SECONDS
+
+
+_attempt = _Attempt()
+_last: dict[str, int] = {}
+"""Which of the hosts of a URL has let this process in last."""
 
 _known: WeakSet[Any] = WeakSet()
 _known_lock = threading.Lock()
@@ -40,22 +52,49 @@ def _wait(connection: Any) -> None:
     psycopg2 calls this wherever libpq would block, also while it connects. An exception makes psycopg2 close the
     connection, so a database that hangs costs a call its deadline and nothing more.
     """
-    give_up = time.monotonic() + CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else float("inf")
+    give_up = time.monotonic() + _attempt.seconds if connection.status == extensions.STATUS_SETUP else float("inf")
     while (state := connection.poll()) != extensions.POLL_OK:
         left = min(deadline.remaining() + GRACE_SECONDS, give_up - time.monotonic())
         if left <= 0:
             is_over = deadline.remaining() <= 0
-            raise errors.deadline_exceeded() if is_over else psycopg2.OperationalError("connect timed out")
+            if is_over:
+                raise errors.deadline_exceeded()
+            raise psycopg2.OperationalError(f"connection to server at {connection.info.host!r} timed out")
         # A new one each time: libpq opens another socket when it tries another address of the host.
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
         poller.poll(None if left == float("inf") else int(left * 1000) + 1)
 
 
+def opened(url: str, **options: Any) -> Any:
+    """Return a connection to the host of a URL, or to the first of several that takes it, and fits the URL.
+
+    They are asked in order, from the one on that was the last to do so: the others are away, or read-only.
+    """
+    hosts = urls.hosts(url)
+    if len(hosts) == 1:
+        return psycopg2.connect(url, **options)
+    first = _last.get(url, 0)
+    refused: list[str] = []
+    for number in (*range(first, len(hosts)), *range(first)):
+        # What waits for all of them may have less time than they do.
+        _attempt.seconds = min(HOST_SECONDS, deadline.remaining() / (len(hosts) - len(refused)))
+        try:
+            connection = psycopg2.connect(hosts[number], **options)
+        except psycopg2.OperationalError as error:
+            refused.append(str(error).strip())
+        else:
+            _last[url] = number
+            return connection
+        finally:
+            _attempt.seconds = CONNECT_SECONDS
+    raise psycopg2.OperationalError("\n".join(refused))
+
+
 def connect(url: str, name: str = OPTIONS["application_name"]) -> Any:
     """Return a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
     bound_waits()
-    connection = psycopg2.connect(url, **OPTIONS | {"application_name": name})
+    connection = opened(url, **OPTIONS | {"application_name": name})
     connection.autocommit = True
     note(connection)
     return connection

@@ -13,7 +13,7 @@ import peewee as pw
 
 from service import call, deadline
 from service.actor import Actor
-from service.database.connections import OPTIONS, bound_waits, note
+from service.database.connections import OPTIONS, bound_waits, note, opened
 from service.positions import Write
 from service.statements import statements
 
@@ -117,9 +117,12 @@ class Database(pw.PostgresqlDatabase):
         """Name the server, and ourselves to it; nothing connects yet."""
         bound_waits()
         self.prepares = prepares
-        # Peewee takes the other spelling for the name of a database.
-        url = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
         self.init(url, **OPTIONS | {"application_name": name})
+
+    def _connect(self) -> Any:
+        connection = opened(self.database, **self.connect_params)
+        connection.autocommit = True
+        return connection
 
     def _initialize_connection(self, conn: Any) -> None:
         # The timeouts are for single statements, which run without a transaction. A client that is gone ends its query

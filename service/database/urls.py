@@ -1,5 +1,6 @@
 """URLs of databases: what PostgreSQL's library would refuse in one is said before anything connects."""
 
+import functools
 import re
 from collections.abc import Iterator
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ _INSTEAD = {
 
 _UNREADABLE = "cannot be read; write special characters in the user and the password as %25 for %, %2F for / and so on"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_OF_THE_PRIMARY = ("read-write", "primary")
 _MAX_PORT = 65535
 
 
@@ -45,14 +47,33 @@ def complaints(url: str) -> Iterator[str]:
         return
     if not all(_is_port(port) for port in parts.get("port", "").split(",")):
         yield f"must have a port of 1 to {_MAX_PORT}; write a / in the user or the password as %2F"
+    if len(hosts(url)) > 1 and parts.get("target_session_attrs") not in _OF_THE_PRIMARY:
+        yield "names several hosts, so it must have target_session_attrs=read-write: the others are read-only"
     if parts.get("sslmode", "prefer") not in _SSL_MODES:
         yield f"must have an sslmode of {', '.join(_SSL_MODES)}"
+
+
+@functools.lru_cache
+def hosts(url: str) -> tuple[str, ...]:
+    """Return a URL, or its like in the form of `key=value`, for each of the hosts that one names."""
+    parts = parse_dsn(url)
+    lists = {name: parts[name].split(",") for name in ("host", "hostaddr", "port") if name in parts}
+    count = max((len(lists[name]) for name in ("host", "hostaddr") if name in lists), default=1)
+    if count == 1:
+        return (url,)
+    # One port may be that of all.
+    return tuple(
+        make_dsn(**parts | {name: values[number % len(values)] for name, values in lists.items()})
+        for number in range(count)
+    )
 
 
 def without_secrets(url: str) -> tuple[str, dict[str, str]]:
     """Return what a program of PostgreSQL's is told among its arguments, which all can see, and in its environment."""
     parts = parse_dsn(url)
     password = parts.pop("password", None)
+    # Of each host. They would wait for one that hangs for minutes.
+    parts.setdefault("connect_timeout", "5")
     return make_dsn(**parts), {} if password is None else {"PGPASSWORD": password}
 
 

@@ -1,11 +1,13 @@
 """URLs of databases: what is said of those that PostgreSQL's library would refuse."""
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
-from service.database.urls import complaints
+from service.database.urls import complaints, hosts
 
 UNREADABLE = "cannot be read; write special characters in the user and the password as %25 for %, %2F for / and so on"
 PORT = "must have a port of 1 to 65535; write a / in the user or the password as %2F"
+SEVERAL = "names several hosts, so it must have target_session_attrs=read-write: the others are read-only"
 SSL_MODE = "must have an sslmode of disable, allow, prefer, require, verify-ca, verify-full"
 
 
@@ -71,7 +73,10 @@ def test_a_parameter_that_it_does_not_know_is_named_with_what_to_write_instead(q
         ("postgresql://user:hunter2@host:http/database", PORT),
         ("postgresql://user:hunter2@host:0/database", PORT),
         ("postgresql://user:hunter2@host:65536/database", PORT),
-        ("postgresql://user:hunter2@one:1,two:٣/database", PORT),
+        ("postgresql://user:hunter2@one:1,two:٣/database?target_session_attrs=primary", PORT),
+        ("postgresql://user:hunter2@one,two/database", SEVERAL),
+        ("postgresql://user:hunter2@/database?host=/one,/two&target_session_attrs=any", SEVERAL),
+        ("postgresql://user:hunter2@/database?hostaddr=::1,127.0.0.1&target_session_attrs=standby", SEVERAL),
         ("postgresql://user:hunter2@host/database?sslmode=no-verify", SSL_MODE),
         ("postgresql://user:hunter2@host/database?sslmode=", SSL_MODE),
     ],
@@ -79,3 +84,27 @@ def test_a_parameter_that_it_does_not_know_is_named_with_what_to_write_instead(q
 def test_what_else_it_would_refuse_is_said_without_the_secret(url: str, complaint: str) -> None:
     assert list(complaints(url)) == [complaint]
     assert "hunter" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("place", "wanted"),
+    [
+        ("one", [{}]),
+        ("one,two", [{"host": "one", "port": ""}, {"host": "two", "port": ""}]),
+        ("one:1,two:2", [{"host": "one", "port": "1"}, {"host": "two", "port": "2"}]),
+        ("one,two:2", [{"host": "one", "port": ""}, {"host": "two", "port": "2"}]),
+    ],
+)
+def test_each_host_has_all_that_is_the_same_for_all(place: str, wanted: list[dict[str, str]]) -> None:
+    url = f"postgresql://user:hunt%2Fer%272@{place}/database?target_session_attrs=read-write"
+    same = parse_dsn(url)
+    assert [parse_dsn(one) for one in hosts(url)] == [same | own for own in wanted]
+
+
+def test_hosts_may_share_a_port_and_have_addresses() -> None:
+    url = "postgresql://user@/database?hostaddr=::1,127.0.0.1&host=a,b&port=6432"
+    found = [parse_dsn(one) for one in hosts(url)]
+    assert [(one["host"], one["hostaddr"], one["port"]) for one in found] == [
+        ("a", "::1", "6432"),
+        ("b", "127.0.0.1", "6432"),
+    ]
