@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -24,6 +24,7 @@ from service.jobs.assistants import Copying, Pace
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistants as operations
+from tests import commands
 from tests.conftest import Database
 from tests.openai_stand_in import KEY, StandIn
 
@@ -60,17 +61,16 @@ def live(url: str, openai_url: str, settle_seconds: float, ready: Event) -> None
 @contextmanager
 def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float) -> Iterator[list[int]]:
     """Have two workers, one of which is killed when it has worked for a moment; yield who was."""
-    context, random_, over = multiprocessing.get_context("spawn"), random.Random(1), threading.Event()
+    random_, over = random.Random(1), threading.Event()
     kills: list[int] = []
 
-    def start() -> SpawnProcess:
-        ready = context.Event()
-        process = context.Process(target=live, args=(url, openai_url, settle_seconds, ready), daemon=True)
-        process.start()
+    def start() -> ForkServerProcess:
+        ready = multiprocessing.get_context("forkserver").Event()
+        process = commands.process(live, url, openai_url, settle_seconds, ready)
         assert ready.wait(START_SECONDS)
         return process
 
-    def kill(process: SpawnProcess) -> None:
+    def kill(process: ForkServerProcess) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
