@@ -6,8 +6,7 @@ create table statement_times (
   calls bigint not null,
   seconds double precision not null,
   slowest double precision not null,
-  constraint statement_times_pkey primary key (slot, name),
-  constraint statement_times_name_fits check (length(name) <= 128)
+  constraint statement_times_pkey primary key (slot, name)
 );
 
 -- What the database said of itself, once a minute.

@@ -84,6 +84,8 @@ ROWS = {
         insert into usage_totals values
           ('user', 'day', current_date, '', 0, '', 'gpt-5.5', 'u1', '', 1, 1, 5, 0, 2, 0, 7, 9, '{56}', '{1}')
     """,
+    "statement_times": "insert into statement_times values ('2026-01-01Z', 'templates.get', 2, 0.1, 0.09)",
+    "statistics_samples": "insert into statistics_samples values ('2026-01-01Z', '{}', '{}')",
     "job_reports": """insert into job_reports (task_name, report) values ('purge_changes', '{"purged": 0}')""",
     "job_schedule": "insert into job_schedule (task_name, due_time) values ('purge_changes', '2026-01-01Z')",
     "procrastinate_workers": "insert into procrastinate_workers default values",
