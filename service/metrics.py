@@ -27,12 +27,7 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 OTHER = ("other", "other")
 """What stands for the service and the method of calls to anything that is not served: callers choose those names."""
 
-JOB_SECONDS = (0.01, 0.1, 1, 10, 60, 300, 1800, 7200)
-COPY_STATES = ("none", "pending", "synced", "failed")
-JOB_RESULTS = ("succeeded", "failed", "gave_up", "handed_back")
 
-RUN_SECONDS = (1, 5, 15, 60, 300, 1200, 3600)
-RUN_RESULTS = ("completed", "failed", "cancelled", "put_off", "given_back", "lost", "given_up")
 RETRY_REASONS = ("conflict", "unavailable")
 OPENAI_OUTCOMES = ("ok", "refused", "rate_limited", "failed", "unreachable")
 
@@ -130,8 +125,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.calls = Calls(registry, methods)
         self.happenings = Happenings(registry)
-        self.waiting = _gauge(registry, "omniflo_calls_waiting", "Calls that wait for a thread.")
-        self.busy = _gauge(registry, "omniflo_threads_busy", "Threads that work on a call.")
+        self.waiting = gauge(registry, "omniflo_calls_waiting", "Calls that wait for a thread.")
+        self.busy = gauge(registry, "omniflo_threads_busy", "Threads that work on a call.")
         self._statements = Counter(
             "omniflo_statements", "Statements that were executed.", ["statement"], registry=registry
         )
@@ -151,8 +146,8 @@ class Metrics:
         self.cache_evictions = Total(
             Counter("omniflo_cache_evictions", "Responses dropped from the cache for lack of room.", registry=registry)
         )
-        self.cache_bytes = _gauge(registry, "omniflo_cache_bytes", "Memory that the cache takes.")
-        self.cache_entries = _gauge(registry, "omniflo_cache_entries", "Responses in the cache.")
+        self.cache_bytes = gauge(registry, "omniflo_cache_bytes", "Memory that the cache takes.")
+        self.cache_entries = gauge(registry, "omniflo_cache_entries", "Responses in the cache.")
         odd = Counter(
             "omniflo_openai_odd_models",
             "Models that OpenAI listed with an id or a shutdown_date that cannot be.",
@@ -165,23 +160,23 @@ class Metrics:
         )
         self.feed_commits, self.feed_notifications = (Total(wake_ups.labels(by)) for by in ("commit", "notification"))
         self.feed_changes = Total(Counter("omniflo_feed_changes", "Changes read from the log.", registry=registry))
-        self.feed_age = _gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
-        self.watches = _gauge(registry, "omniflo_watches", "Streams of changes that are open.")
-        self.uploads = _gauge(registry, "omniflo_uploads_in_flight", "Files on their way to OpenAI.")
+        self.feed_age = gauge(registry, "omniflo_feed_age_seconds", "Since the log was read to its end.", mode="max")
+        self.watches = gauge(registry, "omniflo_watches", "Streams of changes that are open.")
+        self.uploads = gauge(registry, "omniflo_uploads_in_flight", "Files on their way to OpenAI.")
         self.upload_bytes = Total(
             Counter("omniflo_upload_bytes", "Of files, as they came from callers.", registry=registry)
         )
-        self.file_run_wait = _gauge(
+        self.file_run_wait = gauge(
             registry, "omniflo_file_run_wait_seconds", "Since a run on a file was due that nobody does.", mode="max"
         )
-        self.connections = _gauge(registry, "omniflo_database_connections", "Open connections to the database.")
-        self.job_worker_age = _gauge(
+        self.connections = gauge(registry, "omniflo_database_connections", "Open connections to the database.")
+        self.job_worker_age = gauge(
             registry, "omniflo_job_worker_age_seconds", "Since a worker for jobs was last seen.", mode="max"
         )
-        self.ending = _gauge(
+        self.ending = gauge(
             registry, "omniflo_templates_of_ending_models", "Templates whose models end within 30 days.", mode="max"
         )
-        self.schema = _gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
+        self.schema = gauge(registry, "omniflo_schema_version", "The newest migration that is applied.", mode="max")
         self.jobs = _gauges(registry, "omniflo_jobs", "Jobs in the queue.", "status")
         build = Gauge("omniflo_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
         build.labels(version("omniflo-templates")).set(1)
@@ -193,90 +188,6 @@ class Metrics:
             self._totals[name] = Total(counters[0].labels(name)), Total(counters[1].labels(name))
         for total, value in zip(self._totals[name], (calls, seconds), strict=True):
             total.reach(value)
-
-
-class Jobs:
-    """The metrics of a process that runs jobs."""
-
-    def __init__(self, tasks: Iterable[str]) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.happenings = Happenings(registry)
-        runs = Counter("omniflo_job_runs", "Runs of tasks that have ended.", ["task", "result"], registry=registry)
-        seconds = Histogram(
-            "omniflo_job_seconds", "How long runs of tasks took.", ["task"], registry=registry, buckets=JOB_SECONDS
-        )
-        taken_back = Counter(
-            "omniflo_jobs_taken_back", "Jobs whose worker did not say how they ended.", ["task"], registry=registry
-        )
-        # All of them are there from the start, at 0.
-        self._runs = {(task, result): runs.labels(task, result) for task in tasks for result in JOB_RESULTS}
-        tasks = {task for task, _ in self._runs}
-        self._seconds = {task: seconds.labels(task) for task in tasks}
-        self._taken_back = {task: taken_back.labels(task) for task in tasks}
-
-    def ended(self, task: str, result: str, seconds: float) -> None:
-        self._runs[task, result].inc()
-        self._seconds[task].observe(seconds)
-
-    def taken_back(self, task: str) -> None:
-        # A newer release may have other tasks.
-        if task in self._taken_back:
-            self._taken_back[task].inc()
-
-
-class FileRuns:
-    """The metrics of runs on files, in a process that does them."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._in_flight = _gauge(registry, "omniflo_file_runs_in_flight", "Runs on files that a process does.")
-        runs = Counter("omniflo_file_runs", "Runs on files that a process has let go.", ["result"], registry=registry)
-        self._runs = {result: runs.labels(result) for result in RUN_RESULTS}
-        self._seconds = Histogram(
-            "omniflo_file_run_seconds",
-            "How long a process did a run on a file.",
-            registry=registry,
-            buckets=RUN_SECONDS,
-        )
-
-    def began(self) -> None:
-        self._in_flight.inc()
-
-    def ended(self, result: str, seconds: float) -> None:
-        self._runs[result].inc()
-        self._seconds.observe(seconds)
-        self._in_flight.dec()
-
-
-class Copies:
-    """The metrics of the part that copies templates."""
-
-    def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._states = Gauge(
-            "omniflo_assistants",
-            "Templates by the state of their copy.",
-            ["state"],
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self._oldest = _gauge(
-            registry, "omniflo_assistants_oldest_pending_seconds", "Since the oldest copy is pending.", mode="max"
-        )
-        self._has_ended = _gauge(
-            registry, "omniflo_assistants_ended", "1 where the server has no assistants: none is copied.", mode="max"
-        )
-        self._has_ended.set(0)
-
-    def count(self, states: Mapping[str, int], oldest_seconds: float) -> None:
-        for state in COPY_STATES:
-            self._states.labels(state).set(states.get(state, 0))
-        self._oldest.set(oldest_seconds)
-
-    def ended(self) -> None:
-        """Note that nothing is copied any more."""
-        self.count({}, 0)
-        self._has_ended.set(1)
 
 
 class Restarts:
@@ -375,5 +286,5 @@ def _gauges(registry: CollectorRegistry, name: str, meaning: str, label: str) ->
     return Gauge(name, meaning, [label], registry=registry, multiprocess_mode="livemostrecent")
 
 
-def _gauge(registry: CollectorRegistry, name: str, meaning: str, *, mode: str = "sum") -> Gauge:
+def gauge(registry: CollectorRegistry, name: str, meaning: str, *, mode: str = "sum") -> Gauge:
     return Gauge(name, meaning, registry=registry, multiprocess_mode=f"live{mode}")  # type: ignore[arg-type]

@@ -18,9 +18,9 @@ from service.database.handle import database
 from service.database.trail import Trail
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
+from service.job_metrics import Copies
 from service.jobs.assistant_copy import Copier
 from service.jobs.worker import NAME
-from service.metrics import Copies
 from service.openai_assistants import Assistants, GoneError
 from service.openai_gateway import OutcomeUnknownError
 from service.operations import assistant_states

@@ -15,8 +15,8 @@ from service.call import running as in_call
 from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
+from service.job_metrics import FileRuns
 from service.jobs import leftovers
-from service.metrics import FileRuns
 from service.openai_files import Files, content_part
 from service.openai_gateway import OutcomeUnknownError, Refused
 from service.openai_runs import Created, Delta, Ended, Event, Runs

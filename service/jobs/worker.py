@@ -28,9 +28,9 @@ from service.database.connections import OPTIONS
 from service.database.handle import database
 from service.database.transactions import sqlstate
 from service.deadline import time_limit
+from service.job_metrics import Jobs
 from service.jobs import tasks
 from service.jobs.tasks import Run, Task
-from service.metrics import Jobs
 from service.operations import jobs
 from service.operations.jobs import Due
 

@@ -12,14 +12,14 @@ from service.server.parts import Part, Parts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.metrics import Copies, FileRuns
+    from service.job_metrics import Copies, FileRuns
     from service.server.processes import Life
 
 
 def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None) -> None:
     """Run jobs on the database of that URL, and keep metrics where there is a folder."""
     # The parent does without the engine and its driver.
-    from service import metrics  # noqa: PLC0415 - see above
+    from service import job_metrics, metrics  # noqa: PLC0415 - see above
     from service.database.handle import database  # noqa: PLC0415 - see above
     from service.jobs.tasks import TASKS  # noqa: PLC0415 - see above
     from service.jobs.worker import NAME, Worker  # noqa: PLC0415 - see above
@@ -28,10 +28,10 @@ def serve(life: Life, settings: Settings, url: str, metrics_folder: Path | None)
     of_jobs = of_runs = None
     if metrics_folder is not None:
         metrics.join(metrics_folder, life.name)
-        of_jobs, of_runs = metrics.Jobs(task.name for task in TASKS), metrics.FileRuns()
+        of_jobs, of_runs = job_metrics.Jobs(task.name for task in TASKS), job_metrics.FileRuns()
         happenings.hear(of_jobs.happenings.count)
     database.configure(url, prepares=settings.prepare == "on", name=NAME)
-    copies = None if metrics_folder is None or settings.assistants == "off" else metrics.Copies()
+    copies = None if metrics_folder is None or settings.assistants == "off" else job_metrics.Copies()
     worker = Worker(settings, url, TASKS, metrics=of_jobs)
     parts = Parts([*tracing.parts(settings), worker, *_asking(settings, worker.url, of_runs, copies)])
     parts.start()

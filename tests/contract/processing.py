@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from omniflo.templates.v1.processing_record_pb2 import ProcessingRecord, ProcessingStatus
 from omniflo.templates.v1.processing_service_pb2 import GetProcessingRecordRequest
 from service import openai_runs
+from service.job_metrics import FileRuns
 from service.jobs.processing import Pace, Processing
-from service.metrics import FileRuns
 from service.openai_files import Files
 from service.openai_gateway import Gateway
 from service.openai_runs import Runs

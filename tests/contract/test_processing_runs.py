@@ -22,8 +22,9 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest
 from service import openai_runs
 from service.actor import SYSTEM
+from service.job_metrics import FileRuns
 from service.jobs.processing import _Run
-from service.metrics import FileRuns, Metrics
+from service.metrics import Metrics
 from service.openai_files import Files
 from service.openai_gateway import Gateway
 from service.openai_runs import Delta, Runs

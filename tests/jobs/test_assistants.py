@@ -31,11 +31,11 @@ from omniflo.templates.v1.template_type_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from service.actor import SYSTEM
 from service.config import Settings
+from service.job_metrics import Copies
 from service.jobs.assistant_copy import metadata_of
 from service.jobs.assistants import Off
 from service.jobs.sweeping import sweep
 from service.jobs.tasks import TASKS, Run, schedule
-from service.metrics import Copies
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistant_states

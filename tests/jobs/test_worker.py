@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service import metrics
+from service import job_metrics
 from service.actor import SYSTEM, Actor
 from service.config import Settings
 from service.database.handle import database as handle
@@ -190,7 +190,7 @@ def test_it_stops_while_there_is_no_database() -> None:
 
 
 def test_runs_are_counted_by_task_and_result(queue: Database, service_url: str) -> None:
-    measured = metrics.Jobs(["task"])
+    measured = job_metrics.Jobs(["task"])
     with working(service_url, Task("task", DAILY, ending), metrics=measured):
         eventually(lambda: statuses(queue) == ["succeeded"], within=SECONDS)
     measured.taken_back("task")
