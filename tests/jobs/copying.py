@@ -30,7 +30,7 @@ from tests.openai_stand_in import KEY, StandIn
 
 PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1)
 SETTLE_SECONDS = 0.4
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 SETTLED = "select count(*) from assistants where check_time is not null or try_time is not null"
 """How many copies there is something to do of."""
 
