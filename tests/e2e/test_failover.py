@@ -137,7 +137,7 @@ def test_a_standby_that_is_promoted_under_load_loses_and_doubles_no_write(tmp_pa
         load = Load(world, reads=THREADS // 2, writes=THREADS // 2)
         cached = api.template()
         with load.running(service.address), watching(api.channel) as watch:
-            load.wait_for_writes(50)
+            load.wait_for_writes(20)
             kill(primary)
             promote(standby)
             promoted, before = time.monotonic(), len(load.acknowledged)
@@ -148,7 +148,7 @@ def test_a_standby_that_is_promoted_under_load_loses_and_doubles_no_write(tmp_pa
             back = time.monotonic()
             # It was told that it may have missed something, and then that it cannot go on from where it was.
             eventually(lambda: watch.ends[-1:] == [("OUT_OF_RANGE", "RESUME_TOKEN_EXPIRED")], within=AFRESH_SECONDS)
-            load.wait_for_writes(50)
+            load.wait_for_writes(20)
         with closing(Database(standby.url)) as database, watching(api.channel) as watch:
             database.query("update templates set title = 'After' where id = %s", (cached.id,))
             request = GetTemplateRequest(id=cached.id)

@@ -1,5 +1,6 @@
 """Which release may work with which schema, as the migrations say."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,6 +40,46 @@ def test_every_new_migration_says_who_can_work_with_what_it_leaves() -> None:
         if migration.version >= DECLARED_SINCE and migrate.COMPATIBLE_FROM not in migration.up
     ]
     assert silent == [], f"say `{migrate.COMPATIBLE_FROM} NNNN`: docs/upgrading.md, Writing a migration"
+
+
+_TAKES_AWAY = re.compile(
+    r"^\s*(?:drop (?:table|view|type|function|sequence|schema|domain)|truncate|alter type .* add value"
+    r"|-- squawk-ignore.*(?:ban-drop-column|renaming|changing-column-type|adding-required|adding-not-nullable))",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What an older release would miss, or would read without knowing it, and squawk has not refused: since a down file may
+drop things, or since the file says that squawk is to be silent."""
+
+
+def takes_away(migration: migrate.Migration) -> list[str]:
+    """Return what a migration takes from the older releases that it lets go on."""
+    is_open = migration.compatible_from < migration.version
+    return [found.strip() for found in _TAKES_AWAY.findall(migration.up)] if is_open else []
+
+
+def test_no_migration_takes_away_what_a_release_works_with_that_it_lets_go_on() -> None:
+    declared = [migration for migration in migrate.load() if migration.version >= DECLARED_SINCE]
+    assert {migration.name: found for migration in declared if (found := takes_away(migration))} == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_refused"),
+    [
+        ("drop table templates;", True),
+        ("create table a (b bigint);\nDROP FUNCTION a(text);", True),
+        ("truncate templates;", True),
+        ("alter type verbosity add value 'none' before 'low';", True),
+        ("-- squawk-ignore ban-drop-column\nalter table templates drop column title;", True),
+        ("-- squawk-ignore prefer-robust-stmts, renaming-column\nalter table a rename b to c;", True),
+        ("-- squawk-ignore require-concurrent-index-creation\ncreate index a on b (c);", False),
+        ("drop trigger record_changes on templates;", False),
+        ("create function a() returns void language plpgsql as $$ begin execute 'drop table b'; end $$;", False),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_takes_away_is_known(sql: str, is_refused: bool, version: int) -> None:
+    migration = migrate.Migration(2, "0002_more", sql, "", compatible_from=version)
+    assert bool(takes_away(migration)) == (is_refused and version == 1)
 
 
 @pytest.mark.parametrize(
