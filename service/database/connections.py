@@ -16,6 +16,8 @@ from service.database import urls
 CONNECT_SECONDS = 5.0
 HOST_SECONDS = 1.0
 """How long each of several hosts may take to let us in. libpq would wait for the first of them as long as for all."""
+LOOK_SECONDS = 0.25
+"""How often who waits for one of several hosts looks whether another one has taken over."""
 GRACE_SECONDS = 0.1
 """How long after the deadline the connection is cut. The server's own timeouts fire first and keep the connection; this
 cuts it when they did not."""
@@ -27,6 +29,18 @@ OPTIONS: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+
+
+class _OfSeveral(extensions.connection):
+    """A connection to one of the hosts of a URL."""
+
+    host: tuple[str, int] | None = None
+    """The URL, and which of its hosts it is; None until that has let us in."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether another of the hosts has let this process in since: this one is away, or no longer the primary."""
+        return self.host is not None and _last.get(self.host[0]) != self.host[1]
 
 
 class _Attempt(threading.local):
@@ -53,6 +67,7 @@ def _wait(connection: Any) -> None:
     connection, so a database that hangs costs a call its deadline and nothing more.
     """
     give_up = time.monotonic() + _attempt.seconds if connection.status == extensions.STATUS_SETUP else float("inf")
+    is_of_several = isinstance(connection, _OfSeveral)
     while (state := connection.poll()) != extensions.POLL_OK:
         left = min(deadline.remaining() + GRACE_SECONDS, give_up - time.monotonic())
         if left <= 0:
@@ -60,6 +75,10 @@ def _wait(connection: Any) -> None:
             if is_over:
                 raise errors.deadline_exceeded()
             raise psycopg2.OperationalError(f"connection to server at {connection.info.host!r} timed out")
+        if is_of_several:
+            if connection.is_left:
+                raise psycopg2.OperationalError("another host has taken over")
+            left = min(left, LOOK_SECONDS)
         # A new one each time: libpq opens another socket when it tries another address of the host.
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
@@ -69,7 +88,8 @@ def _wait(connection: Any) -> None:
 def opened(url: str, **options: Any) -> Any:
     """Return a connection to the host of a URL, or to the first of several that takes it, and fits the URL.
 
-    They are asked in order, from the one on that was the last to do so: the others are away, or read-only.
+    They are asked in order, from the one on that was the last to do so: the others are away, or read-only. What waits
+    for another host than the one that is found is cut.
     """
     hosts = urls.hosts(url)
     if len(hosts) == 1:
@@ -80,11 +100,12 @@ def opened(url: str, **options: Any) -> Any:
         # What waits for all of them may have less time than they do.
         _attempt.seconds = min(HOST_SECONDS, deadline.remaining() / (len(hosts) - len(refused)))
         try:
-            connection = psycopg2.connect(hosts[number], **options)
+            connection = psycopg2.connect(hosts[number], connection_factory=_OfSeveral, **options)
         except psycopg2.OperationalError as error:
             refused.append(str(error).strip())
         else:
             _last[url] = number
+            connection.host = (url, number)
             return connection
         finally:
             _attempt.seconds = CONNECT_SECONDS
