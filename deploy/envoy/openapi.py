@@ -16,7 +16,7 @@ GENERATOR = "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@v2.3
 OPTIONS = [
     "allow_merge=true",
     "merge_file_name=omniflo",
-    # A caller may send a mask, whatever the body has.
+    # Otherwise the generator hides the mask, which a caller may send with any body.
     "allow_patch_feature=false",
     "json_names_for_fields=false",
     "omit_enum_default_value=true",
@@ -55,7 +55,7 @@ def adapt(document: Any) -> None:
     document["security"] = [{"bearer": []}]
     paths: dict[str, Any] = {}
     for path, operations in document["paths"].items():
-        # {template.id} and {id} would be two paths, of which none may be like another.
+        # {template.id} and {id} would make two paths that differ only in a name, which OpenAPI does not allow.
         at = paths.setdefault(re.sub(r"\{\w+\.id\}", "{id}", path), {})
         for verb, operation in operations.items():
             at[verb] = operation
@@ -64,7 +64,7 @@ def adapt(document: Any) -> None:
                     parameter["name"] = "id"
             success, refused = operation["responses"]["200"], operation["responses"].pop("default")
             if "result" in success["schema"].get("properties", {}):
-                # Of a stream, this is a line.
+                # The response is a stream, and this describes one line of it.
                 success["schema"] = success["schema"]["properties"]["result"]
             operation["responses"] |= {code: {**refused, "description": text} for code, text in ERRORS.items()}
     document["paths"] = paths
