@@ -379,6 +379,7 @@ def test_every_call_has_one_line_in_the_log(serving: Serving, api: Api) -> None:
     lines = [line for line in serving.log[before:] if line["event"] == "call"]
     for line in lines:
         assert line.pop("timestamp")
+        assert line.pop("replica") == socket.gethostname()
         assert 0 < line.pop("duration_ms") < SECONDS * 1000
         assert re.fullmatch(r"ipv4:127\.0\.0\.1:\d+", line.pop("peer"))
     common = {"event": "call", "level": "info", "caller": "anonymous"}
@@ -688,7 +689,7 @@ def test_a_schema_that_comes_later_and_is_another_is_not_served_until_it_is_righ
     # While it is migrated, it may be seen halfway.
     first, *_, last = found()
     assert (first["level"], first["schema"].startswith(said)) == ("error", True)
-    assert (last["level"], set(last)) == ("info", {"event", "level", "timestamp", "is_reachable"})
+    assert (last["level"], set(last)) == ("info", {"event", "level", "timestamp", "replica", "is_reachable"})
     database.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.database import embedded
-from tests.conftest import REVISIONS, TABLES, Database, tables_of
+from tests.conftest import REVISIONS, STATISTICS, TABLES, Database, tables_of
 from tests.jobs.test_tasks import run
 from tests.migrations.conftest import IN_ORGANIZATIONS, USAGE, fill
 
@@ -58,7 +58,7 @@ def filled(queue: Database) -> Iterator[Database]:
     fill(queue)
     queue.query(IN_ORGANIZATIONS + ";" + MORE)
     yield queue
-    queue.query(f"truncate {TABLES}, {', '.join(REVISIONS)}")
+    queue.query(f"truncate {TABLES}, {', '.join((*REVISIONS, *STATISTICS))}")
 
 
 @pytest.fixture

@@ -13,7 +13,13 @@ from pathlib import Path
 if into := os.environ.get("COVERED"):
     import slipcover  # type: ignore[import-untyped]
 
-    _measured = slipcover.Slipcover(branch=True)
+    class _Slipcover(slipcover.Slipcover):  # type: ignore[misc]
+        def _get_newly_seen(self) -> dict[str, set[object]]:
+            # Copies, since other threads may still add to them while they are read. The error that would follow is
+            # raised by whatever the measured code calls next.
+            return {file: set(lines) for file, lines in list(super()._get_newly_seen().items())}
+
+    _measured = _Slipcover(branch=True)
     slipcover.ImportManager(_measured, slipcover.FileMatcher(sources=["service"])).__enter__()
 
     def _write(folder: Path = Path(into)) -> None:
