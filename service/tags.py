@@ -33,3 +33,8 @@ def user(id: str) -> str:
 def resolution(user_id: str, organization_id: str | None, type_id: str) -> str:
     """Name what a resolution found. No trigger does: it tells a process what it has seen itself."""
     return f"resolution:{user_id}:{organization_id}:{type_id}"
+
+
+def copy(template_id: str) -> str:
+    """Name the state of a template's copy. No trigger does, as above: for others it is a change of the template."""
+    return f"copy:{template_id}"

@@ -341,6 +341,7 @@ def address(served: dict[str, Any], openai: StandIn) -> Iterator[str]:
         auth="none",
         drain_seconds=5,
         threads=16,
+        assistants="on",
         openai_api_key=SecretStr(KEY),
         openai_base_url=openai.url,
     )

@@ -6,6 +6,12 @@ from service.database.handle import database
 from service.models.row import Choice, Moment, Text
 
 
+class Copies:
+    """Whether templates are read with the states of their copies. Where none are made, that would cost for nothing."""
+
+    are_shown = False
+
+
 class AssistantState(Choice):
     field_type = "assistant_state"
 

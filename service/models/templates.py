@@ -11,6 +11,7 @@ from playhouse.postgres_ext import ArrayField
 
 from service import cache, tags
 from service.database.handle import database
+from service.models.assistants import Copies
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Organization
 from service.models.row import Choice, Text, Versioned, split
@@ -52,7 +53,7 @@ class _Beside(NamedTuple):
     """The number of the newest revision."""
     copy_state: str
     copy_id: str | None
-    copy_xmin: str
+    copy_xmin: str | None
 
 
 class Renderable(NamedTuple):
@@ -133,9 +134,10 @@ class Template(Versioned):
         beside, rest = split(_Beside, values[own:])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
         template.label, template.is_latest = beside.label, template.revision == beside.latest
-        template.assistant_state = beside.copy_state
-        template.assistant_id = beside.copy_id
-        cache.saw(tags.template(template.id), f"{beside.template_xmin} {beside.copy_xmin}")
+        template.assistant_state, template.assistant_id = beside.copy_state, beside.copy_id
+        cache.saw(tags.template(template.id), beside.template_xmin)
+        if beside.copy_xmin is not None:
+            cache.saw(tags.copy(template.id), beside.copy_xmin)
         cache.saw(tags.type(template.template_type_id), beside.type_xmin)
         cache.saw(tags.model(template.model_id), beside.model_xmin)
         if view is View.FULL:
@@ -172,9 +174,18 @@ _LONG = {"instructions": "''", "response_format": "null", "variables": "'[]'::js
 """What the SUMMARY view has in place of the columns that may be long."""
 
 
-@functools.cache
 def selected(view: View, *, if_: str = "true", is_revised: bool = False) -> str:
     """Return the select list of a view, for the tables of `joined`; what may be large is null unless `if_`."""
+    return _selected(view, if_, is_revised, _has_copies(view))
+
+
+def _has_copies(view: View) -> bool:
+    """Return whether the state of its copy is read with a template."""
+    return Copies.are_shown and view is not View.RENDERABLE
+
+
+@functools.cache
+def _selected(view: View, if_: str, is_revised: bool, has_copies: bool) -> str:
     columns = [f"t.{column}" for column in Template.names()]
     for column, empty in _LONG.items():
         long = empty if view is View.SUMMARY else f"case when {if_} then t.{column} end"
@@ -191,8 +202,11 @@ def selected(view: View, *, if_: str = "true", is_revised: bool = False) -> str:
         ]
     else:
         columns += ["tt.name", "m.openai_id", *xmins, "''", "t.revision"]
-    columns += ["coalesce(copy.state, 'none')::text", "coalesce(copy.assistant_id, t.assistant_id)"]
-    columns += ["coalesce(copy.xmin::text, '')"]
+    if has_copies:
+        columns += ["coalesce(copy.state, 'none')::text", "coalesce(copy.assistant_id, t.assistant_id)"]
+        columns += ["coalesce(copy.xmin::text, '')"]
+    else:
+        columns += ["'none'", "t.assistant_id", "null"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
@@ -209,9 +223,10 @@ def joined(view: View, revised: str | None = None) -> str:
     """
     join = "join" if revised is None else "left join"
     author = "join users u on u.id = t.user_id" if view is View.FULL else ""
+    copy = "left join assistants copy on copy.template_id = t.id" if _has_copies(view) else ""
     return (
         f"{revised or 'templates t'} {join} template_types tt on tt.id = t.template_type_id"
-        f" {join} openai_models m on m.id = t.model_id left join assistants copy on copy.template_id = t.id {author}"
+        f" {join} openai_models m on m.id = t.model_id {copy} {author}"
     )
 
 

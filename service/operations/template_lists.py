@@ -5,6 +5,7 @@ from datetime import date
 
 from service.actor import Actor
 from service.database.transactions import read, transaction
+from service.models.assistants import Copies
 from service.models.templates import Template, View, joined, message_size, selected
 from service.operations import organizations, rights, template_search
 from service.operations.listing import Key, Page, Source
@@ -44,15 +45,21 @@ def page(
         filters.append((condition, model_shutting_down_before))
     if tags:
         filters.append(("tag_paths(t.tags) @> %s::text[]", list(tags)))
-    if assistant_state == "none":
-        # Most have no row.
-        filters.append(("not exists (select from assistants where template_id = t.id and state <> %s)", "none"))
-    elif assistant_state is not None:
-        filters.append(("t.id in (select template_id from assistants where state = %s)", assistant_state))
+    if assistant_state is not None:
+        filters.append((_in_state(assistant_state), assistant_state))
     if not query.strip():
         return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
     with template_search.bounded(actor):
         return _found_page(actor, organization_id, filters, query, view=view, after=after, size=size)
+
+
+def _in_state(assistant_state: str) -> str:
+    if not Copies.are_shown:
+        return "%s = 'none'"
+    if assistant_state == "none":
+        # Most have no row.
+        return "not exists (select from assistants where template_id = t.id and state <> %s)"
+    return "t.id in (select template_id from assistants where state = %s)"
 
 
 @read

@@ -55,6 +55,7 @@ from service.interceptors.shares import Shares
 from service.interceptors.streams import Streams
 from service.interceptors.working import Working
 from service.metrics import Metrics
+from service.models.assistants import Copies
 from service.openai_gateway import Gateway
 from service.operations import protected_labels, quotas, usages
 from service.operations.record_watches import RecordWatches
@@ -118,6 +119,8 @@ class Server:
 
     def __init__(self, settings: Settings, url: str, *, trust_seconds: float, measures: bool) -> None:
         self._settings = settings
+        # For good: the whole process has one database.
+        Copies.are_shown |= settings.assistants == "on"
         metrics = Metrics(METHODS) if measures else None
         cache = Cache(settings.cache_mb * 1024 * 1024) if settings.cache_mb else None
         # Anybody can make callers wait for keys, so half of the threads never do.

@@ -31,11 +31,12 @@ from omniflo.templates.v1.template_type_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from service.actor import SYSTEM
 from service.config import Settings
-from service.job_metrics import Copies
+from service.job_metrics import Copies as Counted
 from service.jobs.assistant_copy import metadata_of
 from service.jobs.assistants import Off
 from service.jobs.sweeping import sweep
 from service.jobs.tasks import TASKS, Run, schedule
+from service.models.assistants import Copies
 from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistant_states
@@ -436,8 +437,30 @@ def test_callers_see_the_state_of_a_copy_and_can_have_it_written_again(
         eventually(lambda: cached().assistant_state == AssistantState.ASSISTANT_STATE_NONE, within=SECONDS)
 
 
+def test_a_server_that_is_told_of_no_copies_reads_none(
+    api: Api, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = api.template()
+    database.query(
+        "insert into assistants (template_id, epoch, state) select id, epoch, 'failed' from templates, registry"
+    )
+
+    def read() -> list[str]:
+        strong = (("x-omniflo-consistency", "strong"),)
+        found = api.templates.GetTemplate(GetTemplateRequest(id=template.id), metadata=strong)
+        states = [AssistantState.Name(found.assistant_state).removeprefix("ASSISTANT_STATE_")]
+        for state in ("NONE", "FAILED"):
+            request = ListTemplatesRequest(assistant_state=AssistantState.Value(f"ASSISTANT_STATE_{state}"))
+            states += [state for _ in api.templates.ListTemplates(request).templates]
+        return states
+
+    assert read() == ["FAILED", "FAILED"]
+    monkeypatch.setattr(Copies, "are_shown", False)
+    assert read() == ["NONE", "NONE"]
+
+
 def test_the_copies_are_counted(start: Start, in_step: Wait, api: Api, made: dict[str, Any]) -> None:
-    class Heard(Copies):
+    class Heard(Counted):
         def __init__(self) -> None:
             self.last: Any = None
 
