@@ -67,11 +67,13 @@ class Statements:
             _add(self._new, taken)
 
     def _drain(self) -> None:
+        notes: dict[str, list[float]] = {}
         for _ in range(len(self._notes)):
             name, seconds = self._notes.popleft()
-            one = {name: Sum(1, seconds, seconds)}
-            _add(self._totals, one)
-            _add(self._new, one)
+            notes.setdefault(name, []).append(seconds)
+        noted = {name: Sum(len(each), sum(each), max(each)) for name, each in notes.items()}
+        _add(self._totals, noted)
+        _add(self._new, noted)
 
 
 def _add(to: dict[str, Sum], those: Mapping[str, Sum]) -> None:

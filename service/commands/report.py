@@ -84,10 +84,10 @@ def _changes(now: Vitals, before: Sample | None, tables: Sample | None) -> Itera
     yield f"Changes since {before.time:%Y-%m-%d %H:%M}"
     for name, label in (("bytes", "MB"), ("connections", "connections"), ("dead_rows", "dead rows")):
         scale = _MB if name == "bytes" else 1
-        old, new = before.figures[name] / scale, now.figures[name] / scale
+        old, new = before.figures.get(name, 0) / scale, now.figures[name] / scale
         yield f"  {label}: {old:,.0f} -> {new:,.0f} ({new - old:+,.0f})"
     for name in ("commits", "rollbacks", "deadlocks"):
-        yield f"  {name}: {now.figures[name] - before.figures[name]:+,}"
+        yield f"  {name}: {now.figures[name] - before.figures.get(name, 0):+,}"
     old_tables = (tables.tables if tables is not None else None) or {}
     grown = [(table.bytes - old_tables.get(table.name, {}).get("bytes", 0), table.name) for table in now.tables]
     for bytes, name in sorted(grown, reverse=True)[: MOST // 2] if old_tables else ():
