@@ -107,9 +107,10 @@ def test_requests_to_openai_are_part_of_the_trace_and_carry_it_on(
     header = f"00-{'1' * 32}-{SPAN}-01"
     with connected(service.address) as api:
         api.models.ListAvailableModels(ListAvailableModelsRequest(), metadata=(("traceparent", header),))
-    spans = eventually(lambda: collector.of("1" * 32), within=SECONDS)
-    (asked,) = (span for span in spans if span.name == "GET /models")
-    (call,) = (span for span in spans if span.parent_id == SPAN)
+    (asked,) = eventually(
+        lambda: [span for span in collector.of("1" * 32) if span.name == "GET /models"], within=SECONDS
+    )
+    (call,) = eventually(lambda: [span for span in collector.of("1" * 32) if span.parent_id == SPAN], within=SECONDS)
     assert (asked.parent_id, asked.fields) == (call.span_id, {"omniflo.outcome": "ok"})
     # Others are of the task that reads the models.
     assert [sent for sent in stand_in.traceparents if "1" * 32 in sent] == [f"00-{'1' * 32}-{asked.span_id}-01"]
