@@ -140,6 +140,14 @@ class Replica:
                 within=SECONDS,
             )
 
+    def is_called(self) -> None:
+        """Wait until each caller has found that it is there: before that, they would be left without any replica."""
+
+        def callers() -> set[str]:
+            return {line["peer"] for line in self.service.events("call") if line["method"].startswith("/omniflo.")}
+
+        eventually(lambda: len(callers()) >= CALLERS, within=SECONDS)
+
     def end(self) -> None:
         """Let it drain, as whoever replaces it does."""
         self._stack.close()
@@ -183,12 +191,11 @@ def test_old_and_new_releases_take_turns_under_load_and_no_call_fails(
                     **settings,
                 ),
             )
-            callers.go_on()
+            upgraded.is_called()
             second.end()
             callers.go_on()
             # Nothing but the new one is there, and the old one is wanted back.
-            Replica(stack, old(3))
-            callers.go_on()
+            Replica(stack, old(3)).is_called()
             upgraded.end()
             callers.go_on()
             assert newest() == NAME
