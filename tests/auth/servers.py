@@ -1,6 +1,5 @@
 """Servers that ask who calls: in this process, and as processes of their own."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +95,7 @@ class Served(Listening):
         self.url = url
         self.log = log
         self.service = service
-        starts = [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "serving"]
+        starts = [line for line in serving.logged(log) if line["event"] == "serving"]
         super().__init__({name: starts[0][name] for name in starts[0] if "listen" in name})
 
     @contextmanager

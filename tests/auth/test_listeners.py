@@ -1,7 +1,6 @@
 """Where the service listens, what is served there, and what a person is told who starts it wrongly."""
 
 import argparse
-import json
 import os
 import signal
 import socket
@@ -33,7 +32,7 @@ from tests.auth.servers import Listening, Mesh, Served, listening, served
 from tests.certificates import Authority
 from tests.clerk_stand_in import SigningKey
 from tests.conftest import WRITER, Callers, Database
-from tests.e2e.serving import eventually
+from tests.e2e.serving import eventually, logged
 from tests.e2e.test_process import said
 
 
@@ -367,5 +366,5 @@ def test_sigterm_lets_calls_on_every_listener_finish(
         for name in ports:
             with socket.socket() as late:
                 assert late.connect_ex(("127.0.0.1", service.ports[name])) != 0
-    events = [json.loads(line)["event"] for line in service.log.read_text().splitlines()]
+    events = [line["event"] for line in logged(service.log)]
     assert events[-1] == "drained"

@@ -18,10 +18,14 @@ UNVERSIONED = {
 VERSIONED = [table for table in RESOURCES if table not in UNVERSIONED and not table.startswith("usage")]
 
 
+# A row, without when a key was used: a thread notes that later, and it is no write of a caller's.
+ROW = "(to_jsonb(t) - 'last_used_time')::text"
+
+
 def contents(database: Database) -> dict[str, list[str]]:
     """Answer every row of every table but the saved answers."""
     return {
-        table: [text for (text,) in database.query(f"select t::text as text from {table} t order by text")]
+        table: [text for (text,) in database.query(f"select {ROW} as text from {table} t order by text")]
         for table in RESOURCES
     }
 

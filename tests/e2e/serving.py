@@ -48,15 +48,10 @@ class Service:
 
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """Answer the line of each call that has ended, from position `since` of the log on."""
-        with self._log.open("rb") as log:
-            log.seek(since)
-            # The last line may still be on its way.
-            lines = log.read().split(b"\n")[:-1]
-        return [line for line in map(json.loads, lines) if line["event"] == "call"]
+        return [line for line in logged(self._log, since) if line["event"] == "call"]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = self._log.read_bytes().split(b"\n")[:-1]
-        return [line for line in map(json.loads, lines) if line["event"] == name]
+        return [line for line in logged(self._log) if line["event"] == name]
 
     def listeners(self) -> dict[str, Any]:
         """Return the ports that are served, by their settings."""
@@ -155,6 +150,13 @@ def key(url: str, user: str, scope: str) -> str:
         done = run(arguments, os.environ | {"OMNIFLO_DATABASE_URL": url}, Path(folder), within=START_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def logged(log: Path, since: int = 0) -> list[dict[str, Any]]:
+    """Return the whole lines of a JSON log from that position on; the last one may still be on its way."""
+    with log.open("rb") as file:
+        file.seek(since)
+        return [json.loads(line) for line in file.read().split(b"\n")[:-1]]
 
 
 def eventually(what: Callable[[], T], *, within: float) -> T:

@@ -35,7 +35,7 @@ from service.server.endpoint import MAX_CONNECTIONS
 from tests import scale
 from tests.conftest import ROOT, Api, Database, fails
 from tests.e2e.clients import connected
-from tests.e2e.serving import Service, eventually, serving
+from tests.e2e.serving import Service, eventually, logged, serving
 from tests.e2e.test_process import children, descendants, is_alive, run, said
 from tests.openai_stand_in import KEY, Fault, StandIn, listed
 
@@ -52,8 +52,7 @@ class Measured:
     def __init__(self, service: Service, log: Path, url: str) -> None:
         self.service = service
         self.url = url
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        (self.address,) = (line["address"] for line in lines if line["event"] == "metrics")
+        (self.address,) = (line["address"] for line in logged(log) if line["event"] == "metrics")
 
     def text(self) -> str:
         with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=SECONDS) as answer:

@@ -27,7 +27,7 @@ GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00
 
 def parsed(log: Path) -> list[dict[str, Any]]:
     lines = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text().split("\n")[:-1]:
         try:
             lines.append(json.loads(line))
         except ValueError:

@@ -1,6 +1,5 @@
 """A database role that lacks a right, or does not see the schema: what is missing is said, and no call is INTERNAL."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from service.database import embedded
 from service.database.grants import FUNCTIONS, HELP, SEQUENCES, TABLES
 from tests.conftest import ROOT, Api, Database, as_service, fails, tables_of
 from tests.e2e.clients import connected
-from tests.e2e.serving import eventually, serving, serving_by
+from tests.e2e.serving import eventually, logged, serving, serving_by
 from tests.e2e.test_process import run, said
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -34,8 +33,7 @@ class Running(NamedTuple):
         return int(answer.status)
 
     def logged(self, **fields: Any) -> list[dict[str, Any]]:
-        lines = map(json.loads, self.log.read_text().splitlines())
-        return [line for line in lines if fields.items() <= line.items()]
+        return [line for line in logged(self.log) if fields.items() <= line.items()]
 
 
 @pytest.fixture

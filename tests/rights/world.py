@@ -29,6 +29,7 @@ from tests.conftest import (
     Failure,
 )
 from tests.contract.methods import Method
+from tests.contract.tables import ROW
 
 PEOPLE = ("stranger", "viewer", "member", "author", "admin", "platform", "removed")
 """Users by what they are: the ADMIN of another organization, four of the house, the platform's, and one who left."""
@@ -252,10 +253,9 @@ class World:
         )
 
     def contents(self) -> list[tuple[str, str]]:
-        """Answer every row of every table. When a key was used is no write of the caller's."""
+        """Answer every row of every table."""
         rows = " union all ".join(
-            f"select '{table}' as name, (to_jsonb(t) - 'last_used_time')::text as text from {table} t"
-            for table in TABLES.split(", ")
+            f"select '{table}' as name, {ROW} as text from {table} t" for table in TABLES.split(", ")
         )
         return [(name, text) for name, text in self.database.query(f"select * from ({rows}) every order by name, text")]
 
