@@ -244,6 +244,7 @@ def test_what_the_database_did_is_counted(measured: Measured) -> None:
     assert measured.value("omniflo_statements_total", statement="commit") > 0
 
 
+@pytest.mark.usefixtures("template")
 def test_no_label_is_chosen_by_callers(measured: Measured) -> None:
     def methods() -> set[str]:
         return {sample.labels["grpc_method"] for sample in measured.families()["grpc_server_started"].samples}
