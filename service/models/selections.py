@@ -1,6 +1,5 @@
 """Which template a user picked for each type."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -51,7 +50,6 @@ class Selection(Versioned):
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
     @classmethod
-    @functools.cache
     def tables(cls, view: View, on: str = "") -> str:
         """Return the tables of selections `s`, joined `on` others, each with its template `t` as it was selected."""
         pinned = revised("(select coalesce(s.revision, base.revision), '')", where="base.id = s.template_id")

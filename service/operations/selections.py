@@ -1,6 +1,5 @@
 """Which template a user works with, for each type."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -304,7 +303,6 @@ def _outcomes(
     return [split(_Outcome, values) for values in found]
 
 
-@functools.cache
 def _holding(templates: str | None, view: View, total: str) -> str:
     return f"""
         select caller.id is not null, place.organization_id is not null, {total}, asked.id is not null,
