@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
-after another. So do those marked `waiting`, which mostly wait. All others run in a process for each core. Processes
-note which lines of the service they run.
+after another. So do those marked `waiting`, which mostly wait. All others run in two processes for each core, since they wait
+half of the time. Processes note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -98,7 +98,7 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 
 
 def of_tests() -> list[Lane]:
-    pytest = ("-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
+    pytest = ("-m", "pytest", "-n", str(_processes()), "--dist", "worksteal")
     return [
         Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), COVERING),
         Lane("waiting", (sys.executable, "-m", "pytest", "-m", "waiting and not timed"), COVERING),
@@ -107,8 +107,12 @@ def of_tests() -> list[Lane]:
     ]
 
 
+def _processes() -> int:
+    return min(8, 2 * len(os.sched_getaffinity(0)))
+
+
 def of_modes() -> list[Lane]:
-    pytest = (sys.executable, "-m", "pytest", "-m", "modes and not once")
+    pytest = (sys.executable, "-m", "pytest", "-n", str(_processes()), "--dist", "worksteal", "-m", "modes and not once")
     plain = Lane("plain", pytest, {"OMNIFLO_CACHE_MB": "0", "OMNIFLO_PREPARE": "off"})
     if pooler.IS_INSTALLED:
         return [Lane("pooled", pytest, {"TEST_POOLER": "on"}), plain]
