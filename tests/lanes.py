@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
-after another. So do those marked `waiting`, which mostly wait. All others run in two processes for each core, since they wait
-half of the time. Processes note which lines of the service they run.
+after another. So do those marked `waiting`, which mostly wait. All others run in two processes for each core, since
+they wait half of the time as well. Processes note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -112,7 +112,17 @@ def _processes() -> int:
 
 
 def of_modes() -> list[Lane]:
-    pytest = (sys.executable, "-m", "pytest", "-n", str(_processes()), "--dist", "worksteal", "-m", "modes and not once")
+    pytest = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        str(_processes()),
+        "--dist",
+        "worksteal",
+        "-m",
+        "modes and not once",
+    )
     plain = Lane("plain", pytest, {"OMNIFLO_CACHE_MB": "0", "OMNIFLO_PREPARE": "off"})
     if pooler.IS_INSTALLED:
         return [Lane("pooled", pytest, {"TEST_POOLER": "on"}), plain]

@@ -2,11 +2,14 @@
 
 import itertools
 import random
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from omniflo.templates.v1.usage_pb2 import Usage, UsageGranularity, UsageGroup
 from omniflo.templates.v1.usage_service_pb2 import QueryUsageRequest, QueryUsageResponse, RecordUsageRequest, UsageRow
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, GetUserRequest
-from tests.conftest import PLATFORM_ADMIN, WRITER, Api, Callers, Database, Failure, fails
+from tests.conftest import PLATFORM_ADMIN, ROOT, WRITER, Api, Callers, Database, Failure, fails
 
 pytestmark = pytest.mark.modes
 
@@ -404,3 +407,23 @@ def test_callers_sum_up_what_they_may_read(
         else:
             assert counts(query(api, "MODEL", organization_id=house), "model") == in_house
         roll_up(database)
+
+
+@pytest.mark.once
+def test_the_example_draws_what_was_used(api: Api, address: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is absent, which `make bench` installs")
+    templates = [api.template(title=f"Template {number}") for number in range(10)]
+    for number, template in enumerate(templates):
+        fields: dict[str, Any] = {"template_id": template.id, "model": f"model-{number % 3}", "input_tokens": 100}
+        record(api, *(used(time=NOW - timedelta(days=number % 2), **fields) for _ in range(number + 1)))
+    picture = tmp_path / "usage.png"
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/python/plot_usage.py", picture, "3"],
+        env={"TEMPLATES_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"55 usages: {picture}\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
