@@ -93,3 +93,6 @@ ODD_CALLS = 100_000 if IS_SOAK else 600
 
 FAILOVERS = 3 if IS_SOAK else 1
 """Of a PostgreSQL that is killed to its standby."""
+
+MIXED_SECONDS = 1_200.0 if IS_SOAK else 10.0
+"""For how long callers write and read while one thing after another fails."""
