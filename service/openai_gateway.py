@@ -69,6 +69,11 @@ class Refused(errors.FailedPrecondition):
 class OutcomeUnknownError(Exception):
     """A request was sent, and OpenAI may have done what it asks for, or may still do it."""
 
+    def __init__(self, retry_seconds: float | None = None) -> None:
+        super().__init__()
+        self.retry_seconds = retry_seconds
+        """For how long it wants not to be asked, as far as it has said so."""
+
 
 class Gateway:
     """Asks OpenAI, within the caller's deadline, and raises its failures as errors of this service."""
@@ -157,6 +162,7 @@ class Gateway:
         most = TRIES * (CONNECT_SECONDS + READ_SECONDS)
         give_up = time.monotonic() + min(deadline.remaining() - MARGIN_SECONDS, most)
         for attempt in range(TRIES):
+            least = 0.0
             left = max(0.0, give_up - time.monotonic())
             timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
             try:
@@ -169,6 +175,8 @@ class Gateway:
             except openai.APIStatusError as error:
                 failure = (refusal or refusal_of)(error)
                 is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults
+                if (header := error.response.headers.get("retry-after")) is not None:
+                    least = _retry_after(header)
             except (openai.APIConnectionError, TimeoutError):
                 # No response, or one that is cut short.
                 failure, is_fault = unavailable(), True
@@ -176,7 +184,8 @@ class Gateway:
                 # An invalid one, which will be the same the next time.
                 failure, is_fault = unavailable(), False
             pause = BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-            if not is_fault or attempt == TRIES - 1 or time.monotonic() + pause >= give_up:
+            # Who is to wait for longer is told so.
+            if not is_fault or attempt == TRIES - 1 or pause < least or time.monotonic() + pause >= give_up:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")
@@ -245,7 +254,7 @@ def _attempt(work: Callable[[openai.OpenAI], T], client: openai.OpenAI) -> T:
         return work(client)
     except openai.APIStatusError as error:
         if error.status_code in OF_PROXIES:
-            raise OutcomeUnknownError from None
+            raise OutcomeUnknownError(refusal_of(error).retry_seconds) from None
         raise refusal_of(error) from None
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, unsent):

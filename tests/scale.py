@@ -85,6 +85,12 @@ LATE_SECONDS = 2.0 if IS_SOAK else 0.2
 FOREIGN_ASSISTANTS = 50 if IS_SOAK else 5
 """Assistants of others that stay as they are meanwhile."""
 
+COPYING_WORKERS = (1, 2) if IS_SOAK else (2,)
+"""How many workers copy at once."""
+
+TEMPLATES_OF_A_TYPE = 1_000 if IS_SOAK else 24
+"""Templates that are copied again because their type changes."""
+
 PROCESSED_FILES = 1_000 if IS_SOAK else 60
 """Files that are uploaded and run while workers are killed and OpenAI does what it should not."""
 

@@ -60,9 +60,9 @@ class Copier:
         except (errors.FailedPrecondition, errors.ResourceExhausted, GoneError):
             operations.unmark(SYSTEM, held)
             raise
-        except errors.Unavailable:
+        except errors.Unavailable as error:
             # Some servers fail after they have done it.
-            raise OutcomeUnknownError from None
+            raise OutcomeUnknownError(error.retry_seconds) from None
         if operations.adopt(SYSTEM, held, made, attempt_id):
             operations.wrote(SYSTEM, held, wanted.digest)
 

@@ -39,6 +39,8 @@ STOP_SECONDS = 5.0
 STORE_SECONDS = 5.0
 """How often the position is stored while nothing changes."""
 RETRY_SECONDS = 10.0
+MOST_DOUBLINGS = 20
+"""Of the time between two tries."""
 
 _log = structlog.get_logger()
 
@@ -56,6 +58,8 @@ class Pace(NamedTuple):
     """Before something is tried again that the server has refused."""
     counts: float = 10.0
     """Between two times that copies are counted."""
+    pause: float = 1.0
+    """In which the server is asked for nothing after it has failed, unless it asks for more."""
 
 
 class Copying:
@@ -185,25 +189,34 @@ class Copying:
         try:
             with time_limit(LONGEST_SECONDS):
                 self._copier.bring_in_step(held)
-        except OutcomeUnknownError:
-            self._put_off(held, self._settle_seconds, "OPENAI_OUTCOME_UNKNOWN")
+        except GoneError:
+            # Whoever starts later need not wait for this worker.
+            with time_limit(ANSWER_SECONDS):
+                operations.put_off(SYSTEM, held, 0.0, "OPENAI_REFUSED")
+            raise
+        except OutcomeUnknownError as error:
+            self._put_off(held, self._settle_seconds, "OPENAI_OUTCOME_UNKNOWN", error.retry_seconds)
         except errors.FailedPrecondition as error:
             code = error.metadata.get("openai_code", error.reason)
             with time_limit(ANSWER_SECONDS):
                 operations.fail(SYSTEM, held, self._pace.failed, code)
             _log.warning("assistant", template=held.template_id, result="failed", code=code)
         except errors.ResourceExhausted as error:
-            wait = max(error.retry_seconds or 0.0, self._pace.tick)
-            self._quiet_until = time.monotonic() + wait
-            self._put_off(held, wait, error.reason)
+            self._put_off(held, 0.0, error.reason, error.retry_seconds)
         except (errors.Unavailable, errors.DeadlineExceeded) as error:
-            wait = min(max(2.0**held.tries, error.retry_seconds or 0.0), self._pace.longest)
+            wait = min(2.0 ** min(held.tries, MOST_DOUBLINGS), self._pace.longest)
             # Not a secret: so that what failed together is not tried again together.
-            self._put_off(held, wait * random.uniform(0.5, 1.0), error.reason)  # noqa: S311 - see above
+            wait *= random.uniform(0.5, 1.0)  # noqa: S311 - see above
+            self._put_off(held, wait, error.reason, error.retry_seconds)
 
-    def _put_off(self, held: Held, seconds: float, code: str) -> None:
+    def _put_off(self, held: Held, seconds: float, code: str, retry_seconds: float | None) -> None:
+        """Try a copy again later, and ask the server for nothing before it is to be asked."""
+        pause = max(retry_seconds or 0.0, self._pace.pause)
+        self._quiet_until = time.monotonic() + pause
         with time_limit(ANSWER_SECONDS):
             operations.put_off(SYSTEM, held, seconds, code)
+        with time_limit(ANSWER_SECONDS):
+            operations.leave_alone(SYSTEM, pause)
 
 
 def _hints(changes: Sequence[Change]) -> Hints:

@@ -32,9 +32,11 @@ class Assistant(pw.Model):
     """Of the request that created it, or may have."""
     attempt_time = Moment(null=True)
     try_time = Moment(null=True)
-    """When something is to be done next."""
+    """Since when something is to be done, or from when on: its place in the order."""
     holder = Text(null=True)
+    """Who does it; nobody while it is put off."""
     hold_time = Moment(null=True)
+    """Until when nobody else takes it."""
     tries = pw.BigIntegerField(constraints=[pw.SQL("default 0")])
     error_code = Text(constraints=[pw.SQL("default ''")])
     pending_time = Moment(null=True)
@@ -49,6 +51,8 @@ class AssistantCopying(pw.Model):
     is_on = pw.BooleanField(constraints=[pw.SQL("default false")])
     position = Text(null=True)
     """A token of service/positions.py."""
+    quiet_time = Moment(null=True)
+    """Until when nobody asks the server."""
 
     class Meta:
         database = database

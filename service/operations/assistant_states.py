@@ -50,7 +50,12 @@ def sync(actor: Actor, id: str) -> Template:
           observed = '',
           tries = 0,
           state = case when assistants.desired = '' then assistants.state else 'pending' end,
-          try_time = case when assistants.desired = '' then assistants.try_time else clock_timestamp() end
+          try_time = case
+            when assistants.desired = '' then assistants.try_time
+            else least(assistants.try_time, clock_timestamp())
+          end,
+          -- It is not put off any more.
+          hold_time = case when assistants.holder is not null then assistants.hold_time end
         """,
         (id,),
     )

@@ -69,7 +69,9 @@ def switch(actor: Actor, *, is_on: bool) -> str | None:
         database.execute_sql("update assistant_copying set is_on = false, position = null where is_on")
         return None
     database.execute_sql(
-        "insert into assistant_copying (is_on) values (true) on conflict (id) do update set is_on = true"
+        "insert into assistant_copying (is_on) values (true)"
+        # Who starts may have been given another server to ask.
+        " on conflict (id) do update set is_on = true, quiet_time = null"
     )
     ((position,),) = database.execute_sql("select position from assistant_copying").fetchall()
     return None if position is None else str(position)
@@ -153,12 +155,14 @@ def compare(actor: Actor) -> int:
           try_time = case
             when w.is_over then null
             when w.desired <> '' and w.desired = a.observed and a.assistant_id is not null then null
-            when w.desired = a.desired then coalesce(a.try_time, clock_timestamp())
-            else clock_timestamp()
+            when w.desired = a.desired then coalesce(a.try_time, a.check_time)
+            -- The copies are made in the order in which their templates changed.
+            else least(a.try_time, a.check_time)
           end,
           -- Who is about to create one may not any more.
           holder = case when not w.is_over then a.holder end,
-          hold_time = case when not w.is_over then a.hold_time end,
+          -- What has changed is not put off.
+          hold_time = case when not w.is_over and (a.holder is not null or w.desired = a.desired) then a.hold_time end,
           tries = case when w.desired = a.desired then a.tries else 0 end
         from (
             select template_id, wanted.desired,
@@ -184,7 +188,10 @@ def _drop_gone(ids: Sequence[str]) -> None:
 
 @transaction
 def take(actor: Actor, seconds: float) -> Held | None:
-    """Take the copy that has waited longest, for so many seconds. What its assistant says is not known from then on."""
+    """Take the copy that has waited longest, for so many seconds. What its assistant says is not known from then on.
+
+    None where there is nothing to do, or where the server is left alone.
+    """
     found = database.execute_sql(
         """
         update assistants a set
@@ -193,6 +200,7 @@ def take(actor: Actor, seconds: float) -> Held | None:
             select template_id from assistants
             where try_time <= clock_timestamp() and (hold_time is null or hold_time <= clock_timestamp())
               and epoch = (select epoch from registry)
+              and not exists (select from assistant_copying where quiet_time > clock_timestamp())
             order by try_time, template_id limit 1 for update skip locked
         ) waiting
         where a.template_id = waiting.template_id
@@ -310,11 +318,21 @@ def removed(actor: Actor, held: Held) -> None:
 
 @transaction
 def put_off(actor: Actor, held: Held, seconds: float, code: str) -> None:
-    """Let go of a copy, which is to be tried again after so many seconds."""
+    """Let go of a copy, which keeps its place, and is tried again after so many seconds."""
     database.execute_sql(
-        "update assistants set holder = null, hold_time = null, tries = tries + 1, error_code = %s,"
-        " try_time = clock_timestamp() + make_interval(secs => %s) where (template_id, holder) = (%s, %s)",
-        (code, seconds, held.template_id, held.holder),
+        "update assistants set holder = null, hold_time = clock_timestamp() + make_interval(secs => %s),"
+        " tries = tries + 1, error_code = %s where (template_id, holder) = (%s, %s)",
+        (seconds, code, held.template_id, held.holder),
+    )
+
+
+@transaction
+def leave_alone(actor: Actor, seconds: float) -> None:
+    """Have no worker ask the server for so many seconds, or for as long as it was already to be left alone."""
+    database.execute_sql(
+        "update assistant_copying"
+        " set quiet_time = greatest(quiet_time, clock_timestamp() + make_interval(secs => %s)) where is_on",
+        (seconds,),
     )
 
 

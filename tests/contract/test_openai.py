@@ -66,6 +66,7 @@ def test_an_import_that_is_sent_again_asks_openai_once(api: Api, stand_in: Stand
 FAILURES = {
     Fault.RATE_LIMITED: (StatusCode.RESOURCE_EXHAUSTED, "OPENAI_RATE_LIMITED", "rate_limit_exceeded", 7),
     Fault.SERVER_ERROR: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", "server_error", 1),
+    Fault.BUSY: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", "overloaded", 7),
     Fault.SILENT: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
     Fault.CUT: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
     Fault.TRUNCATED: (StatusCode.UNAVAILABLE, "OPENAI_UNAVAILABLE", None, 1),
@@ -117,7 +118,7 @@ def test_no_transaction_is_open_while_openai_is_asked(api: Api, stand_in: StandI
 def test_only_what_may_be_answered_otherwise_is_asked_again(fault: Fault, api: Api, stand_in: StandIn) -> None:
     with stand_in.failing(fault):
         fails(api.models.ImportModel, ImportModelRequest(openai_id="o3"))
-    # A rate limit is the caller's to wait for.
+    # A rate limit is the caller's to wait for, and so is whatever else lasts longer than a moment.
     assert stand_in.calls["/v1/models/o3"] == (3 if fault in {Fault.SERVER_ERROR, Fault.CUT} else 1)
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
@@ -28,9 +29,9 @@ from tests import commands
 from tests.conftest import Database
 from tests.openai_stand_in import KEY, StandIn
 
-PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1)
+PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1, pause=0.02)
 SETTLE_SECONDS = 0.4
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 SETTLED = "select count(*) from assistants where check_time is not null or try_time is not null"
 """How many copies there is something to do of."""
 
@@ -59,8 +60,8 @@ def live(url: str, openai_url: str, settle_seconds: float, ready: Event) -> None
 
 
 @contextmanager
-def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float) -> Iterator[list[int]]:
-    """Have two workers, one of which is killed when it has worked for a moment; yield who was."""
+def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float, workers: int) -> Iterator[list[int]]:
+    """Have workers, one of which is killed when it has worked for a moment; yield who was."""
     random_, over = random.Random(1), threading.Event()
     kills: list[int] = []
 
@@ -75,24 +76,24 @@ def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float) 
         os.kill(process.pid, signal.SIGKILL)
         process.join()
 
-    workers = [start(), start()]
+    running = [start() for _ in range(workers)]
 
     def go_on() -> None:
         while not over.wait(random_.uniform(0.2, 2.0)):
-            number = len(kills) % len(workers)
-            kill(workers[number])
+            number = len(kills) % workers
+            kill(running[number])
             kills.append(number)
-            workers[number] = start()
+            running[number] = start()
 
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield kills
-    finally:
-        over.set()
-        thread.join()
-        for worker in workers:
-            kill(worker)
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            yield kills
+        finally:
+            over.set()
+    for worker in running:
+        kill(worker)
+    going.result()
 
 
 def kept(stand_in: StandIn, epoch: str = "") -> dict[str, list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Templates copied as assistants: what is said of them, and what happens when something goes wrong."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
@@ -42,11 +43,12 @@ from service.openai_assistants import Assistants
 from service.openai_gateway import Gateway
 from service.operations import assistant_states
 from service.operations import assistants as operations
-from service.operations.assistants import Hints
+from service.operations.assistants import Held, Hints
 from tests.conftest import Api, Database, as_service
 from tests.e2e.serving import eventually
 from tests.jobs.copying import copying, is_in_step, kept
 from tests.openai_stand_in import KEY, Fault, StandIn
+from tests.scale import TEMPLATES_OF_A_TYPE
 
 SECONDS = 20.0
 SCHEMA = '{"type":"object", "properties" : {"a": {"type": "string", "const": 1.50}},\n"required":[]}'
@@ -266,6 +268,78 @@ def test_who_is_about_to_create_an_assistant_may_not_once_none_is_wanted(api: Ap
     assert operations.take(SYSTEM, 60) is not None
 
 
+def test_a_copy_that_is_put_off_keeps_its_place(api: Api, made: dict[str, Any]) -> None:
+    templates = [api.template(**made).id for _ in range(4)]
+    assert operations.note(SYSTEM, Hints(templates), before=operations.switch(SYSTEM, is_on=True), after="1")
+    operations.compare(SYSTEM)
+
+    def taken() -> Held:
+        found = operations.take(SYSTEM, 60)
+        assert found is not None
+        return found
+
+    first = taken()
+    operations.put_off(SYSTEM, first, 0.3, "OPENAI_UNAVAILABLE")
+    second = taken()
+    assert first.template_id != second.template_id, "the first one has to wait"
+    time.sleep(0.4)
+    assert taken().template_id == first.template_id
+    # What changes meanwhile is not put off any more, and keeps its place too.
+    operations.put_off(SYSTEM, second, 60, "OPENAI_UNAVAILABLE")
+    update(api, api.templates.GetTemplate(GetTemplateRequest(id=second.template_id)), title="Another")
+    assert operations.note(SYSTEM, Hints([second.template_id]), before="1", after="2")
+    operations.compare(SYSTEM)
+    assert taken().template_id == second.template_id
+    # No worker asks a server that wants to be left alone; whoever starts asks anew.
+    operations.leave_alone(SYSTEM, 60)
+    operations.leave_alone(SYSTEM, 0)
+    assert operations.take(SYSTEM, 60) is None
+    operations.switch(SYSTEM, is_on=True)
+    assert taken().template_id not in {first.template_id, second.template_id}
+
+
+@pytest.mark.soak
+def test_a_type_with_many_templates_is_copied_in_order_and_no_faster_than_the_server_allows(
+    api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, wait = TEMPLATES_OF_A_TYPE, 0.2
+    for _ in range(count):
+        api.template(**made)
+    asked: list[tuple[float, str, Fault | None]] = []
+    of = stand_in.faults.of
+
+    def noting(request: str) -> Fault | None:
+        fault = of(request)
+        asked.append((time.monotonic(), request, fault))
+        return fault
+
+    monkeypatch.setattr(stand_in.faults, "of", noting)
+    stand_in.faults.retry_after = str(wait)
+    stand_in.faults.next.append(Fault.BUSY)
+    with start():
+        in_step()
+        assert asked[1][0] - asked[0][0] >= wait, "whatever it is that it is too busy for"
+        asked.clear()
+        stand_in.faults.by_chance(1, {Fault.RATE_LIMITED: 0.1})
+        tool = TemplateTool(template_type=made["template_type"], name="run")
+        tool.type = OpenAIToolType.OPEN_AI_TOOL_TYPE_CODE_INTERPRETER
+        api.types.CreateTemplateTool(CreateTemplateToolRequest(template_tool=tool))
+        eventually(lambda: len([fault for *_, fault in asked if fault is None]) >= count, within=10 * SECONDS)
+        in_step()
+    done = [request for _, request, fault in asked if fault is None]
+    assert len(done) == len(set(done)) == count, "each once"
+    refused = [number for number, (*_, fault) in enumerate(asked) if fault is Fault.RATE_LIMITED]
+    assert refused
+    for number in refused:
+        (before, request, _), (after, again, _) = asked[number : number + 2]
+        assert request == again, "it keeps its place"
+        assert after - before >= wait, "nothing else is asked before"
+    ids = {
+        f"POST /v1/assistants/{each.told['id']}": each.told["metadata"]["template_id"] for each in stand_in.assistants
+    }
+    assert [ids[request] for request in done] == sorted(ids.values()), "as the change reached them"
+
+
 def test_the_sweep_leaves_alone_what_is_not_ours_young_or_recorded(
     api: Api,
     start: Start,
@@ -358,6 +432,7 @@ def test_a_server_without_the_api_ends_the_copying_until_the_next_start(
         eventually(lambda: set(states(database).values()) == {"none"}, within=SECONDS)
         assert not assistant_states.is_on(SYSTEM)
     assert [line["event"] for line in lines if line.get("is_on") is False] == ["assistants"], "one line"
+    assert database.query("select * from assistants where hold_time > clock_timestamp()") == [], "it has let go"
     with start():
         in_step()
     with off():

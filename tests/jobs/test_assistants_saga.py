@@ -39,7 +39,14 @@ from tests.e2e.test_faults import dead
 from tests.jobs.copying import copying, is_in_step, killed_again_and_again
 from tests.migrations.conftest import working_on
 from tests.openai_stand_in import KEY, Fault, StandIn
-from tests.scale import COPIED_TEMPLATES, COPYING_KILLS, FOREIGN_ASSISTANTS, LATE_SECONDS, POSTGRESQL_KILLS
+from tests.scale import (
+    COPIED_TEMPLATES,
+    COPYING_KILLS,
+    COPYING_WORKERS,
+    FOREIGN_ASSISTANTS,
+    LATE_SECONDS,
+    POSTGRESQL_KILLS,
+)
 
 SECONDS = 120.0
 CALLERS = 8
@@ -48,6 +55,7 @@ SWEEP_AGE_SECONDS = 5.0
 CHANCES = {
     Fault.RATE_LIMITED: 0.04,
     Fault.SERVER_ERROR: 0.04,
+    Fault.BUSY: 0.03,
     Fault.LOST: 0.15,
     Fault.BAD_GATEWAY: 0.03,
     Fault.CUT: 0.03,
@@ -192,8 +200,9 @@ def came_with(api: Api, database: Database, made: dict[str, Any], assistant_id: 
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("workers", COPYING_WORKERS)
 def test_each_template_has_one_assistant_and_nothing_else_is_touched_whatever_happens(
-    own_postgres: embedded.Server, stand_in: StandIn, tmp_path: Path
+    workers: int, own_postgres: embedded.Server, stand_in: StandIn, tmp_path: Path
 ) -> None:
     url, faults = as_service(own_postgres.url), stand_in.faults
     faults.retry_after, faults.silent_seconds, faults.slow_seconds = "0", 0.3, 0.2
@@ -214,7 +223,7 @@ def test_each_template_has_one_assistant_and_nothing_else_is_touched_whatever_ha
         database.close()
         faults.by_chance(1, CHANCES)
         with (
-            killed_again_and_again(url, stand_in.url, settle_seconds=SETTLE_SECONDS) as kills,
+            killed_again_and_again(url, stand_in.url, settle_seconds=SETTLE_SECONDS, workers=workers) as kills,
             changing(api, made, kinds) as ids,
             sweeping(stand_in.url) as deleted,
         ):
@@ -230,7 +239,7 @@ def test_each_template_has_one_assistant_and_nothing_else_is_touched_whatever_ha
     with copying(url, stand_in.url, settle_seconds=SETTLE_SECONDS):
         eventually(lambda: is_in_step(stand_in, database), within=SECONDS)
     say(
-        f"{len(ids)} templates, {len(kills)} workers and {POSTGRESQL_KILLS} PostgreSQL killed,"
+        f"{workers} workers at once, {len(kills)} killed, PostgreSQL {POSTGRESQL_KILLS} times, {len(ids)} templates,"
         f" {sum(stand_in.calls.values())} requests, {len(stand_in.assistants.deleted)} deleted,"
         f" in step {time.monotonic() - began:.1f} s afterwards"
     )

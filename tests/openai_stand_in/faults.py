@@ -13,6 +13,8 @@ class Fault(Enum):
     RATE_LIMITED = auto()
     """429, and a Retry-After."""
     SERVER_ERROR = auto()
+    BUSY = auto()
+    """503, and a Retry-After."""
     SILENT = auto()
     """The connection is taken, and nothing is ever said."""
     CUT = auto()

@@ -226,6 +226,9 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                     self._fail(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", **headers)
                 case Fault.SERVER_ERROR:
                     self._fail(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error")
+                case Fault.BUSY:
+                    headers = {"Retry-After": stand_in.faults.retry_after}
+                    self._fail(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", **headers)
                 case Fault.SILENT:
                     stand_in.ended.wait(stand_in.faults.silent_seconds)
                     self.close_connection = True
