@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASELINE := protos/baseline.txtpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-modes test-postgresql clients soak check proto descriptors openapi migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups lock release clean
+.PHONY: help run test test-modes test-postgresql clients soak check proto descriptors openapi migrate fmt bench bench-growth bench-revisions bench-usage bench-tools bench-writes bench-assistants bench-backups lock release clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ bench-usage: .venv/installed ## measure what recording usage and asking for it t
 bench-writes: .venv/installed ## measure what the log of changes costs a write, in PostgreSQL alone, into bench/results
 	$(BIN)/python -m bench writes $(ARGS)
 
+bench-assistants: .venv/installed ## measure writes while templates are copied to a server that never answers, into bench/results; ARGS=--quick is a smoke run
+	$(BIN)/python -m bench assistants $(ARGS)
+
 bench-backups: .venv/installed ## measure how long backups take, of up to a million templates, into bench/results; ARGS=--quick is a smoke run
 	$(BIN)/python -m bench backups $(ARGS)
 
@@ -106,7 +109,7 @@ clean: ## remove everything that was built or installed; the data in .data stays
 
 # Everything below installs itself: what running needs, with this project, whose protos are compiled; and for development
 # the linters, the type checker, pytest and Envoy on top.
-test test-modes bench-growth bench-revisions bench-usage bench-tools bench-writes bench-backups: .venv/dev
+test test-modes bench-growth bench-revisions bench-usage bench-tools bench-writes bench-assistants bench-backups: .venv/dev
 
 # uv installs in seconds what takes pip most of a minute. pip gets it, and checks its hash. It stays where there are the
 # tools of development; elsewhere it goes again.

@@ -1,4 +1,4 @@
-"""The command line: compare, growth, revisions, usage, writes, backups, tools."""
+"""The command line: compare, growth, revisions, usage, writes, assistants, backups, tools."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import backups, compare, growth, report, revisions, tools, usage, writes
+from bench import assistants, backups, compare, growth, report, revisions, tools, usage, writes
 from bench.compare import Options
 from bench.http2 import LoadError
 from bench.programs import ProgramError
@@ -22,22 +22,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     # A smoke run leaves the results of a real one alone.
     folder = RESULTS / "quick" if getattr(options, "quick", False) else RESULTS
+    commands: dict[str, Callable[[], list[Path]]] = {
+        "compare": lambda: report.write(compare.run(_options(options)), folder),
+        "growth": lambda: growth.write(growth.run(_growth_options(options)), folder),
+        "revisions": lambda: revisions.write(revisions.run(_revisions_options(options)), folder),
+        "usage": lambda: usage.write(usage.run(_usage_options(options)), folder),
+        "writes": lambda: writes.write(writes.run(_writes_options(options)), folder),
+        "assistants": lambda: assistants.write(assistants.run(_assistants_options(options)), folder),
+        "backups": lambda: backups.write(backups.run(_backups_options(options)), folder),
+        "tools": lambda: tools.write(tools.run(), folder),
+    }
     try:
-        match options.command:
-            case "compare":
-                files = report.write(compare.run(_options(options)), folder)
-            case "growth":
-                files = growth.write(growth.run(_growth_options(options)), folder)
-            case "revisions":
-                files = revisions.write(revisions.run(_revisions_options(options)), folder)
-            case "usage":
-                files = usage.write(usage.run(_usage_options(options)), folder)
-            case "writes":
-                files = writes.write(writes.run(_writes_options(options)), folder)
-            case "backups":
-                files = backups.write(backups.run(_backups_options(options)), folder)
-            case _:
-                files = tools.write(tools.run(), folder)
+        files = commands[options.command]()
     except (ProgramError, LoadError, EmbeddedError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -78,6 +74,12 @@ def _writes_options(options: argparse.Namespace) -> writes.Options:
     return writes.Options(1, 2) if options.quick else writes.Options(options.rounds, options.seconds)
 
 
+def _assistants_options(options: argparse.Namespace) -> assistants.Options:
+    if options.quick:
+        return assistants.Options(rounds=1, calls=20, is_quick=True)
+    return assistants.Options(options.rounds, calls=200, is_quick=False)
+
+
 def _backups_options(options: argparse.Namespace) -> backups.Options:
     return backups.Options(options.sizes or ([2_000] if options.quick else [2_000, 100_000, 1_000_000]))
 
@@ -104,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=_within(3, 50), default=5, help="3 to 50, 5 by default")
     command.add_argument("--seconds", type=_within(1, 60), default=10, help="of each measure, 1 to 60, 10 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 1 round, 2 s, no conclusions")
+    command = commands.add_parser("assistants", help="writes while templates are copied, and while they are not")
+    command.add_argument("--rounds", type=_within(3, 50), default=15, help="3 to 50, 15 by default")
+    command.add_argument("--quick", action="store_true", help="a smoke run: 1 round, 20 calls, no conclusions")
     command = commands.add_parser("backups", help="how long they take, with ever more templates")
     command.add_argument("--sizes", type=_within(1_000, 10_000_000), nargs="+", help="2000 100000 1000000 by default")
     command.add_argument("--quick", action="store_true", help="a smoke run: 2000 templates")

@@ -80,7 +80,7 @@ def tree(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for folder in PROC.iterdir():
         if folder.name.isdecimal() and (fields := _stat(int(folder.name))):
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
+            children.setdefault(int(fields[2]), []).append(int(folder.name))
     found = [pid]
     for member in found:
         found += children.get(member, [])
@@ -89,9 +89,17 @@ def tree(pid: int) -> list[int]:
 
 def processor_seconds(pid: int) -> float:
     """Answer the processor time of a process and of all below it, also of those that have ended."""
-    # User and system time of all threads, and of the children that were waited for.
-    ticks = sum(sum(map(int, fields[11:15])) for member in tree(pid) if (fields := _stat(member)))
-    return ticks / _TICKS
+    return sum(processor_seconds_by_name(pid).values())
+
+
+def processor_seconds_by_name(pid: int) -> dict[str, float]:
+    """Answer the same for each name that these processes have, as `ps` shows it."""
+    found: dict[str, float] = {}
+    for member in tree(pid):
+        if fields := _stat(member):
+            # User and system time of all threads, and of the children that were waited for.
+            found[fields[0]] = found.get(fields[0], 0.0) + sum(map(int, fields[12:16])) / _TICKS
+    return found
 
 
 def settle(*pids: int) -> None:
@@ -132,9 +140,10 @@ def describe() -> dict[str, str]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Answer the fields of a process from its state on, which come after its name, in brackets."""
+    """Answer the name of a process, which is in brackets, and its fields from its state on."""
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        name, _, fields = (PROC / str(pid) / "stat").read_text().rpartition(")")
+        return [name.partition("(")[2], *fields.split()]
     except OSError:
         return None
 

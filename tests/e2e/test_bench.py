@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bench import content, edits, revisions, usage, works
+from bench import assistants, content, edits, revisions, usage, works
 from bench.content import Database
 from bench.revisions import MANY, PLAIN, TWIN, Options, Result
 from omniflo.templates.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -81,3 +81,19 @@ def test_usage_is_measured(filled: Database, channel: grpc.Channel, tmp_path: Pa
     text = table.read_text()
     assert "ratio: 1.00" in text
     assert text.count("| year |") == text.count("| day |") == 9
+
+
+def test_writes_are_measured_while_templates_are_copied(
+    filled: Database, channel: grpc.Channel, tmp_path: Path
+) -> None:
+    options = assistants.Options(rounds=1, calls=3, is_quick=True)
+    before = filled.query("select count(*) from templates")[0][0]
+
+    def used() -> dict[str, float]:
+        return {assistants.JOBS: time.monotonic(), "worker": time.monotonic(), "": time.monotonic()}
+
+    names = (assistants.OFF, assistants.ON)
+    turns = assistants.measured(dict.fromkeys(names, channel), options, dict.fromkeys(names, used), lambda: None)
+    assert filled.query("select count(*) from templates") == [(before + 2 * 2 * 3,)], "a round to warm up, and one"
+    (table,) = assistants.write(assistants.Result({}, options, turns, 3), tmp_path)
+    assert table.read_text().count("no conclusion") == 2
