@@ -50,7 +50,7 @@ from tests.jobs.copying import copying, is_in_step, kept
 from tests.openai_stand_in import KEY, Fault, StandIn
 from tests.scale import TEMPLATES_OF_A_TYPE
 
-SECONDS = 20.0
+SECONDS = 120.0
 SCHEMA = '{"type":"object", "properties" : {"a": {"type": "string", "const": 1.50}},\n"required":[]}'
 
 Start = Callable[..., AbstractContextManager[Any]]

@@ -24,7 +24,7 @@ from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
 from tests.jobs.ticking import PACE, note
 
-SECONDS = 20.0
+SECONDS = 120.0
 DAILY = Schedule.of("00:00")
 
 Lines = list[MutableMapping[str, Any]]
