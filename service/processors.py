@@ -25,11 +25,11 @@ def pin(number: int) -> None:
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quotas of the control groups of the process, each of which holds for all groups below it."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        # The names of groups may be any octets.
+        text = os.fsdecode((root / "proc/self/cgroup").read_bytes())
     except OSError:
         return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for _, controllers, path in (line.split(":", 2) for line in text.split("\n") if line.count(":") > 1):
         if controllers and "cpu" not in controllers.split(","):
             continue
         # In a container, the group may have its name outside, which is not found, and is the first folder inside.
@@ -42,8 +42,10 @@ def _quotas(root: Path) -> Iterator[float]:
 def _quota(folder: Path, *, is_first_version: bool) -> Iterator[float]:
     names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_first_version else ("cpu.max",)
     try:
-        quota, period = " ".join((folder / name).read_text() for name in names).split()
-    except OSError:
+        quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+    except (OSError, ValueError):
+        # There is none (`max`), or nobody knows what it says.
         return
-    if quota not in {"max", "-1"}:
-        yield int(quota) / int(period)
+    # Without a quota, the first version says -1.
+    if quota > 0 and period > 0:
+        yield quota / period

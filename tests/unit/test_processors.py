@@ -14,6 +14,7 @@ UNIFIED = "0::/"
 CONTAINER = "0::/system.slice/docker-1.scope"
 FIRST = "5:cpuset:/\n4:cpu,cpuacct:/docker/1\n0::/"
 """Of the first version, beside the second for what is not of it."""
+ODD = ["", "max", "50000", "50000 100000 1", "half one", "50000 0", "0 100000", "50000 max", "-2 100000", "1e5 100000"]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,12 @@ FIRST = "5:cpuset:/\n4:cpu,cpuacct:/docker/1\n0::/"
         (FIRST, {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
         (FIRST, {"cpu/docker/1/cpu.cfs_quota_us": "250000", "cpu/docker/1/cpu.cfs_period_us": "100000"}, 3),
         ("4:cpuset:/", {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        # What is no quota is none, and hides none of the groups above or below.
+        *((CONTAINER, {"cpu.max": odd, "system.slice/cpu.max": "300000 100000"}, 3) for odd in ODD),
+        (FIRST, {"cpu/cpu.cfs_quota_us": "", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        (FIRST, {"cpu/cpu.cfs_quota_us": "0", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        (FIRST, {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "0"}, 8),
+        ("odd\n\n4:cpuset\n0::/\udcff", {"cpu.max": "50000 100000"}, 1),
     ],
 )
 def test_a_worker_runs_for_each_processor_that_the_quota_allows(
@@ -49,7 +56,7 @@ def test_a_worker_runs_for_each_processor_that_the_quota_allows(
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{text}\n")
+    path.write_bytes(os.fsencode(f"{text}\n"))
 
 
 def test_that_is_how_many_workers_there_are_unless_somebody_says_otherwise() -> None:
