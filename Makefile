@@ -92,7 +92,7 @@ RESOLVE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 lock: .venv/dev ## resolve pyproject.toml anew, to the newest versions: requirements.lock to run, requirements-dev.lock for all else, deploy/requirements.lock for the image
 	$(BIN)/uv pip compile $(RESOLVE) --extra embedded --group run pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile $(RESOLVE) --extra embedded --group dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
-	$(BIN)/uv pip compile $(RESOLVE) --extra s3 pyproject.toml --constraint requirements-dev.lock --output-file deploy/requirements.lock
+	$(BIN)/uv pip compile $(RESOLVE) --extra s3 --extra tracing pyproject.toml --constraint requirements-dev.lock --output-file deploy/requirements.lock
 
 release: check ## make the contract the one that later changes are compared with; the version is that of pyproject.toml
 	@test -z "$$(git status --porcelain)" || { echo "make release: commit or stash what git status shows first"; exit 1; }
