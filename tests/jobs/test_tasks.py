@@ -71,7 +71,8 @@ def test_a_backup_is_made_and_verified_and_what_is_wrong_is_said(queue: Database
     file.touch()
     with pytest.raises(BackupError), structlog.testing.capture_logs() as logged:
         run(queue, "backup", **settings | {"backup_dir": str(file)})
-    assert [(line["event"], line["error"]) for line in logged] == [("backup failed", f"{file}: File exists")]
+    # Servers of other tests may log in this process.
+    assert [line["error"] for line in logged if line["event"] == "backup failed"] == [f"{file}: File exists"]
 
 
 def test_a_backup_is_due_where_there_is_a_place_for_it() -> None:
@@ -99,8 +100,8 @@ def test_dates_of_models_are_read_daily_and_templates_are_counted_whose_models_e
     with structlog.testing.capture_logs() as logged:
         done = run(queue, "refresh_models", openai_api_key=key, openai_base_url=stand_in.url)
     assert done == {"changed": 2, "unlisted": 1, "ending": 1}
-    (line,) = logged
-    assert (line["event"], line["templates"], line["models"]) == ("models end", 1, {"gpt-5": soon})
+    (line,) = (line for line in logged if line["event"] == "models end")
+    assert (line["templates"], line["models"]) == (1, {"gpt-5": soon})
     metrics = Metrics(())
     ending(metrics).do()
     assert metrics.registry.get_sample_value("omniflo_templates_of_ending_models") == 1

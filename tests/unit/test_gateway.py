@@ -40,9 +40,11 @@ def test_what_is_left_out_of_a_list_is_counted_and_logged_in_one_short_line() ->
     stand_in.close()
     assert [model.openai_id for model in models] == sorted(MODELS)
     assert gateway.odd == {"id": 100, "shutdown_date": 2}
-    assert [(line["event"], line["log_level"], line["count"]) for line in lines] == [
-        ("odd models of OpenAI", "warning", {"id": 100, "shutdown_date": 1}),
-        ("odd models of OpenAI", "warning", {"shutdown_date": 1}),
+    # Servers of other tests may log in this process.
+    lines = [line for line in lines if line["event"] == "odd models of OpenAI"]
+    assert [(line["log_level"], line["count"]) for line in lines] == [
+        ("warning", {"id": 100, "shutdown_date": 1}),
+        ("warning", {"shutdown_date": 1}),
     ]
     examples = [line["examples"] for line in lines]
     assert examples[1] == ["1796947200"]
