@@ -28,7 +28,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run(settings: Settings, options: argparse.Namespace) -> None:
-    """Print what a server says of its health; the exit code is 0 for SERVING, and 1 for all else."""
+    """Print SERVING and exit with 0, or exit with 1 and print why not, on standard error.
+
+    That is NOT_SERVING, what failed (such as UNAVAILABLE, with the cause), or that there was no answer in time.
+    """
     # grpcio takes a tenth of a second, which other commands do without.
     from service.server import probing  # noqa: PLC0415 - see above
 
@@ -38,12 +41,17 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
     asks_for_tls = any((options.tls, options.ca, options.cert, options.server_name))
     is_secure = asks_for_tls or (is_main and settings.tls_cert is not None)
     address = options.address or _reachable(settings.health_listen or settings.listen)
+    ca, key, cert = (None if file is None else probing.read(file) for file in (options.ca, options.key, options.cert))
+    name = options.server_name
+    if is_main and ca is None:
+        ca, own_name = probing.own_certificate(settings)
+        name = name or own_name
     status = probing.ask(
         address,
         options.service,
         seconds=options.timeout,
-        tls=(_content(options.ca), _content(options.key), _content(options.cert)) if is_secure else None,
-        name=options.server_name,
+        tls=(ca, key, cert) if is_secure else None,
+        name=name,
     )
     if status != "SERVING":
         sys.exit(f"{address}: {status}")
@@ -63,10 +71,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= LONGEST_SECONDS:
         raise argparse.ArgumentTypeError(f"must be more than 0, and at most {LONGEST_SECONDS:.0f}")
     return seconds
-
-
-def _content(file: Path | None) -> bytes | None:
-    try:
-        return None if file is None else file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file}: {error.strerror}") from None

@@ -124,14 +124,33 @@ def test_probe_asks_every_listener(
     probe("--service", wiring.SERVICES[0], *ca, listen=meshed["listen"])
     probe(*ca, "--server-name", "localhost", tls_cert=cert, tls_key=key, listen=everywhere["listen"])
     probe(meshed["listen_mtls"], *ca, "--cert", cert, "--key", key)
-    assert capsys.readouterr().out == 5 * "SERVING\n"
+    # The server, which is in this process, logs there too.
+    assert capsys.readouterr().out.splitlines().count("SERVING") == 5
+
+
+@pytest.mark.parametrize(
+    "names", [{"dns": ["a.example.com"]}, {"dns": ["*.example.com"]}, {"addresses": ["10.1.2.3"]}, {}], ids=str
+)
+def test_probe_trusts_the_certificate_of_its_own_server(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: dict[str, Any]
+) -> None:
+    """Whoever has signed it, and whatever host it is for."""
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("own", **names)
+    other = authority.issue("other", **names).cert
+    with listening(url, tls_cert=cert, tls_key=key) as server:
+        probe("--service", "liveness", tls_cert=cert, tls_key=key, listen=server["listen"])
+        assert "SERVING" in capsys.readouterr().out.splitlines()
+        # Another one of the same authority is not trusted for it.
+        with pytest.raises(SystemExit, match=r"UNAVAILABLE .*CERTIFICATE_VERIFY_FAILED"):
+            probe("--service", "liveness", tls_cert=other, tls_key=key, listen=server["listen"])
 
 
 def test_probe_says_what_is_wrong(meshed: Listening, mesh: Mesh) -> None:
     plain = meshed["health_listen"]
     for arguments, words in (
         (["127.0.0.1:1"], "127.0.0.1:1: UNAVAILABLE "),
-        ([plain, "--service", "of.Nobody"], f"{plain}: NOT_FOUND"),
+        ([plain, "--service", "of.Nobody"], f"{plain}: NOT_FOUND of.Nobody"),
         # Neither of them takes the other for what it is.
         ([meshed["listen"]], f"{meshed['listen']}: UNAVAILABLE "),
         ([plain, "--ca", mesh.authority.path], f"{plain}: UNAVAILABLE "),
@@ -141,6 +160,8 @@ def test_probe_says_what_is_wrong(meshed: Listening, mesh: Mesh) -> None:
         with pytest.raises(SystemExit) as caught:
             probe(*arguments)
         assert str(caught.value.code).startswith(words)
+    with taken() as silent, pytest.raises(SystemExit, match=f"{silent}: no answer within 0.2 s"):
+        probe(silent, "--timeout", "0.2")
     for arguments, words in (
         ([plain, "--ca", "/nowhere"], "/nowhere: No such file"),
         ([plain, "--cert", mesh.authority.path], "--cert and --key go together"),
@@ -148,6 +169,8 @@ def test_probe_says_what_is_wrong(meshed: Listening, mesh: Mesh) -> None:
     ):
         with pytest.raises(ConfigurationError, match=words):
             probe(*arguments, listen="127.0.0.1:0")
+    with pytest.raises(ConfigurationError, match="OMNIFLO_TLS_CERT: "):
+        probe(tls_cert=mesh.server.key, tls_key=mesh.server.key, listen=meshed["listen"])
     # What a shell or a container sees.
     done = run("probe", plain.replace("127.0.0.1", "[::1]"))
     assert (done.returncode, done.stdout) == (1, "")
