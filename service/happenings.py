@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-Hear = Callable[[str, str], None]
-"""Takes what has happened, and which kind of it; of both there are few."""
+Hear = Callable[[str, str, int], None]
+"""Takes what has happened, which kind of it, and how often; of what and kinds there are few."""
 
 _hear: Hear = lambda *_: None  # noqa: E731 - replaced
 
@@ -14,5 +14,5 @@ def hear(listener: Hear) -> None:
     _hear = listener
 
 
-def happened(what: str, kind: str = "") -> None:
-    _hear(what, kind)
+def happened(what: str, kind: str = "", count: int = 1) -> None:
+    _hear(what, kind, count)

@@ -107,15 +107,17 @@ class Happenings:
         replayed = Counter(
             "omniflo_idempotent_replays", "Writes that were answered as they were before.", registry=registry
         )
+        dropped = Counter("omniflo_trace_spans_dropped", "Spans that the collector did not take.", registry=registry)
         # All of them are there from the start, at 0.
         self._of = {
             ("replayed", ""): replayed,
+            ("span_dropped", ""): dropped,
             **{("retried", reason): retried.labels(reason) for reason in RETRY_REASONS},
             **{("asked_openai", outcome): asked.labels(outcome) for outcome in OPENAI_OUTCOMES},
         }
 
-    def count(self, what: str, kind: str) -> None:
-        self._of[what, kind].inc()
+    def count(self, what: str, kind: str, count: int) -> None:
+        self._of[what, kind].inc(count)
 
 
 class Metrics:
@@ -134,9 +136,6 @@ class Metrics:
             "omniflo_statement_seconds", "How long they took together.", ["statement"], registry=registry
         )
         self._totals: dict[str, tuple[Total, Total]] = {}
-        self.spans_dropped = Total(
-            Counter("omniflo_trace_spans_dropped", "Spans that the collector did not take.", registry=registry)
-        )
         requests = Counter(
             "omniflo_cache_requests", "Calls that could be answered from the cache.", ["result"], registry=registry
         )

@@ -52,9 +52,6 @@ class Tracer(Protocol):
     def request(self, name: str, headers: MutableMapping[str, str]) -> AbstractContextManager[Callable[[str], None]]:
         """Return the span of a request to another service, which its headers name; what it yields takes the outcome."""
 
-    def dropped(self) -> int:
-        """Return how many spans have been dropped, since the collector does not take them or takes them too slowly."""
-
 
 _tracer: Tracer | None = None
 
@@ -107,7 +104,3 @@ def carried(function: Callable[P, T]) -> Callable[P, T]:
         return context.run(function, *args, **kwargs)
 
     return run
-
-
-def dropped() -> int:
-    return 0 if _tracer is None else _tracer.dropped()

@@ -2,7 +2,7 @@
 
 import threading
 
-from service import happenings, traces
+from service import happenings
 from service.actor import SYSTEM
 from service.cache import Cache
 from service.database import connections, migrate
@@ -66,7 +66,6 @@ class Sampling:
         metrics.connections.set(connections.open_now())
         metrics.waiting.set(self._pool.waiting())
         metrics.busy.set(self._pool.busy())
-        metrics.spans_dropped.reach(traces.dropped())
         for name, executed in statements.totals().items():
             metrics.statement(name, executed.calls, executed.seconds)
         for field, total in metrics.odd_models.items():

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from service import traces
+from service.happenings import happened
 from service.statements import statements
 from service.traces import Parent
 
@@ -92,9 +93,6 @@ class Spans:
 
             yield end
 
-    def dropped(self) -> int:
-        return self._outbox.dropped
-
     def _statement(self, name: str, seconds: float, error: str | None) -> None:
         # What nobody has asked for, such as the log of changes four times a second, is no trace of its own.
         if not trace.get_current_span().is_recording():
@@ -140,7 +138,6 @@ class _Outbox(SpanProcessor):
     """What waits for the collector: so much and no more."""
 
     def __init__(self, exporter: SpanExporter) -> None:
-        self.dropped = 0
         self._waiting = 0
         self._lock = threading.Lock()
         self._batches = BatchSpanProcessor(_Exporter(exporter, self._left), max_queue_size=MOST_WAITING)
@@ -149,11 +146,12 @@ class _Outbox(SpanProcessor):
         if span.context is None or not span.context.trace_flags.sampled:
             return
         with self._lock:
-            if self._waiting >= MOST_WAITING:
-                self.dropped += 1
-                return
-            self._waiting += 1
-        self._batches.on_end(span)
+            if is_room := self._waiting < MOST_WAITING:
+                self._waiting += 1
+        if is_room:
+            self._batches.on_end(span)
+        else:
+            happened("span_dropped")
 
     def shutdown(self) -> None:
         self._batches.shutdown()  # type: ignore[no-untyped-call]
@@ -165,7 +163,8 @@ class _Outbox(SpanProcessor):
         """Take note of a batch that has left the queue, to the collector or to nowhere."""
         with self._lock:
             self._waiting -= count
-            self.dropped += 0 if is_sent else count
+        if not is_sent:
+            happened("span_dropped", count=count)
 
 
 class _Exporter(SpanExporter):
