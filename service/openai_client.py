@@ -1,5 +1,6 @@
-"""The HTTP client of OpenAI's SDK: each request is a span, and its outcome is counted."""
+"""The HTTP client of OpenAI's SDK: each request is a span, until its response has ended, and its outcome is counted."""
 
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -17,15 +18,41 @@ class Client(openai.DefaultHttpxClient):
     """Sends requests as its parent does, and tells what became of each when it has the headers of the response."""
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        end = traces.request(f"{request.method} {_path(request)}", request.headers)
         outcome = "unreachable"
-        with traces.request(f"{request.method} {_path(request)}", request.headers) as end:
-            try:
-                response = super().send(request, **options)
-                outcome = _outcome(response.status_code)
-            finally:
-                happened("asked_openai", outcome)
+        try:
+            response = super().send(request, **options)
+            outcome = _outcome(response.status_code)
+        finally:
+            happened("asked_openai", outcome)
+            if outcome == "unreachable":
                 end(outcome)
+        # What is streamed goes on for as long as somebody reads it.
+        if options.get("stream") and isinstance(response.stream, httpx2.SyncByteStream):
+            response.stream = _Told(response.stream, end, outcome)
+        else:
+            end(outcome)
         return response
+
+
+class _Told(httpx2.SyncByteStream):
+    """What is streamed, whose end is told."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, end: Callable[[str], None], outcome: str) -> None:
+        self._stream = stream
+        self._end = end
+        self._outcome = outcome
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except httpx2.HTTPError:
+            self._end("cut")
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+        self._end(self._outcome)
 
 
 def _path(request: httpx2.Request) -> str:

@@ -78,20 +78,19 @@ class Spans:
         with self._tracer.start_as_current_span(name, record_exception=False):
             yield
 
-    @contextmanager
-    def request(self, name: str, headers: MutableMapping[str, str]) -> Iterator[Callable[[str], None]]:
-        with self._tracer.start_as_current_span(
-            name, kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
-        ) as span:
-            told = span.get_span_context()
-            headers[traces.HEADER] = f"00-{told.trace_id:032x}-{told.span_id:016x}-{int(told.trace_flags):02x}"
+    def request(self, name: str, headers: MutableMapping[str, str]) -> Callable[[str], None]:
+        span = self._tracer.start_span(name, kind=SpanKind.CLIENT)
+        told = span.get_span_context()
+        headers[traces.HEADER] = f"00-{told.trace_id:032x}-{told.span_id:016x}-{int(told.trace_flags):02x}"
 
-            def end(outcome: str) -> None:
+        def end(outcome: str) -> None:
+            if span.is_recording():
                 span.set_attribute("omniflo.outcome", outcome)
                 if outcome != "ok":
                     span.set_status(Status(StatusCode.ERROR))
+                span.end()
 
-            yield end
+        return end
 
     def _statement(self, name: str, seconds: float, error: str | None) -> None:
         # What nobody has asked for, such as the log of changes four times a second, is no trace of its own.

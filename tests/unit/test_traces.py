@@ -2,19 +2,24 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from service import happenings, traces
 from service.job_metrics import Jobs
 from service.metrics import Metrics
+from service.openai_gateway import Gateway
+from service.openai_runs import Runs
 from service.server import spans
 from service.server.spans import Spans
 from service.statements import statements
 from service.traces import Parent, parent_of
 from tests.collector import Collector
 from tests.e2e.serving import eventually
+from tests.openai_stand_in import KEY, StandIn
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADER = f"00-{TRACE}-{SPAN}-01"
@@ -115,8 +120,7 @@ def test_what_the_process_has_done_is_sent_before_it_ends(collector: Collector) 
     call.enter()
     statements.note("users.get", 0.25, "OperationalError")
     headers: dict[str, str] = {}
-    with traces.request("POST /files", headers) as end:
-        end("failed")
+    traces.request("POST /files", headers)("failed")
     call.leave()
     call.end("UNAVAILABLE", {"reason": "DATABASE_UNAVAILABLE", "caller": "user:somebody"})
     with traces.work("job a_task"):
@@ -141,6 +145,38 @@ def test_what_the_process_has_done_is_sent_before_it_ends(collector: Collector) 
     assert found["users.get"].fields == {"db.system.name": "postgresql", "error.type": "OperationalError"}
     assert found["jobs.purge"].parent_id == found["job a_task"].span_id
     assert of_call.resource["service.name"] == "omniflo-templates"
+
+
+def test_the_span_of_a_stream_ends_with_the_stream(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    part, stand_in = Spans(collector.url, "a replica"), StandIn()
+    part.start()
+    gateway = Gateway(SecretStr(KEY), stand_in.url)
+
+    def outcomes() -> list[str]:
+        return [span.fields["omniflo.outcome"] for span in collector.spans if span.name == "POST /responses"]
+
+    # All of the run but its first event is still to come.
+    stand_in.event_seconds = 600.0
+    for outcome in ("ok", "cut"):
+        stopped = threading.Event()
+        told = Runs(gateway).start('{"model": "gpt-5.5"}', [{"type": "input_text", "text": "?"}], stopped)
+        next(told)
+        before = len(collector.spans), outcomes()
+        gateway.model("gpt-5.5")
+        eventually(lambda before=before: len(collector.spans) > before[0], within=10)  # type: ignore[misc]
+        assert outcomes() == before[1]
+        if outcome == "ok":
+            for run in stand_in.runs:
+                run.cancel()
+        else:
+            stopped.set()
+        list(told)
+        wanted = [*before[1], outcome]
+        eventually(lambda wanted=wanted: outcomes() == wanted, within=10)  # type: ignore[misc]
+    part.stop()
+    gateway.stop()
+    stand_in.close()
 
 
 def test_nothing_of_opentelemetry_is_imported_by_a_service_that_does_not_trace() -> None:
