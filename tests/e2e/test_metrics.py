@@ -162,6 +162,12 @@ def test_dashboards_and_alerts_use_what_a_running_service_exports(measured: Meas
             known |= exported[name or bare]
             assert set(re.findall(r"(\w+)(?:=|!)", labels)) <= exported[name or bare], expression
         assert in_groups <= known, expression
+    text = " ".join(found)
+    assert [
+        name
+        for name, family in measured.families().items()
+        if not any(re.search(rf"\b{sample.name}\b", text) for sample in family.samples)
+    ] == [], "what nobody is shown"
 
 
 def test_calls_to_all_workers_are_counted_together(measured: Measured, template: Template) -> None:
