@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.config import Settings, variable
+from service.server import processes
 from tests.conftest import ROOT
 from tests.contract.methods import METHODS, UPLOADS
 
@@ -46,6 +47,17 @@ def test_alerts_are_tested_both_ways() -> None:
     alerts = re.findall(r"- alert: (\w+)", (DEPLOY / "prometheus" / "alerts.yaml").read_text())
     tested = re.findall(r"alertname: (\w+)", (DEPLOY / "prometheus" / "alerts_test.yaml").read_text())
     assert tested == alerts * 2
+
+
+@pytest.mark.parametrize("name", ["kubernetes/server.yaml", "kubernetes/worker.yaml", "compose.yaml"])
+def test_whoever_is_told_to_end_has_the_time_for_it(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    graces = re.findall(r"(?:terminationGracePeriodSeconds|stop_grace_period): (\d+)", text)
+    delays = re.findall(r'OMNIFLO_DRAIN_DELAY_SECONDS, value: "(\d+)"', text)
+    assert "OMNIFLO_DRAIN_SECONDS:" not in text
+    for grace in map(int, graces):
+        assert grace >= sum(map(int, delays)) + Settings().drain_seconds + processes.KILL_SECONDS
+    assert len(graces) == text.count("[serve]") + text.count("[work]")
 
 
 def test_every_method_that_is_drawn_or_watched_exists() -> None:
