@@ -1,5 +1,7 @@
 """Connections, whose waits for the server never outlast the deadline of the call."""
 
+import codecs
+import functools
 import select
 import threading
 import time
@@ -7,8 +9,9 @@ from socket import socket
 from typing import Any
 from weakref import WeakSet
 
+import orjson
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import extensions, extras
 
 from service import deadline, errors
 from service.database import urls
@@ -55,9 +58,27 @@ _known: WeakSet[Any] = WeakSet()
 _known_lock = threading.Lock()
 
 
+_CODEC = "omniflo_utf8"
+
+
 def bound_waits() -> None:
-    """Make psycopg2 wait with `_wait` in this process."""
+    """Make psycopg2 wait with `_wait` in this process, and read texts and JSON without any of Python's own code.
+
+    It decodes the name and the value of each column, which of a template takes a fourth of the time of its query.
+    """
     extensions.set_wait_callback(_wait)
+    _read_fast()
+
+
+@functools.cache
+def _read_fast() -> None:
+    codecs.register(_codec)
+    extensions.encodings["UTF8"] = _CODEC
+    extras.register_default_jsonb(globally=True, loads=orjson.loads)
+
+
+def _codec(name: str) -> codecs.CodecInfo | None:
+    return codecs.CodecInfo(codecs.utf_8_encode, codecs.utf_8_decode) if name == _CODEC else None
 
 
 def _wait(connection: Any) -> None:
