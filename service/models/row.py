@@ -78,14 +78,15 @@ class Row(pw.Model):
 
     @classmethod
     @functools.cache
-    def _fields(cls) -> tuple[str, ...]:
+    def fields(cls) -> tuple[str, ...]:
+        """Return the names of the attributes, in the same order."""
         return tuple(field.name for field in cls._meta.sorted_fields)
 
     @classmethod
     def of(cls, values: Iterable[object]) -> Self:
         """Make a row of values in the order of `names`, as a query returned them."""
         row = cls(__no_default__=1)
-        row.__data__.update(zip(cls._fields(), values, strict=True))
+        row.__data__.update(zip(cls.fields(), values, strict=True))
         return row
 
     @classmethod

@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from enum import Enum
 from typing import Any, NamedTuple, Self
 
+import orjson
 import peewee as pw
 from playhouse.postgres_ext import ArrayField
 
@@ -14,7 +15,7 @@ from service.database.handle import database
 from service.models.assistants import Copies
 from service.models.openai_models import OpenAIModel
 from service.models.organizations import Organization
-from service.models.row import Choice, Text, Versioned, split
+from service.models.row import Choice, Text, Versioned
 from service.models.template_types import TemplateType, Tool, renderable_tools_of, size_of_tools, tools_of
 from service.models.users import User
 
@@ -129,9 +130,14 @@ class Template(Versioned):
     @classmethod
     def of_view(cls, view: View, values: Sequence[Any]) -> Self:
         """Make a template of values in the order of `selected(view)`."""
-        own = len(cls.names())
-        template = cls.of(values[:own])
-        beside, rest = split(_Beside, values[own:])
+        texts, packed, rest = values[: len(_TEXTS)], orjson.loads(values[len(_TEXTS)]), values[len(_TEXTS) + 1 :]
+        template = cls(__no_default__=1)
+        data = template.__data__
+        data.update(zip(_PACKED, packed, strict=False))
+        data.update(zip(_TEXTS, texts, strict=True))
+        for name in ("create_time", "update_time"):
+            data[name] = datetime.fromisoformat(data[name])
+        beside = _Beside._make(packed[len(_PACKED) :])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
         template.label, template.is_latest = beside.label, template.revision == beside.latest
         template.assistant_state, template.assistant_id = beside.copy_state, beside.copy_id
@@ -170,6 +176,12 @@ class Template(Versioned):
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
 
+_TEXTS = ("instructions", "response_format")
+"""The fields that are read as columns of their own. They may be long, and what is in JSON is escaped."""
+_PACKED = tuple(name for name in Template.fields() if name not in _TEXTS)
+"""The fields that are read as one column of JSON, together with what is beside a template: each column costs the client
+as much as several of them in JSON do, and PostgreSQL no less."""
+
 _LONG = {"instructions": "''", "response_format": "null", "variables": "'[]'::jsonb"}
 """What the SUMMARY view has in place of the columns that may be long."""
 
@@ -186,14 +198,14 @@ def _has_copies(view: View) -> bool:
 
 @functools.cache
 def _selected(view: View, if_: str, is_revised: bool, has_copies: bool) -> str:
-    columns = [f"t.{column}" for column in Template.names()]
-    for column, empty in _LONG.items():
-        long = empty if view is View.SUMMARY else f"case when {if_} then t.{column} end"
-        columns[Template.names().index(column)] = long
+    columns = {name: f"t.{column}" for name, column in zip(Template.fields(), Template.names(), strict=True)}
+    for name, empty in _LONG.items():
+        columns[name] = empty if view is View.SUMMARY else f"case when {if_} then t.{name} end"
+    packed = [columns[name] for name in _PACKED]
     # xmin, not version: SQL by hand raises no version.
     xmins = ["t.xmin::text", "tt.xmin::text", "m.xmin::text"]
     if is_revised:
-        columns += [
+        packed += [
             "coalesce(t.type_name, tt.name)",
             "coalesce(t.openai_id, m.openai_id)",
             *xmins,
@@ -201,19 +213,20 @@ def _selected(view: View, if_: str, is_revised: bool, has_copies: bool) -> str:
             "t.latest",
         ]
     else:
-        columns += ["tt.name", "m.openai_id", *xmins, "''", "t.revision"]
+        packed += ["tt.name", "m.openai_id", *xmins, "''", "t.revision"]
     if has_copies:
-        columns += ["coalesce(copy.state, 'none')::text", "coalesce(copy.assistant_id, t.assistant_id)"]
-        columns += ["coalesce(copy.xmin::text, '')"]
+        packed += ["coalesce(copy.state, 'none')::text", "coalesce(copy.assistant_id, t.assistant_id)"]
+        packed += ["coalesce(copy.xmin::text, '')"]
     else:
-        columns += ["'none'", "t.assistant_id", "null"]
+        packed += ["'none'", "t.assistant_id", "null"]
+    selected = [*(columns[name] for name in _TEXTS), f"json_build_array({', '.join(packed)})::text"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
-        columns += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
+        selected += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
     elif view is View.RENDERABLE:
         tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
-        columns += [tools, "m.shutdown_date", "coalesce(tt.revision, 0)"]
-    return ", ".join(columns)
+        selected += [tools, "m.shutdown_date", "coalesce(tt.revision, 0)"]
+    return ", ".join(selected)
 
 
 def joined(view: View, revised: str | None = None) -> str:
