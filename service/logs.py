@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from multiprocessing import reduction
 from types import TracebackType
 from typing import Any, Literal, TextIO
@@ -38,9 +37,23 @@ def _json(line: Any, **options: Any) -> str:
     return orjson.dumps(line, **options).decode()
 
 
+_second = (0, "")
+"""The last second that a line was written in, and how that is spelled."""
+
+
+def _now() -> str:
+    # What structlog's own writes, and `datetime` does, takes a third of the time of a line.
+    global _second  # noqa: PLW0603 - all lines are written in the same one
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    last, text = _second
+    if last != seconds:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = (seconds, text)
+    return f"{text}.{micros:06d}Z"
+
+
 def _stamp(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    # What structlog's own writes, which takes a third of the time of a line.
-    line["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    line["timestamp"] = _now()
     if _replica:
         line["replica"] = _replica
     return line

@@ -109,6 +109,8 @@ def _commit(actor: Actor, operation: Callable[[], T]) -> T:
 
 
 def _attempt(operation: Callable[[], T]) -> T:
+    if thread.has_lent:
+        return _attempt_connected(operation)
     with working():
         return _attempt_connected(operation)
 

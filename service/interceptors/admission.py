@@ -21,15 +21,22 @@ class Admission(grpc.ServerInterceptor):
         self._most = most
         self._inside = inside
         self._pool = pool
+        self._handlers: dict[str, Any] = {}
         self._rejecting: dict[str, Any] = {}
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Any], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        handler = continuation(handler_call_details)
-        if handler is None or self._waiting() < self._most:
-            return handler
         method = handler_call_details.method
+        # grpcio asks at every call; what is inside always returns the same for a method that is served.
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = handler
+        if self._waiting() < self._most:
+            return handler
         if method.split("/")[1] in OPEN_SERVICES:
             return handler
         if method not in self._rejecting:

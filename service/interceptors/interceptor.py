@@ -36,12 +36,12 @@ class Interceptor(grpc.ServerInterceptor):
     def _wrapped(self) -> dict[str, Any]:
         return {}
 
-    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+    def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[object]:
         """Return what a call runs in, from its beginning to its end, on the thread that works on it."""
         del method, context
         return nullcontext()
 
-    def around_stream(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+    def around_stream(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[object]:
         """Return what a call with a stream runs in, where that is another."""
         return self.around(method, context)
 

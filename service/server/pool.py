@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 CHECK_SECONDS = 0.02
 """How often it looks for calls that take long."""
@@ -17,11 +17,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Task(NamedTuple):
-    future: Future[Any]
-    run: Callable[..., Any]
-    positional: tuple[Any, ...]
-    named: dict[str, Any]
+_Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""What to do, with what, and who is told."""
 
 
 class Pool(Executor):
@@ -46,7 +43,7 @@ class Pool(Executor):
         if not self._count:
             self._start()
         future: Future[T] = Future()
-        self._tasks.put(_Task(future, fn, args, kwargs))
+        self._tasks.put((future, fn, args, kwargs))
         return future
 
     def waiting(self) -> int:
@@ -97,15 +94,17 @@ class Pool(Executor):
         self._initializer()
         thread = threading.get_ident()
         while (task := self._tasks.get()) is not None:
-            if not task.future.set_running_or_notify_cancel():
+            future, run, positional, named = task
+            if not future.set_running_or_notify_cancel():
                 continue
             self._began[thread] = time.monotonic()
             try:
-                result = task.run(*task.positional, **task.named)
+                result = run(*positional, **named)
             except BaseException as fault:  # noqa: BLE001 - whoever submitted it is told
-                task.future.set_exception(fault)
+                future.set_exception(fault)
             else:
-                task.future.set_result(result)
+                future.set_result(result)
+                del result
             del self._began[thread]
             # Nothing of a call is held while the thread waits for the next one.
-            task = None
+            del task, future, run, positional, named
