@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 CHECK_SECONDS = 0.02
-"""How often it looks for calls that take long."""
+"""How often it looks for calls that take long, while any runs."""
 LONG_SECONDS = 0.1
 """From when on a call does: it waits for its message, the database or somebody else, and others must not wait for it.
 Calls that only compete for the processor take less."""
@@ -77,7 +77,8 @@ class Pool(Executor):
         self._count += count
 
     def _watch(self) -> None:
-        while not self._stopped.wait(CHECK_SECONDS):
+        # While none runs, none can take long before that time has passed.
+        while not self._stopped.wait(CHECK_SECONDS if self._began or self._count > self._least else LONG_SECONDS):
             late = time.monotonic() - LONG_SECONDS
             wanted = min(self._most, self._least + 2 * sum(began < late for began in list(self._began.values())))
             queued = self.waiting()
