@@ -8,7 +8,7 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
@@ -84,6 +84,20 @@ class _Wait:
     def who(self) -> str:
         """Asked for only under pressure: the connection's name takes as long as all else here."""
         return _name(self._caller, self._context)
+
+
+class _Sending:
+    """Bounds for how long a stream's message may wait for its reader, and how many do."""
+
+    def __init__(self, context: Context, calls: dict[Context, _Wait], bound: Callable[[], None]) -> None:
+        self._context, self._calls, self._bound = context, calls, bound
+
+    def __enter__(self) -> None:
+        self._calls[self._context] = _Wait(self._context)
+        self._bound()
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.pop(self._context, None)
 
 
 class Receiving(Interceptor):
@@ -201,7 +215,8 @@ class Receiving(Interceptor):
             self._waiting.pop(context, None)
 
     def _opened(self, context: Context, send: Send) -> Outbox:
-        outbox = Outbox(self._senders, send, lambda: self._holding(context), context.cancel)
+        sending = functools.partial(_Sending, context, self._sending, self._bound_sending)
+        outbox = Outbox(self._senders, send, sending, context.cancel)
         if not context.add_callback(outbox.close):
             outbox.close()
         self._keep(self._open, context, self._most_open)
@@ -221,15 +236,8 @@ class Receiving(Interceptor):
         if len(calls) > most:
             self._make_room(calls, Counter(wait.who for wait in list(calls.values())))
 
-    @contextmanager
-    def _holding(self, context: Context) -> Iterator[None]:
-        """Bound for how long a stream's message may wait for its reader, and how many do."""
-        self._sending[context] = _Wait(context)
+    def _bound_sending(self) -> None:
         self._bound(self._sending, self._most)
-        try:
-            yield
-        finally:
-            self._sending.pop(context, None)
 
     def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
         """End the oldest of these calls of the caller that weighs most."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from cachetools import LRUCache
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import ServicerContext
 
 from omniflo.templates.v1.change_pb2 import Change
@@ -31,12 +30,15 @@ MAX_MESSAGES = 1_000
 """How many encoded changes are kept for other watches."""
 
 
+_UNKNOWN = WatchChangesResponse()
+
+
 class ChangeServicer(ChangeServiceServicer):
     def __init__(self, watches: Watches) -> None:
         self._watches = watches
         self._messages: LRUCache[object, Change] = LRUCache(MAX_MESSAGES)
         self._lock = threading.Lock()
-        self._last: tuple[Position, str, Timestamp] | None = None
+        self._last: tuple[Position, WatchChangesResponse] | None = None
 
     def WatchChanges(  # type: ignore[override]
         self, request: WatchChangesRequest, context: ServicerContext, send: Callable[[Any], None]
@@ -81,20 +83,23 @@ class ChangeServicer(ChangeServiceServicer):
         told = watch.next()
         if told is None:
             return None
-        token, time = ("", None) if told.position is None else self._written(told.position)
+        reached = _UNKNOWN if told.position is None else self._reached(told.position)
+        if not told.changes and not told.is_behind:
+            return reached
         return WatchChangesResponse(
             changes=[self._encoded(change, watch.sight.audits(change), values) for change in told.changes],
-            resume_token=token,
-            time=time,
+            resume_token=reached.resume_token,
+            time=reached.time if reached.HasField("time") else None,
             is_behind=told.is_behind,
         )
 
-    def _written(self, position: Position) -> tuple[str, Timestamp]:
-        """Return the token and the time of a position, which most watches are told at the same time."""
+    def _reached(self, position: Position) -> WatchChangesResponse:
+        """Return the message of a position alone, which most watches are told at the same time."""
         last = self._last
         if last is None or last[0] is not position:
-            last = self._last = position, position.token(), encode.timestamp(position.time)
-        return last[1:]
+            message = WatchChangesResponse(resume_token=position.token(), time=encode.timestamp(position.time))
+            last = self._last = position, message
+        return last[1]
 
     def _encoded(self, change: changes.Change, audits: bool, values: bool) -> Change:
         """Encode a change once for all who are shown the same of it."""
