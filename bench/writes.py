@@ -4,6 +4,7 @@ Everything runs in one PostgreSQL with a slow flush, one after another, in round
 """
 
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -82,6 +83,14 @@ class Measure:
     writes_a_second: float
     micros: float
     """Of processor time of PostgreSQL, for each write."""
+    client_micros: float
+    """Of the clients, likewise."""
+    flushes_a_second: float
+
+    @property
+    def processors(self) -> float:
+        """How many were busy with the writes. Where it is all of them, a slower flush costs nothing."""
+        return self.writes_a_second * (self.micros + self.client_micros) / 1e6
 
 
 def run(options: Options) -> list[Measure]:
@@ -131,12 +140,22 @@ def _text(measures: list[Measure]) -> Iterator[str]:
     )
     by_name = {name: [one for one in measures if one.name == name] for name in NAMES}
     yield rows(
-        ["triggers", "writes a second", "processor time of PostgreSQL for each"],
+        [
+            "triggers",
+            "writes a second",
+            "processor time of PostgreSQL for each",
+            "of the clients",
+            "processors busy",
+            "flushes a second",
+        ],
         [
             [
                 NAMES[name],
                 f"{statistics.median(one.writes_a_second for one in found):,.0f}",
                 f"{statistics.median(one.micros for one in found):,.0f} us",
+                f"{statistics.median(one.client_micros for one in found):,.0f} us",
+                f"{statistics.median(one.processors for one in found):.2f} of {len(machine.cores().all)}",
+                f"{statistics.median(one.flushes_a_second for one in found):,.0f}",
             ]
             for name, found in by_name.items()
         ],
@@ -158,7 +177,7 @@ def _migrate(database: Database, to: int | None) -> None:
 
 def _measure(server: embedded.Server, database: Database, script: Path, round: int, seconds: int) -> Measure:
     database.settle()
-    before = machine.processor_seconds(server.pid)
+    before, clients, flushes = machine.processor_seconds(server.pid), _children(), _flushes(database)
     done = subprocess.run(
         [
             *(embedded.binaries() / "pgbench", "--no-vacuum", "--client", str(CLIENTS), "--jobs", "2"),
@@ -168,9 +187,27 @@ def _measure(server: embedded.Server, database: Database, script: Path, round: i
         text=True,
         check=False,
     )
-    used = machine.processor_seconds(server.pid) - before
+    used, of_clients = machine.processor_seconds(server.pid) - before, _children() - clients
+    flushed = _flushes(database) - flushes
     count = re.search(r"number of transactions actually processed: (\d+)", done.stdout)
     rate = re.search(r"tps = ([\d.]+)", done.stdout)
     if done.returncode or count is None or rate is None:
         raise ProgramError(f"pgbench failed: {done.stderr[-500:]}")
-    return Measure(database.name, round, float(rate[1]), used / int(count[1]) * 1e6)
+    writes = int(count[1])
+    return Measure(
+        database.name, round, float(rate[1]), used / writes * 1e6, of_clients / writes * 1e6, flushed / seconds
+    )
+
+
+def _children() -> float:
+    """Return the processor time of all that this process has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _flushes(database: Database) -> int:
+    """Return how often those who write have flushed the log of PostgreSQL itself."""
+    [[count]] = database.query(
+        "select sum(fsyncs) from pg_stat_io where object = 'wal' and backend_type = 'client backend'"
+    )
+    return int(count)
