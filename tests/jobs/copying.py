@@ -1,14 +1,9 @@
 """Templates copied by a part in this process, or by processes that are killed."""
 
 import json
-import multiprocessing
-import os
-import random
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
@@ -27,11 +22,11 @@ from service.openai_gateway import Gateway
 from service.operations import assistants as operations
 from tests import commands
 from tests.conftest import Database
+from tests.jobs.killing import killed_again_and_again
 from tests.openai_stand_in import KEY, StandIn
 
 PACE = Pace(tick=0.02, hold=5.0, longest=0.3, failed=0.5, counts=0.1, pause=0.02)
 SETTLE_SECONDS = 0.4
-START_SECONDS = 600.0
 SETTLED = "select count(*) from assistants where check_time is not null or try_time is not null"
 """How many copies there is something to do of."""
 
@@ -60,40 +55,14 @@ def live(url: str, openai_url: str, settle_seconds: float, ready: Event) -> None
 
 
 @contextmanager
-def killed_again_and_again(url: str, openai_url: str, *, settle_seconds: float, workers: int) -> Iterator[list[int]]:
-    """Have workers, one of which is killed when it has worked for a moment; yield who was."""
-    random_, over = random.Random(1), threading.Event()
-    kills: list[int] = []
+def killed_while_copying(url: str, openai_url: str, *, settle_seconds: float, workers: int) -> Iterator[list[int]]:
+    """Have workers copy, one of which is killed when it has worked for a moment; yield who was."""
 
-    def start() -> ForkServerProcess:
-        ready = multiprocessing.get_context("forkserver").Event()
-        process = commands.process(live, url, openai_url, settle_seconds, ready)
-        assert ready.wait(START_SECONDS)
-        return process
+    def start(ready: Event) -> ForkServerProcess:
+        return commands.process(live, url, openai_url, settle_seconds, ready)
 
-    def kill(process: ForkServerProcess) -> None:
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-
-    running = [start() for _ in range(workers)]
-
-    def go_on() -> None:
-        while not over.wait(random_.uniform(0.2, 2.0)):
-            number = len(kills) % workers
-            kill(running[number])
-            kills.append(number)
-            running[number] = start()
-
-    with ThreadPoolExecutor(1) as pool:
-        going = pool.submit(go_on)
-        try:
-            yield kills
-        finally:
-            over.set()
-    for worker in running:
-        kill(worker)
-    going.result()
+    with killed_again_and_again(start, workers, seconds=(0.2, 2.0)) as kills:
+        yield kills
 
 
 def kept(stand_in: StandIn, epoch: str = "") -> dict[str, list[dict[str, Any]]]:

@@ -36,7 +36,7 @@ from tests.conftest import Api, Database, Failure, as_service
 from tests.e2e.clients import connected, say
 from tests.e2e.serving import eventually, serving
 from tests.e2e.test_faults import dead
-from tests.jobs.copying import copying, is_in_step, killed_again_and_again
+from tests.jobs.copying import copying, is_in_step, killed_while_copying
 from tests.migrations.conftest import working_on
 from tests.openai_stand_in import KEY, Fault, StandIn
 from tests.scale import (
@@ -223,7 +223,7 @@ def test_each_template_has_one_assistant_and_nothing_else_is_touched_whatever_ha
         database.close()
         faults.by_chance(1, CHANCES)
         with (
-            killed_again_and_again(url, stand_in.url, settle_seconds=SETTLE_SECONDS, workers=workers) as kills,
+            killed_while_copying(url, stand_in.url, settle_seconds=SETTLE_SECONDS, workers=workers) as kills,
             changing(api, made, kinds) as ids,
             sweeping(stand_in.url) as deleted,
         ):

@@ -1,8 +1,6 @@
 """Three workers and one schedule, of which now and then one is killed: what is due completes, once."""
 
-import os
 import random
-import signal
 import time
 from multiprocessing.context import ForkServerProcess
 
@@ -11,6 +9,7 @@ import pytest
 from tests import commands
 from tests.conftest import Database, as_service
 from tests.e2e.serving import eventually
+from tests.jobs.killing import kill
 from tests.jobs.ticking import PACE, live
 from tests.scale import JOB_SECONDS
 
@@ -28,11 +27,6 @@ def test_each_due_run_completes_once_whoever_is_killed(queue: Database) -> None:
     def start() -> ForkServerProcess:
         return commands.process(live, as_service(queue.url), PACE._replace(tries=15))
 
-    def killed(process: ForkServerProcess) -> None:
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-
     workers = [start() for _ in range(WORKERS)]
     try:
         eventually(lambda: queue.query("select 1 from done limit 1"), within=LEFT_SECONDS)
@@ -40,13 +34,13 @@ def test_each_due_run_completes_once_whoever_is_killed(queue: Database) -> None:
         while time.monotonic() < end:
             time.sleep(random_.uniform(0.5, 1.5))
             number = random_.randrange(WORKERS)
-            killed(workers[number])
+            kill(workers[number])
             workers[number] = start()
         ((last,),) = queue.query("select max(id) from procrastinate_jobs")
         eventually(lambda: queue.query(OPEN, (last,)) == [(0,)], within=2 * LEFT_SECONDS)
     finally:
         for process in workers:
-            killed(process)
+            kill(process)
     of_due = queue.query(
         "select count(*), count(distinct (task_name, args ->> 'due_time')),"
         " count(*) filter (where status = 'succeeded'), min(ended), max(ended), max(started), max(seconds)"

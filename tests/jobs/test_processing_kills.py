@@ -1,17 +1,12 @@
 """Files through uploads and two workers that are killed again and again, while the stand-in for OpenAI misbehaves."""
 
 import math
-import multiprocessing
-import os
 import random
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 
 import grpc
 import pytest
@@ -31,6 +26,7 @@ from tests.conftest import Api, Database, as_service
 from tests.contract.processing import anything
 from tests.e2e.serving import eventually
 from tests.jobs import running
+from tests.jobs.killing import killed_again_and_again
 from tests.openai_stand_in import Fault, StandIn
 from tests.scale import PROCESSED_FILES
 
@@ -60,46 +56,6 @@ FAILED = ProcessingStatus.PROCESSING_STATUS_FAILED
 AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
 LAST = {FAILED, ProcessingStatus.PROCESSING_STATUS_COMPLETED}
 WAITING = "select count(*) from processing_records where status in ('uploading', 'processing')"
-
-
-@contextmanager
-def killed_again_and_again(url: str, openai_url: str) -> Iterator[list[int]]:
-    """Have two workers do runs, one of which is killed every few seconds; yield who was."""
-    context, random_, over = multiprocessing.get_context("forkserver"), random.Random(1), threading.Event()
-    kills: list[int] = []
-    # Who is killed before it does runs keeps them waiting, and on a slow machine for ever.
-    begun = [context.Event(), context.Event()]
-
-    def start(number: int) -> ForkServerProcess:
-        begun[number].clear()
-        return commands.process(running.live, url, openai_url, begun[number])
-
-    def kill(process: ForkServerProcess) -> None:
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-
-    workers = [start(0), start(1)]
-
-    def go_on() -> None:
-        number = 0
-        while not over.is_set():
-            if not begun[number].wait(1) or over.wait(random_.uniform(1, 3)):
-                continue
-            kill(workers[number])
-            kills.append(number)
-            workers[number] = start(number)
-            number = 1 - number
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield kills
-    finally:
-        over.set()
-        thread.join()
-        for process in workers:
-            kill(process)
 
 
 def content(number: int) -> tuple[str, bytes]:
@@ -135,7 +91,10 @@ def test_every_file_is_run_once_and_counted_once_whatever_happens(
     def read(id: str) -> ProcessingRecord:
         return api.processing.GetProcessingRecord(GetProcessingRecordRequest(id=id))
 
-    with killed_again_and_again(as_service(database.url), stand_in.url) as kills:
+    def start(begun: Event) -> ForkServerProcess:
+        return commands.process(running.live, as_service(database.url), stand_in.url, begun)
+
+    with killed_again_and_again(start, 2, seconds=(1, 3)) as kills:
         with ThreadPoolExecutor(UPLOADERS) as pool:
             ids = list(pool.map(lambda n: upload(api, templates[n % 2], n), range(PROCESSED_FILES)))
         eventually(lambda: database.query(WAITING) == [(0,)], within=SECONDS * max(1, PROCESSED_FILES / 100))
