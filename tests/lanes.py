@@ -98,31 +98,21 @@ def started(lanes: Sequence[Lane], arguments: Sequence[str]) -> Iterator[list[Ru
 
 
 def of_tests() -> list[Lane]:
-    pytest = ("-m", "pytest", "-n", str(_processes()), "--dist", "worksteal")
     return [
         Lane("timed", (sys.executable, "-m", "pytest", "-m", "timed"), COVERING),
         Lane("waiting", (sys.executable, "-m", "pytest", "-m", "waiting and not timed"), COVERING),
         # Those that measure come first, also where a machine has two cores.
-        Lane("others", ("nice", sys.executable, *pytest, "-m", "not timed and not waiting"), COVERING),
+        Lane("others", ("nice", sys.executable, *_spread(), "-m", "not timed and not waiting"), COVERING),
     ]
 
 
-def _processes() -> int:
-    return min(8, 2 * len(os.sched_getaffinity(0)))
+def _spread() -> tuple[str, ...]:
+    """Return how pytest is run in several processes."""
+    return "-m", "pytest", "-n", str(min(8, 2 * len(os.sched_getaffinity(0)))), "--dist", "worksteal"
 
 
 def of_modes() -> list[Lane]:
-    pytest = (
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        str(_processes()),
-        "--dist",
-        "worksteal",
-        "-m",
-        "modes and not once",
-    )
+    pytest = (sys.executable, *_spread(), "-m", "modes and not once")
     plain = Lane("plain", pytest, {"OMNIFLO_CACHE_MB": "0", "OMNIFLO_PREPARE": "off"})
     if pooler.IS_INSTALLED:
         return [Lane("pooled", pytest, {"TEST_POOLER": "on"}), plain]
@@ -139,6 +129,9 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def main(what: str, *arguments: str) -> int:
     """Run the lanes, and return 0 when all have passed."""
     signal.signal(signal.SIGTERM, interrupt)
+    # A shell that starts this in the background has it ignore these, and what it starts would ignore them too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     lanes = {"tests": of_tests, "modes": of_modes}[what]()
     give_up = time.monotonic() + LONGEST_SECONDS
     try:

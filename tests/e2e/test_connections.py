@@ -151,7 +151,7 @@ def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(
 ) -> None:
     del own
     tries = 0
-    told: list[tuple[str, str]] = []
+    told: list[tuple[str, str, int]] = []
     monkeypatch.setattr(happenings, "_hear", lambda *what: told.append(what))
 
     @transaction
@@ -163,7 +163,7 @@ def test_a_conflict_that_does_not_end_is_given_up_after_three_tries(
     with pytest.raises(errors.Aborted):
         conflict(SYSTEM)
     assert tries == 3
-    assert told == [("retried", "conflict")] * 2
+    assert told == [("retried", "conflict", 1)] * 2
 
 
 def test_what_no_table_explains_is_raised_as_it_is(own: Database) -> None:
