@@ -127,6 +127,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.calls = Calls(registry, methods)
         self.happenings = Happenings(registry)
+        self.ready = gauge(registry, "omniflo_ready", "Whether health says SERVING, of every worker.", mode="min")
         self.waiting = gauge(registry, "omniflo_calls_waiting", "Calls that wait for a thread.")
         self.busy = gauge(registry, "omniflo_threads_busy", "Threads that work on a call.")
         self._statements = Counter(

@@ -63,6 +63,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # It comes 
 
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
+    def is_serving(self) -> bool:
+        """Whether it says SERVING of the whole server."""
+        return bool(self._status == _STATUS.SERVING)
+
     def say(self, *, is_serving: bool) -> None:
         """Tell it of the whole server and of each service, until `leave`."""
         with self._lock:

@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.openai_gateway import Gateway
 from service.operations import jobs
 from service.operations.watches import Watches
+from service.server.health import Health
 from service.server.pool import Pool
 from service.server.upkeep import Chore
 from service.servicers.uploads import Uploads
@@ -35,9 +36,11 @@ class Sampling:
         gateway: Gateway,
         uploads: Uploads,
         pool: Pool,
+        health: Health,
     ) -> None:
         self._metrics = metrics
         self._pool = pool
+        self._health = health
         self._cache = cache
         self._feed = feed
         self._watches = watches
@@ -63,6 +66,7 @@ class Sampling:
     def _sample(self) -> None:
         metrics = self._metrics
         metrics.calls.count()
+        metrics.ready.set(self._health.is_serving())
         metrics.connections.set(connections.open_now())
         metrics.waiting.set(self._pool.waiting())
         metrics.busy.set(self._pool.busy())

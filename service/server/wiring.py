@@ -223,6 +223,7 @@ class Server:
                             gateway=gateway,
                             uploads=uploads,
                             pool=pool,
+                            health=health,
                         )
                     ]
                 ),

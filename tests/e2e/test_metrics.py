@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +337,17 @@ def test_connections_and_the_schema_are_as_the_database_sees_them(measured: Meas
     eventually(is_right, within=SECONDS)
     assert measured.value("omniflo_schema_version") == len(migrate.load())
     database.close()
+
+
+def test_a_replica_whose_database_lacks_a_right_is_not_ready(new_database: Callable[[], str], tmp_path: Path) -> None:
+    url, log = new_database(), tmp_path / "log"
+    with serving(url, log, workers=2, metrics_listen="127.0.0.1:0") as service, closing(Database(url)) as database:
+        measured = Measured(service, log, url)
+        eventually(lambda: measured.value("omniflo_ready") == 1, within=SECONDS)
+        database.query("alter table user_template_selections rename to away")
+        eventually(lambda: measured.value("omniflo_ready") == 0, within=SECONDS)
+        database.query("alter table away rename to user_template_selections")
+        eventually(lambda: measured.value("omniflo_ready") == 1, within=SECONDS)
 
 
 def test_odd_models_of_openai_are_counted(
