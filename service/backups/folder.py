@@ -37,7 +37,8 @@ class Folder:
     def writing(self, name: str) -> Iterator["_Writer"]:
         partial = self._path / f"{name}{PARTIAL}"
         with _told(self._path):
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Not what it is in: that may be on a disk that is not mounted.
+            self._path.mkdir(mode=0o700, exist_ok=True)
             partial.mkdir(mode=0o700)
         try:
             yield _Writer(partial)

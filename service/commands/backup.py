@@ -1,6 +1,7 @@
 """`backup`: the database saved elsewhere, and brought back."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -47,8 +48,11 @@ def _create(settings: Settings, options: argparse.Namespace) -> None:
 
 def _list(settings: Settings, options: argparse.Namespace) -> None:
     del options
+    backup = None
     for backup in catalog.newest_first(kept.store(settings)):
         print(_line(backup))
+    if backup is None:
+        print(f"no backups in {settings.backup_dir}", file=sys.stderr)
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> None:

@@ -24,24 +24,25 @@ class LastBackup:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._last: Backup | None = None
-        self._is_known = False
+        self._has_looked = False
 
     def start(self) -> None:
         """Begin; it ends with the process, and is not waited for, since a bucket may be slow."""
         threading.Thread(target=self._run, name="last backup", daemon=True).start()
 
     def metrics(self) -> Iterable[Metric]:
-        """Return the metrics, none of them before backups could be looked at once."""
+        """Return the metrics, none of them before the first look; where that could not be had, there is no good one."""
         last = self._last
         if last is not None:
             return metrics.of_backup(time.time() - last.time.timestamp(), last.required().size)
-        return metrics.of_backup(float("inf"), 0) if self._is_known else ()
+        return metrics.of_backup(float("inf"), 0) if self._has_looked else ()
 
     def _run(self) -> None:
         while True:
             try:
                 self._last = catalog.last_good(kept.store(self._settings))
-                self._is_known = True
             except BackupError as error:
                 _log.warning("backups", error=str(error))
+            # Also where none could be seen: whoever is to be told of old ones must not be told nothing.
+            self._has_looked = True
             time.sleep(READ_SECONDS)

@@ -175,7 +175,7 @@ def test_what_is_made_is_listed_and_verified(
 ) -> None:
     with_key, without = settings(small, place, key), settings(small, place)
     command(without, "list")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", f"no backups in {place}\n")
     command(with_key, "create")
     name = printed(capsys).split()[0]
     command(without, "list")
@@ -533,6 +533,19 @@ def test_age_and_size_of_the_last_good_one_are_told(
     (tmp_path / "backups").write_text("no folder")
     time.sleep(0.2)
     assert told(last)[1] == saved.required().size, "what is known stays known"
+
+
+def test_a_folder_is_made_but_not_the_one_that_it_is_in(small: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="No such file or directory"):
+        made(Folder(tmp_path / "mounted" / "backups"), small, datetime.now(UTC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_backup_can_be_seen_from_the_start_there_is_none(small: str, tmp_path: Path) -> None:
+    (tmp_path / "backups").write_text("no folder")
+    last = LastBackup(settings(small, str(tmp_path / "backups")))
+    last.start()
+    eventually(lambda: [metric.samples[0].value for metric in last.metrics()] == [float("inf"), 0], within=SECONDS)
 
 
 def test_programs_have_to_be_of_the_version_of_the_server(
