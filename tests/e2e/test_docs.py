@@ -101,6 +101,36 @@ def test_the_blocks_for_callers_can_be_pasted(
     assert re.search(r'"count": "3",[^}]*"durationMean": "[0-9.]+s"', done.stdout)
 
 
+def test_a_call_by_tls_can_be_pasted(new_database: Callable[[], str], tmp_path: Path) -> None:
+    (certificates,) = blocks("docs/operators.md", "TLS")
+    *_, call = blocks("docs/operators.md", "From nothing")
+    openssl = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", certificates], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert openssl.returncode == 0, openssl.stderr
+    url, listen = new_database(), "127.0.0.1:0"
+    files = {"tls_cert": tmp_path / "tls.pem", "tls_key": tmp_path / "tls-key.pem"}
+    with serving(url, tmp_path / "log", "--seed", auth="required", health_listen=listen, **files) as service:
+        (started,) = service.events("serving")
+        script = call.replace("ca.pem", str(tmp_path / "ca.pem")).replace(
+            "127.0.0.1:50051", f"127.0.0.1:{started['listen']}"
+        )
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", script],
+            cwd=ROOT,
+            env=os.environ
+            | {"OMNIFLO_DATABASE_URL": url, "OMNIFLO_HEALTH_LISTEN": f"127.0.0.1:{started['health_listen']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SERVING\n{")
+    assert '"openaiId": "gpt-5.5"' in done.stdout
+
+
 def test_a_watch_prints_what_another_terminal_writes(new_database: Callable[[], str], tmp_path: Path) -> None:
     setup, user, *_ = blocks("README.md", "First calls")
     (watch,) = blocks("docs/callers.md", "Watch")
