@@ -93,6 +93,7 @@ def up(migrations: list[Migration], *, to: int | None = None, role: str | None =
     """
     done = []
     with _locked() as connection:
+        _require_utf8(connection)
         applied = _applied(connection)
         for migration in _pending(migrations, _known(migrations, applied)):
             if to is not None and migration.version > to:
@@ -273,6 +274,15 @@ def _pending(migrations: Sequence[Migration], applied: Mapping[int, Applied]) ->
                 f"{row.name}.up.sql was edited after it was applied; restore it, and write a new migration instead"
             )
     return [migration for migration in migrations if migration.version not in applied]
+
+
+def _require_utf8(connection: Any) -> None:
+    """Refuse a database whose encoding a later migration would fail at."""
+    with connection.cursor() as cursor:
+        cursor.execute("show server_encoding")
+        (encoding,) = cursor.fetchone()
+    if encoding != "UTF8":
+        raise MigrationError(f"the database has the encoding {encoding}; create one with encoding 'UTF8'")
 
 
 def _renew_epoch(connection: Any) -> None:

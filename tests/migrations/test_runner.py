@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 import psycopg2
 import pytest
 
-from service.database import migrate
+from service.database import embedded, migrate
 from service.database.migrate import MigrationError
-from tests.conftest import ROOT, Database
+from tests.conftest import ROOT, Database, tables_of
+from tests.migrations.conftest import working_on
 
 T = TypeVar("T")
 Load = Callable[[Mapping[str, str]], list[migrate.Migration]]
@@ -82,6 +84,17 @@ def add_more(files: Path) -> None:
 def test_files_that_do_not_add_up_are_refused_by_name(load: Load, texts: Mapping[str, str], complaint: str) -> None:
     with pytest.raises(MigrationError, match=complaint):
         load(texts)
+
+
+def test_a_database_in_another_encoding_is_refused_before_anything_is_done(postgres: embedded.Server, url: str) -> None:
+    with closing(Database(postgres.admin_url)) as admin:
+        admin.query("create database ascii owner omniflo encoding 'SQL_ASCII' locale 'C' template template0")
+        there = postgres.url.replace("/postgres?", "/ascii?")
+        with working_on(there, afterwards=url), pytest.raises(MigrationError, match=r"SQL_ASCII.* 'UTF8'"):
+            migrate.up(migrate.load())
+        with closing(Database(there)) as database:
+            assert tables_of(database) <= {"schema_migrations"}
+        admin.query("drop database ascii")
 
 
 def test_an_edited_file_is_refused_before_anything_is_done(migrated: Database, files: Path) -> None:
