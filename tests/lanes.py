@@ -1,8 +1,8 @@
 """Runs pytest in several lanes at once, and says what each took; fails when one of them does.
 
 `tests` are all tests. Those marked `timed` measure the service under load, or while its database is away, and run one
-after another. So do those marked `waiting`, which mostly wait. All others run in three processes for each core,
-since they wait half of the time as well. Processes note which lines of the service they run.
+after another. So do those marked `waiting`, which mostly wait. All others run in two processes for each core, since
+they wait half of the time as well. Processes note which lines of the service they run.
 
 `modes` are the tests marked `modes` once more: without cache and prepared statements, and through PgBouncer.
 """
@@ -108,7 +108,7 @@ def of_tests() -> list[Lane]:
 
 def _spread() -> tuple[str, ...]:
     """Return how pytest is run in several processes."""
-    return "-m", "pytest", "-n", str(min(9, 3 * len(os.sched_getaffinity(0)))), "--dist", "worksteal"
+    return "-m", "pytest", "-n", str(min(8, 2 * len(os.sched_getaffinity(0)))), "--dist", "worksteal"
 
 
 def of_modes() -> list[Lane]:

@@ -132,16 +132,22 @@ def template(measured: Measured) -> Template:
 def test_the_page_lists_what_a_running_service_exports(measured: Measured, template: Template) -> None:
     with measured.api() as api:
         api.templates.GetTemplate(GetTemplateRequest(id=template.id))
-    measured.settled()
     lines = (ROOT / "docs" / "metrics.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
     page = {name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows}
     assert len(page) == len(rows) > 10
-    exported = {
-        name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
-        for name, family in measured.families().items()
-    }
-    assert exported == page
+
+    def exported() -> dict[str, tuple[str, set[str]]]:
+        return {
+            name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+            for name, family in measured.families().items()
+        }
+
+    # Some are counted now and then.
+    give_up = time.monotonic() + SECONDS
+    while exported() != page and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert exported() == page
 
 
 OF_PROMETHEUS = {"up": {"job"}}
