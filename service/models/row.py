@@ -179,8 +179,11 @@ class Versioned(Row):
 
     @classmethod
     def bring_back(cls, values: Mapping[str, Any]) -> None:
-        """Insert a row that was deleted, of its columns as JSON, as a new version."""
-        columns = ", ".join(name for name in cls.names() if name not in cls._generated)
+        """Insert a row that was deleted, of its columns as JSON, as a new version.
+
+        A column that the release lacked by which it was deleted has its default.
+        """
+        columns = ", ".join(name for name in cls.names() if name in values and name not in cls._generated)
         database.execute_sql(
             f"insert into {cls._meta.table_name} ({columns}) select {columns} from jsonb_populate_record("
             f"null::{cls._meta.table_name}, %s::jsonb || jsonb_build_object('update_time', clock_timestamp()))",

@@ -216,6 +216,17 @@ def test_a_type_comes_back_with_its_tools(api: Api) -> None:
     assert back == before
 
 
+def test_what_a_release_deleted_that_lacked_a_column_comes_back_with_its_default(api: Api, database: Database) -> None:
+    owner = api.type()
+    template = api.template(template_type=owner.name, tags=["billing"])
+    api.templates.DeleteTemplate(DeleteTemplateRequest(id=template.id))
+    api.types.DeleteTemplateType(DeleteTemplateTypeRequest(id=owner.id))
+    database.query("update changes set before = before - '{description,tags}'::text[] where action = 'delete'")
+    undelete_resource(owner.id)
+    assert api.types.GetTemplateType(GetTemplateTypeRequest(id=owner.id)).description == ""
+    assert not bring_back(api, template).tags
+
+
 @pytest.mark.modes
 def test_an_organization_comes_back_with_its_members(api: Api) -> None:
     organization = api.organization()
