@@ -51,6 +51,17 @@ def test_what_was_there_before_gets_its_first_revision(empty: Database) -> None:
         "select count(*) from templates t where not exists (select from template_revisions r"
         " where r.template_id = t.id and r.revision = t.revision)"
     ) == [(0,)]
+    # What no revision says, a type is shown with as it is now, and a template without.
+    lacking = empty.query(
+        "select distinct 'template_type_revisions', field from template_types t, jsonb_object_keys(to_jsonb(t)) field"
+        " where field not in ('id', 'create_time', 'update_time', 'version', 'revision')"
+        " and exists (select from template_type_revisions where not says ? field)"
+        " union all select distinct 'template_revisions', field"
+        " from templates t, jsonb_object_keys(template_says(t)) field"
+        " join pg_attribute on attrelid = 'templates'::regclass and attname = field and attnotnull"
+        " where exists (select from template_revisions where not says ? field)"
+    )
+    assert not lacking, "the migration that adds the column has to write its default into `says` of these revisions"
     assert empty.query(TYPES) == [("t1", 1, '["search", "write"]'), ("t2", 1, '["run"]')]
 
 
