@@ -1,5 +1,7 @@
 """Update masks and bodies to the values that operations take."""
 
+import inspect
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,7 +28,9 @@ from omniflo.templates.v1.template_type_pb2 import (
 )
 from service.errors import InvalidArgument
 from service.models.templates import View
+from service.operations import api_keys, openai_models, template_types
 from service.servicers import decode
+from tests.contract.methods import CREATES, OUTPUT_ONLY, behaviour
 
 FULL = Template(
     title="T",
@@ -243,3 +247,18 @@ def test_a_key_is_known_by_its_name(request_: Message, key: dict[str, str]) -> N
 def test_a_view_is_the_one_asked_for(asked: TemplateView.ValueType, view: View) -> None:
     assert decode.view(GetTemplateRequest(view=asked)) is view
     assert len(TemplateView.values()) == len(View) - 1, "all but the RENDERABLE"
+
+
+@pytest.mark.parametrize(
+    ("create", "name"),
+    [
+        (template_types.create, "CreateTemplateType"),
+        (openai_models.create, "CreateModel"),
+        (api_keys.create, "CreateApiKey"),
+    ],
+)
+def test_an_operation_that_names_its_values_has_one_for_each_field(create: Callable[..., object], name: str) -> None:
+    (method,) = [method for method in CREATES if method.name == name]
+    fields = {field.name for field in method.resource.fields if OUTPUT_ONLY not in behaviour(field)} - {"etag"}
+    missing = fields - inspect.signature(create).parameters.keys()
+    assert not missing, f"add them to {create.__name__} in {inspect.getsourcefile(inspect.unwrap(create))}"
