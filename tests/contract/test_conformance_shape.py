@@ -57,7 +57,7 @@ def test_only_what_reads_by_its_name_is_marked_without_side_effects(method: Meth
     reads = method.name.startswith(
         ("Get", "List", "Watch", "BatchGet", "Diff", "Resolve", "BatchResolve", "Render", "BatchRender", "Query")
     )
-    assert method.is_read == reads
+    assert method.is_read == reads, "see `idempotency_level`, and the verbs above and in deploy/envoy/rest.yaml"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAME)

@@ -90,11 +90,11 @@ def test_a_mask_of_one_path_writes_that_field_alone(api: Api, method: Method, fi
     update = Update(api, method, field.name)
     before = update.read()
     if field.name not in populated(update, method):
-        assert is_alternative(field), f"the sample of {method.name} says nothing for {field.name}"
+        assert is_alternative(field), f"tests/contract/samples.py: that of {method.name} lacks {field.name}"
         assert update() == before
         return
     after = update()
-    assert differing(before, after) == {field.name} | CHANGE
+    assert differing(before, after) == {field.name} | CHANGE, "see encode.py and decode.py in service/servicers"
     assert getattr(after, field.name) == getattr(update.body, field.name)
     assert after == update.read()
 

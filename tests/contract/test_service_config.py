@@ -24,7 +24,8 @@ IDEMPOTENT_BY_NATURE = {"ProvisionUser", "SetSelection"}
 def test_it_names_every_read_and_the_writes_that_are_idempotent_by_nature() -> None:
     (policy,) = json.loads(CONFIG)["methodConfig"]
     named = {f"/{name['service']}/{name['method']}" for name in policy["name"]}
-    assert named == {method.path for method in METHODS if method.is_read or method.name in IDEMPOTENT_BY_NATURE}
+    wanted = {method.path for method in METHODS if method.is_read or method.name in IDEMPOTENT_BY_NATURE}
+    assert named == wanted, "on the left: what docs/service_config.json names"
 
 
 class Unavailable(UserServiceServicer):

@@ -461,11 +461,11 @@ def names_in(database: Database) -> list[str]:
 
 
 def test_every_constraint_has_its_answer_and_every_answer_its_constraint(database: Database) -> None:
-    assert sorted(names_in(database)) == sorted(CONSTRAINTS)
+    assert sorted(names_in(database)) == sorted(CONSTRAINTS), "on the right: what service/constraints.py has"
 
 
 def test_every_constraint_is_seen_to_refuse_in_these_tests() -> None:
-    assert BOUNDS.keys() | NEVER_FIRST == CONSTRAINTS.keys()
+    assert BOUNDS.keys() | NEVER_FIRST == CONSTRAINTS.keys(), "on the left: what BOUNDS above has"
     assert all(refused for _, _, refused in BOUNDS.values())
 
 
@@ -478,7 +478,7 @@ def test_a_message_has_the_bound_of_its_constraint(database: Database) -> None:
 
     for name, error in CONSTRAINTS.items():
         for _, rule in error.violations:
-            assert numbers(rule) == numbers(definitions[name]), name
+            assert numbers(rule) == numbers(definitions[name]), f"{name}: see its message in service/constraints.py"
 
 
 REFERENCES = {str(field) for method in METHODS for field in method.references()}
@@ -504,11 +504,13 @@ def test_a_bound_of_the_protos_is_one_of_the_database(database_session: Database
     sql = "select pg_get_constraintdef(oid) from pg_constraint where conname = any(%s)"
     found = database_session.query(sql, (names,))
     numbers = {float(number) for (text,) in found for number in re.findall(r"-?\d+(?:\.\d+)?", text)}
-    assert {*BOUNDED[field]} <= numbers, f"the bound of {field} is none of {', '.join(names)}"
+    missing = {*BOUNDED[field]} - numbers
+    assert not missing, f"the migration of {', '.join(names)} lacks these bounds of {field}, each as a number"
 
 
 def test_constraints_are_validated(database: Database) -> None:
-    assert database.query("select conname from pg_constraint where not convalidated") == []
+    found = database.query("select conname from pg_constraint where not convalidated")
+    assert not found, "a later migration has to validate these"
 
 
 def test_every_name_begins_with_its_table_and_says_what_holds(database: Database) -> None:
