@@ -9,6 +9,7 @@ import pytest
 from service.actor import SYSTEM, Actor
 from service.database import handle, migrate
 from service.database.transactions import transaction
+from service.models.assistants import Copies
 from service.models.templates import View
 from service.operations import (
     api_keys,
@@ -407,6 +408,8 @@ def plans(many_rows: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         return found
 
     monkeypatch.setattr(handle.Database, "execute_sql", note)
+    # As in a process whose server has them; otherwise nobody asks for their states.
+    monkeypatch.setattr(Copies, "are_shown", True)
     many_rows.query("set enable_seqscan = off")
     with working_on(many_rows.url, afterwards=url):
         # A text of its own for each query, which can be explained.
