@@ -192,17 +192,19 @@ def take(actor: Actor, seconds: float) -> Held | None:
 
     None where there is nothing to do, or where the server is left alone.
     """
+    # In a subquery, what waits could be looked for again for each row that it is joined with, and more would be taken.
     found = database.execute_sql(
         """
-        update assistants a set
-          holder = %s, hold_time = clock_timestamp() + make_interval(secs => %s), observed = ''
-        from (
+        with waiting as materialized (
             select template_id from assistants
             where try_time <= clock_timestamp() and (hold_time is null or hold_time <= clock_timestamp())
               and epoch = (select epoch from registry)
               and not exists (select from assistant_copying where quiet_time > clock_timestamp())
             order by try_time, template_id limit 1 for update skip locked
-        ) waiting
+        )
+        update assistants a set
+          holder = %s, hold_time = clock_timestamp() + make_interval(secs => %s), observed = ''
+        from waiting
         where a.template_id = waiting.template_id
         returning a.template_id, a.holder, a.epoch::text, a.assistant_id, a.attempt_id,
           extract(epoch from clock_timestamp() - coalesce(a.attempt_time, clock_timestamp()))::float,

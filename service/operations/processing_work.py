@@ -67,18 +67,20 @@ class Leftover(NamedTuple):
 @transaction
 def take(actor: Actor, most: int) -> list[Held]:
     """Take up to so many runs that wait, or that nobody does any more."""
+    # In a subquery, what waits could be looked for again for each row that it is joined with, and more would be taken.
     rows = database.execute_sql(
         """
-        update processing_records r set holder = %s || r.id, try_time = clock_timestamp() + make_interval(secs => %s)
-        from (
+        with waiting as materialized (
             select id from processing_records where try_time <= now()
             order by try_time limit %s for update skip locked
-        ) waiting
+        )
+        update processing_records r set holder = %s || r.id, try_time = clock_timestamp() + make_interval(secs => %s)
+        from waiting
         where r.id = waiting.id
         returning r.id, r.holder, r.status::text, r.filename, r.openai_file_id, r.response_id,
           r.sent_time is not null, r.next_event, r.tries
         """,
-        (new_id(), HOLD_SECONDS, most),
+        (most, new_id(), HOLD_SECONDS),
     )
     return [Held(*row) for row in rows.fetchall()]
 
@@ -242,20 +244,21 @@ def leftovers(actor: Actor) -> list[Leftover]:
     """Return some of what is to be deleted or cancelled at OpenAI, which nobody else does for a while."""
     rows = database.execute_sql(
         """
+        with due as materialized (
+            select kind, id from openai_leftovers where try_time <= now()
+            order by try_time limit %s for update skip locked
+        )
         update openai_leftovers l set
           tries = l.tries + 1,
           try_time = clock_timestamp() + make_interval(secs => least(%s * 2 ^ l.tries, 86400))
-        from (
-            select kind, id from openai_leftovers where try_time <= now()
-            order by try_time limit %s for update skip locked
-        ) due
+        from due
         where (l.kind, l.id) = (due.kind, due.id)
         returning l.kind::text, l.id, l.tries,
           l.kind = 'file' and exists (
             select from processing_records where openai_file_id = l.id and openai_file_id <> ''
           )
         """,
-        (LEFTOVER_SECONDS, LEFTOVERS),
+        (LEFTOVERS, LEFTOVER_SECONDS),
     )
     return [Leftover(*row) for row in rows.fetchall()]
 

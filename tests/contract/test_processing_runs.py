@@ -414,3 +414,17 @@ def test_what_the_registry_sets_is_not_the_callers_to_say_nor_the_other_way_roun
     sample.runner = ProcessingRunner.PROCESSING_RUNNER_CALLER
     failure = fails(create, api, record=sample, input_text="x", labels=["a"], variables={"a": "b"})
     assert failure.violations == dict.fromkeys(("input_text", "labels", "variables"), "is for runs of the registry")
+
+
+def test_no_more_is_taken_than_asked_for_however_postgresql_joins(api: Api, emptying: Database) -> None:
+    """Where a table is taken for a small one, its rows come first, and what waits is looked for beside each of them."""
+    runs = [api.run().id for _ in range(4)]
+    emptying.query(
+        "insert into openai_leftovers (kind, id) select 'file', n::text from generate_series(0, %s) n",
+        (processing_work.LEFTOVERS,),
+    )
+    for table in ("processing_records", "openai_leftovers"):
+        emptying.query(f"update pg_class set reltuples = 1, relpages = 1 where relname like '{table}%%'")
+    taken = [[held.id for held in processing_work.take(SYSTEM, 1)] for _ in runs]
+    assert sorted(taken) == sorted([id] for id in runs)
+    assert len(processing_work.leftovers(SYSTEM)) == processing_work.LEFTOVERS

@@ -298,6 +298,17 @@ def test_a_copy_that_is_put_off_keeps_its_place(api: Api, made: dict[str, Any]) 
     assert taken().template_id not in {first.template_id, second.template_id}
 
 
+def test_one_copy_is_taken_at_a_time_however_postgresql_joins(
+    api: Api, emptying: Database, made: dict[str, Any]
+) -> None:
+    """Where a table is taken for a small one, its rows come first, and what waits is looked for beside each of them."""
+    templates = [api.template(**made).id for _ in range(4)]
+    assert operations.note(SYSTEM, Hints(templates), before=operations.switch(SYSTEM, is_on=True), after="1")
+    operations.compare(SYSTEM)
+    emptying.query("update pg_class set reltuples = 1, relpages = 1 where relname like 'assistants%%'")
+    assert {found.template_id for _ in templates if (found := operations.take(SYSTEM, 60)) is not None} == {*templates}
+
+
 @pytest.mark.soak
 def test_a_type_with_many_templates_is_copied_in_order_and_no_faster_than_the_server_allows(
     api: Api, start: Start, in_step: Wait, stand_in: StandIn, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
