@@ -211,7 +211,7 @@ def purge(actor: Actor) -> int:
     """Delete up to 1,000 jobs that ended long ago; return how many."""
     deleted = database.execute_sql(
         """
-        delete from procrastinate_jobs where id in (
+        delete from procrastinate_jobs where id = any(array(
             select id from procrastinate_jobs j
             where status not in ('todo', 'doing') and not exists (
               select from procrastinate_events e where e.job_id = j.id and at > clock_timestamp() - make_interval(
@@ -220,7 +220,7 @@ def purge(actor: Actor) -> int:
             )
             order by id limit %s
             for update skip locked
-        )
+        ))
         """,
         (KEEP_DAYS, KEEP_FAILED_DAYS, BATCH),
     )

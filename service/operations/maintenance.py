@@ -56,11 +56,11 @@ def purge_invitations(actor: Actor) -> int:
     """Delete up to 1,000 invitations that have expired; return how many."""
     deleted = database.execute_sql(
         """
-        delete from organization_invitations where id in (
+        delete from organization_invitations where id = any(array(
             select id from organization_invitations where expire_time < clock_timestamp()
             order by expire_time limit %s
             for update skip locked
-        )
+        ))
         """,
         (BATCH,),
     )
@@ -72,12 +72,12 @@ def purge_keys(actor: Actor) -> int:
     """Delete up to 1,000 API keys that ended 30 days ago, with those made with them; return how many."""
     deleted = database.execute_sql(
         """
-        delete from api_keys where id in (
+        delete from api_keys where id = any(array(
             select id from api_keys
             where least(revoke_time, expire_time) < clock_timestamp() - make_interval(days => %s)
             order by least(revoke_time, expire_time) limit %s
             for update skip locked
-        )
+        ))
         """,
         (KEEP_KEY_DAYS, BATCH),
     )
@@ -89,12 +89,12 @@ def purge_batch(actor: Actor) -> int:
     """Delete up to 1,000 request ids that are older than 24 hours by the database's clock; return how many."""
     deleted = database.execute_sql(
         """
-        delete from idempotency_keys where (caller, method, request_id) in (
-            select caller, method, request_id from idempotency_keys
+        delete from idempotency_keys where ctid = any(array(
+            select ctid from idempotency_keys
             where create_time < clock_timestamp() - make_interval(hours => %s)
             order by create_time limit %s
             for update skip locked
-        )
+        ))
         """,
         (KEEP_HOURS, BATCH),
     )
@@ -107,11 +107,11 @@ def purge_processing_records(actor: Actor, days: int) -> int:
     ((deleted,),) = database.execute_sql(
         """
         with deleted as (
-            delete from processing_records where id in (
+            delete from processing_records where id = any(array(
                 select id from processing_records where create_time < clock_timestamp() - make_interval(days => %s)
                 order by create_time limit %s
                 for update skip locked
-            )
+            ))
             returning openai_file_id, owns_file, create_time
         ),
         files as (

@@ -83,13 +83,13 @@ _OTHERS = (
         # A worker deletes them at their server.
         """
         with found as (
-            update assistants set check_time = clock_timestamp() where template_id in (
+            update assistants set check_time = clock_timestamp() where template_id = any(array(
                 select template_id from assistants a
                 where check_time is null and try_time is null
                   and not exists (select from templates t where t.id = a.template_id)
                   and exists (select from assistant_copying where is_on)
                 limit %s for update skip locked
-            )
+            ))
             returning 1
         )
         select count(*) from found
