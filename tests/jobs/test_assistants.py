@@ -33,8 +33,9 @@ from omniflo.templates.v1.template_type_pb2 import (
 from omniflo.templates.v1.template_type_service_pb2 import CreateTemplateToolRequest
 from service.actor import SYSTEM
 from service.config import Settings
+from service.deadline import time_limit
 from service.job_metrics import Copies as Counted
-from service.jobs.assistant_copy import metadata_of
+from service.jobs.assistant_copy import Copier, metadata_of
 from service.jobs.assistants import Off
 from service.jobs.sweeping import sweep
 from service.jobs.tasks import TASKS, Run, schedule
@@ -296,6 +297,34 @@ def test_a_copy_that_is_put_off_keeps_its_place(api: Api, made: dict[str, Any]) 
     assert operations.take(SYSTEM, 60) is None
     operations.switch(SYSTEM, is_on=True)
     assert taken().template_id not in {first.template_id, second.template_id}
+
+
+def test_what_an_attempt_has_left_is_looked_for_once_it_is_settled(
+    api: Api, stand_in: StandIn, there: Assistants, database: Database, made: dict[str, Any]
+) -> None:
+    template = api.template(**made)
+    assert operations.note(SYSTEM, Hints([template.id]), before=operations.switch(SYSTEM, is_on=True), after="1")
+    operations.compare(SYSTEM)
+    held = operations.take(SYSTEM, 60)
+    assert held is not None
+    assert operations.mark(SYSTEM, held, "attempt")
+    left = [make(stand_in, metadata_of(held.epoch, template.id, attempt))["id"] for attempt in ("other", "attempt")]
+    held = held._replace(attempt_id="attempt", attempted_at=time.time() - 1)
+    with time_limit(SECONDS):
+        Copier(there, settle_seconds=60).bring_in_step(held)
+        assert database.query("select assistant_id, error_code from assistants") == [(None, "OPENAI_OUTCOME_UNKNOWN")]
+        database.query("update assistants set holder = %s", (held.holder,))
+        Copier(there, settle_seconds=0).bring_in_step(held)
+        assert database.query("select assistant_id, state::text from assistants") == [(left[1], "synced")]
+        # Somebody else has deleted one.
+        Copier(there, settle_seconds=0).bring_in_step(held._replace(assistant_id="asst_gone"))
+        # What two attempts have made for a template that is gone goes with it.
+        api.templates.DeleteTemplate(DeleteTemplateRequest(id=template.id))
+        Copier(there, settle_seconds=60).bring_in_step(held)
+        assert stand_in.assistants.deleted == []
+        Copier(there, settle_seconds=0).bring_in_step(held._replace(assistant_id="asst_gone"))
+        Copier(there, settle_seconds=0).bring_in_step(held)
+    assert sorted(stand_in.assistants.deleted) == sorted(left)
 
 
 def test_one_copy_is_taken_at_a_time_however_postgresql_joins(
