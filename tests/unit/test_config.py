@@ -21,6 +21,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "may_be"),
     [
+        ("BACKUP_DIR", "gs://bucket", "must be a folder, or a bucket and a prefix"),
         ("DATABASE_URL", "mysql://host/database", "postgresql://user:password@host:5432/database"),
         ("DATABASE_URL", "host=localhost", "postgresql://user:password@host:5432/database"),
         ("DATABASE_URL", "postgresql://[::1/database", "the PostgreSQL to use"),

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.database.vitals import Index, Slot, Table, Transaction, Vitals
+from service.commands import report
+from service.database.vitals import Index, Slot, Statement, Table, Transaction, Vitals
 from service.operations.diagnosis import findings, hit_ratio
 from service.operations.statistics import Times
 
@@ -85,3 +86,10 @@ def test_statements_that_are_slow_or_slower_than_usual_are_named() -> None:
     assert "300 ms on average within the last hour, and 10 ms" in said(
         WELL, hour=[slower], day=[Times("b", 1000, 10.0, 1.0)]
     )
+
+
+def test_the_slowest_statements_are_listed_where_the_server_knows_them() -> None:
+    lines = "\n".join(report._server_statements(WELL._replace(statements=[Statement("select $1", 1000, 1.5, 1500.0)])))
+    assert "select $1" in lines
+    assert "1,000" in lines
+    assert "pg_stat_statements is not installed" in "\n".join(report._server_statements(WELL))

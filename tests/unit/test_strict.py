@@ -9,7 +9,7 @@ import pytest
 from service.operations import seed
 from service.operations.json_schema import problem
 from service.rendering import Adjustment, render
-from service.rendering.strict import refused, strictness, why_not_strict
+from service.rendering.strict import _kind, refused, strictness, why_not_strict
 
 MODEL = "gpt-5.4"
 TUNED = "ft:gpt-4o-mini-2024-07-18:omniflo::abc"
@@ -310,3 +310,8 @@ def test_a_rendering_says_which_function_is_not_strict_and_why() -> None:
     assert result.adjustments[0] == Adjustment(
         "tools.f.strict", "/properties/a has pattern, which fine-tuned models do not take"
     )
+
+
+def test_values_are_of_the_kinds_of_json() -> None:
+    values: list[Any] = [None, True, 1, 1.5, "a", [], {}]
+    assert [*map(_kind, values)] == ["null", "boolean", "number", "number", "string", "array", "object"]
