@@ -42,7 +42,7 @@ _second = (0, "")
 
 
 def _now() -> str:
-    # What structlog's own writes, and `datetime` does, takes a third of the time of a line.
+    # What structlog writes. Its own processor would take a third of the time of a line, and so would `datetime`.
     global _second  # noqa: PLW0603 - all lines are written in the same one
     seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
     last, text = _second

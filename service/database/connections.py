@@ -61,10 +61,11 @@ _known_lock = threading.Lock()
 _CODEC = "omniflo_utf8"
 
 
-def bound_waits() -> None:
-    """Make psycopg2 wait with `_wait` in this process, and read texts and JSON without any of Python's own code.
+def configure_driver() -> None:
+    """Make psycopg2 wait with `_wait` in this process, and decode texts and JSON in C.
 
-    It decodes the name and the value of each column, which of a template takes a fourth of the time of its query.
+    It would call a function in Python for the name and the value of each column. For a template, those calls take a
+    fourth of the time of its query.
     """
     extensions.set_wait_callback(_wait)
     _read_fast()
@@ -135,7 +136,7 @@ def opened(url: str, **options: Any) -> Any:
 
 def connect(url: str, name: str = OPTIONS["application_name"]) -> Any:
     """Return a connection in autocommit that belongs to no operation; waits for it are bounded as for all."""
-    bound_waits()
+    configure_driver()
     connection = opened(url, **OPTIONS | {"application_name": name})
     connection.autocommit = True
     note(connection)

@@ -13,7 +13,7 @@ import peewee as pw
 
 from service import call, deadline
 from service.actor import Actor
-from service.database.connections import OPTIONS, bound_waits, note, opened
+from service.database.connections import OPTIONS, configure_driver, note, opened
 from service.positions import Write
 from service.statements import statements
 
@@ -115,7 +115,7 @@ class Database(pw.PostgresqlDatabase):
 
     def configure(self, url: str, *, prepares: bool = True, name: str = OPTIONS["application_name"]) -> None:
         """Name the server, and ourselves to it; nothing connects yet."""
-        bound_waits()
+        configure_driver()
         self.prepares = prepares
         self.init(url, **OPTIONS | {"application_name": name})
 

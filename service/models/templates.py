@@ -179,8 +179,8 @@ class Template(Versioned):
 _TEXTS = ("instructions", "response_format")
 """The fields that are read as columns of their own. They may be long, and what is in JSON is escaped."""
 _PACKED = tuple(name for name in Template.fields() if name not in _TEXTS)
-"""The fields that are read as one column of JSON, together with what is beside a template: each column costs the client
-as much as several of them in JSON do, and PostgreSQL no less."""
+"""The fields that are read as one column of JSON, together with what is beside a template. A column takes the client as
+long as several fields in JSON, and JSON takes PostgreSQL no longer than columns."""
 
 _LONG = {"instructions": "''", "response_format": "null", "variables": "'[]'::jsonb"}
 """What the SUMMARY view has in place of the columns that may be long."""

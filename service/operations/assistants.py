@@ -192,7 +192,8 @@ def take(actor: Actor, seconds: float) -> Held | None:
 
     None where there is nothing to do, or where the server is left alone.
     """
-    # In a subquery, what waits could be looked for again for each row that it is joined with, and more would be taken.
+    # Materialized: PostgreSQL may execute a subquery once for each row that it is joined with, and each time take
+    # another row.
     found = database.execute_sql(
         """
         with waiting as materialized (

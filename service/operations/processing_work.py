@@ -67,7 +67,8 @@ class Leftover(NamedTuple):
 @transaction
 def take(actor: Actor, most: int) -> list[Held]:
     """Take up to so many runs that wait, or that nobody does any more."""
-    # In a subquery, what waits could be looked for again for each row that it is joined with, and more would be taken.
+    # Materialized: PostgreSQL may execute a subquery once for each row that it is joined with, and each time take
+    # another row.
     rows = database.execute_sql(
         """
         with waiting as materialized (

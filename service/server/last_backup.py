@@ -31,7 +31,7 @@ class LastBackup:
         threading.Thread(target=self._run, name="last backup", daemon=True).start()
 
     def metrics(self) -> Iterable[Metric]:
-        """Return the metrics, none of them before the first look; where that could not be had, there is no good one."""
+        """Return the metrics: none before the first look, and an infinite age if there is no good backup to be seen."""
         last = self._last
         if last is not None:
             return metrics.of_backup(time.time() - last.time.timestamp(), last.required().size)
@@ -43,6 +43,6 @@ class LastBackup:
                 self._last = catalog.last_good(kept.store(self._settings))
             except BackupError as error:
                 _log.warning("backups", error=str(error))
-            # Also where none could be seen: whoever is to be told of old ones must not be told nothing.
+            # Also if that failed: without a value, the alert on old backups would never come.
             self._has_looked = True
             time.sleep(READ_SECONDS)

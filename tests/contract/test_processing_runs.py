@@ -33,6 +33,7 @@ from service.operations.processing_work import LONGEST_OUTPUT, Held
 from service.server.upkeep import waiting
 from tests.conftest import Api, Callers, Database, Failure, fails
 from tests.contract.processing import PACE, SECONDS, ended, gateway, read, status, working
+from tests.contract.tables import taken_for_small
 from tests.e2e.serving import eventually
 from tests.openai_stand_in import Fault, StandIn
 
@@ -417,14 +418,12 @@ def test_what_the_registry_sets_is_not_the_callers_to_say_nor_the_other_way_roun
 
 
 def test_no_more_is_taken_than_asked_for_however_postgresql_joins(api: Api, emptying: Database) -> None:
-    """Where a table is taken for a small one, its rows come first, and what waits is looked for beside each of them."""
     runs = [api.run().id for _ in range(4)]
     emptying.query(
         "insert into openai_leftovers (kind, id) select 'file', n::text from generate_series(0, %s) n",
         (processing_work.LEFTOVERS,),
     )
-    for table in ("processing_records", "openai_leftovers"):
-        emptying.query(f"update pg_class set reltuples = 1, relpages = 1 where relname like '{table}%%'")
-    taken = [[held.id for held in processing_work.take(SYSTEM, 1)] for _ in runs]
+    with taken_for_small(emptying, "processing_records", "openai_leftovers"):
+        taken = [[held.id for held in processing_work.take(SYSTEM, 1)] for _ in runs]
+        assert len(processing_work.leftovers(SYSTEM)) == processing_work.LEFTOVERS
     assert sorted(taken) == sorted([id] for id in runs)
-    assert len(processing_work.leftovers(SYSTEM)) == processing_work.LEFTOVERS

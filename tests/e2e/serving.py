@@ -41,10 +41,14 @@ class Service:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def kill_worker(self) -> None:
-        """Kill the newest worker, once it serves; another one takes its place."""
+    def newest_worker(self) -> int:
+        """Return the process of the newest worker, once it serves: one that has died is about to be replaced."""
         eventually(lambda: Path(f"/proc/{self.workers()[-1]}").exists(), within=STOP_SECONDS)
-        os.kill(self.workers()[-1], signal.SIGKILL)
+        return self.workers()[-1]
+
+    def kill_worker(self) -> None:
+        """Kill the newest worker; another one takes its place."""
+        os.kill(self.newest_worker(), signal.SIGKILL)
 
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """Answer the line of each call that has ended, from position `since` of the log on."""

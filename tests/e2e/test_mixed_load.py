@@ -257,7 +257,7 @@ class Trouble:
             "commits are not answered": lambda: network(proxy, AtCommit(5, is_done=True)),
             "the network is slow": lambda: network(proxy, slow),
             "the network is silent": lambda: silent(proxy),
-            "a worker hangs": lambda: still(proxied.workers()[-1]),
+            "a worker hangs": lambda: still(proxied.newest_worker()),
             "a worker dies": lambda: killed(proxied),
         }
         if disk.is_small:
