@@ -1,5 +1,6 @@
 """What every test may use: an embedded PostgreSQL, databases in it, a server on a free port, and its stubs."""
 
+import importlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -92,6 +93,12 @@ def pytest_configure(config: pytest.Config) -> None:
         commands.preload()
         for name in COVERING:
             del os.environ[name]
+
+
+def pytest_sessionfinish() -> None:
+    """Write the notes of this process now: xdist kills one that takes more than 10 seconds to end."""
+    if COVERING:
+        importlib.import_module("sitecustomize").write()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,17 +24,17 @@ if into := os.environ.get("COVERED"):
     _measured = _Slipcover(branch=True)
     slipcover.ImportManager(_measured, slipcover.FileMatcher(sources=["service"])).__enter__()
 
-    def _write(folder: Path = Path(into)) -> None:
+    def write(folder: Path = Path(into)) -> None:
         for file, seen in _measured._get_newly_seen().items():
             _measured.all_seen[file] |= seen
         lines = {file: list(seen) for file, seen in _measured.all_seen.items()}
         (folder / f"{os.getpid()}.json").write_text(json.dumps(lines))
 
-    atexit.register(_write)
+    atexit.register(write)
 
     def _forked(measured: _Slipcover) -> None:
         # Those that `multiprocessing` forks end without it, and forget what their parent would do at its end.
-        util.Finalize(None, _write, exitpriority=0)
+        util.Finalize(None, write, exitpriority=0)
         # Taking probes out stops all threads for half a second, and others measure how long calls take.
         measured.deinstrument_seen = lambda: None  # type: ignore[method-assign]
 
