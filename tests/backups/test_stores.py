@@ -79,7 +79,7 @@ def test_what_is_written_can_be_read(store: Store) -> None:
 @pytest.mark.parametrize("size", [10, 40 * SIZE])
 def test_nothing_stays_of_one_that_failed(store: Store, size: int) -> None:
     name = saved(store)
-    with pytest.raises(BackupError, match="no more"), store.writing(catalog.new_name(NOW)) as writer:
+    with pytest.raises(BackupError, match="no more"), store.writing(catalog.new_name(NOW + DAY)) as writer:
         writer.write(DUMP, failing(bytes(size)))
     assert set(store.contents()) == {name}
 
@@ -106,6 +106,12 @@ def test_parts_of_a_file_that_nobody_goes_on_writing_are_removed(s3: Server) -> 
     store.sweep(datetime.now(UTC) + DAY)
     assert not client.list_multipart_uploads(Bucket="bucket").get("Uploads")
     assert s3.folder.exists()
+
+
+def test_two_of_one_second_are_in_their_order(tmp_path: Path) -> None:
+    store = Folder(tmp_path)
+    names = [saved(store, NOW + timedelta(microseconds=number)) for number in (0, 1, 20, 300_000, 999_999)]
+    assert [backup.name for backup in catalog.newest_first(store)] == names[::-1]
 
 
 def test_twenty_days_leave_fourteen(store: Store) -> None:
