@@ -120,6 +120,8 @@ def test_runs_are_counted_and_how_long_they_wait_is_seen(
     with working(gateway, worker):
         eventually(lambda: value("runs_total", result="failed") == value("runs_in_flight") == 1, within=SECONDS)
         assert wait() == 0
+        # A run that OpenAI has not begun yet would be put off.
+        eventually(lambda: database.query("select 1 from processing_records where response_id <> ''"), within=SECONDS)
     assert value("runs_in_flight") == 0
     assert {result: value("runs_total", result=result) for result in ("failed", "given_back", "completed")} == {
         "failed": 1,
