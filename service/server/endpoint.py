@@ -51,6 +51,8 @@ def serve(life: Life, settings: Settings, address: str, folder: Path) -> None:
         life.ready()
         life.wait()
         server.shutdown()
+    if last_backup is not None:
+        last_backup.stop()
 
 
 class _Server(ThreadingTCPServer):

@@ -25,10 +25,14 @@ class LastBackup:
         self._settings = settings
         self._last: Backup | None = None
         self._has_looked = False
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin; it ends with the process, and is not waited for, since a bucket may be slow."""
         threading.Thread(target=self._run, name="last backup", daemon=True).start()
+
+    def stop(self) -> None:
+        """End soon. It is not waited for, since a bucket may be slow."""
+        self._stopped.set()
 
     def metrics(self) -> Iterable[Metric]:
         """Return the metrics: none before the first look, and an infinite age if there is no good backup to be seen."""
@@ -38,11 +42,11 @@ class LastBackup:
         return metrics.of_backup(float("inf"), 0) if self._has_looked else ()
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
                 self._last = catalog.last_good(kept.store(self._settings))
             except BackupError as error:
                 _log.warning("backups", error=str(error))
             # Also if that failed: without a value, the alert on old backups would never come.
             self._has_looked = True
-            time.sleep(READ_SECONDS)
+            self._stopped.wait(READ_SECONDS)

@@ -75,7 +75,7 @@ def cause() -> Iterator[Callable[[Api], str]]:
     with capture_logs() as lines:
 
         def calls() -> list[Any]:
-            return [line for line in lines if line["event"] == "call"]
+            return [line for line in lines if line["event"] == "call" and line["code"] == "UNAUTHENTICATED"]
 
         def why(api: Api) -> str:
             before = len(calls())

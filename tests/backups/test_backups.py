@@ -27,6 +27,7 @@ from service.backups.faults import BackupError, DamagedError
 from service.backups.folder import Folder
 from service.backups.manifest import DUMP, FILE, Table, decode
 from service.backups.sealing import read_key
+from service.config import Settings
 from service.database import embedded, handle, migrate, snapshots
 from service.errors import Unavailable
 from service.server.last_backup import LastBackup
@@ -513,6 +514,16 @@ def test_a_command_that_is_killed_leaves_no_good_one_that_is_none(large: str, tm
     assert set(folder.contents()) == {backup.name for backup in found}
 
 
+@contextmanager
+def looking(ours: Settings) -> Iterator[LastBackup]:
+    last = LastBackup(ours)
+    last.start()
+    try:
+        yield last
+    finally:
+        last.stop()
+
+
 def test_age_and_size_of_the_last_good_one_are_told(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,17 +533,16 @@ def test_age_and_size_of_the_last_good_one_are_told(
         return [metric.samples[0].value for metric in last.metrics()]
 
     ours = settings(small, str(tmp_path / "backups"))
-    last = LastBackup(ours)
-    assert told(last) == []
-    last.start()
-    eventually(lambda: told(last) == [float("inf"), 0], within=SECONDS)
-    saved = made(Folder(tmp_path / "backups"), small, datetime.now(UTC) - DAY)
-    eventually(lambda: told(last)[1] == saved.required().size, within=SECONDS)
-    assert DAY.total_seconds() <= told(last)[0] < DAY.total_seconds() + SECONDS
-    (tmp_path / "backups").rename(tmp_path / "away")
-    (tmp_path / "backups").write_text("no folder")
-    time.sleep(0.2)
-    assert told(last)[1] == saved.required().size, "what is known stays known"
+    assert told(LastBackup(ours)) == []
+    with looking(ours) as last:
+        eventually(lambda: told(last) == [float("inf"), 0], within=SECONDS)
+        saved = made(Folder(tmp_path / "backups"), small, datetime.now(UTC) - DAY)
+        eventually(lambda: told(last)[1] == saved.required().size, within=SECONDS)
+        assert DAY.total_seconds() <= told(last)[0] < DAY.total_seconds() + SECONDS
+        (tmp_path / "backups").rename(tmp_path / "away")
+        (tmp_path / "backups").write_text("no folder")
+        time.sleep(0.2)
+        assert told(last)[1] == saved.required().size, "what is known stays known"
 
 
 def test_a_folder_is_made_but_not_the_one_that_it_is_in(small: str, tmp_path: Path) -> None:
@@ -543,9 +553,8 @@ def test_a_folder_is_made_but_not_the_one_that_it_is_in(small: str, tmp_path: Pa
 
 def test_where_no_backup_can_be_seen_from_the_start_there_is_none(small: str, tmp_path: Path) -> None:
     (tmp_path / "backups").write_text("no folder")
-    last = LastBackup(settings(small, str(tmp_path / "backups")))
-    last.start()
-    eventually(lambda: [metric.samples[0].value for metric in last.metrics()] == [float("inf"), 0], within=SECONDS)
+    with looking(settings(small, str(tmp_path / "backups"))) as last:
+        eventually(lambda: [metric.samples[0].value for metric in last.metrics()] == [float("inf"), 0], within=SECONDS)
 
 
 def test_programs_have_to_be_of_the_version_of_the_server(

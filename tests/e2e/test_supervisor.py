@@ -104,7 +104,9 @@ def test_whoever_dies_is_replaced_under_the_same_name(supervise: Supervise, tmp_
             os.kill(pid, signal.SIGKILL)
             eventually(lambda name=name: len(running.pids(name)) == 2, within=SECONDS)  # type: ignore[misc]
         kind = name.partition("-")[0]
-        assert [(line["event"], line["exit_code"]) for line in lines] == [(f"{kind} died", -signal.SIGKILL)]
+        # Servers of other tests may log in this process.
+        deaths = [(line["event"], line["exit_code"]) for line in lines if "exit_code" in line]
+        assert deaths == [(f"{kind} died", -signal.SIGKILL)]
     assert running.died == [("quiet", "quiet-1"), ("talker", "talker-2")]
     assert len(running.pids("talker-1")) == 1
 
@@ -156,7 +158,7 @@ def test_one_that_does_not_end_is_ended(supervise: Supervise, tmp_path: Path, mo
     assert running.started.wait(SECONDS)
     with capture_logs() as lines:
         running.end()
-    assert [line["event"] for line in lines] == ["deaf did not drain in time"]
+    assert [line["event"] for line in lines if "drain" in line["event"]] == ["deaf did not drain in time"]
     (deaf,) = running.pids("deaf-1")
     with pytest.raises(ProcessLookupError):
         os.kill(deaf, 0)

@@ -26,5 +26,5 @@ def test_a_user_whose_name_nobody_can_have_is_unauthenticated(callers: Callers, 
                 if isinstance(event, ResponseReceived | TrailersReceived):
                     headers |= event.headers
         assert headers[b"grpc-status"] == b"16"
-        (line,) = eventually(lambda: [line for line in lines if line["event"] == "call"], within=5)
+        (line,) = eventually(lambda: [line for line in lines if line.get("method") == LIST], within=5)
     assert (line["reason"], line["cause"]) == ("UNAUTHENTICATED", "user_unknown")

@@ -168,7 +168,7 @@ def test_it_goes_on_when_its_connections_are_cut_or_it_was_taken_for_dead(
         assert ran_since()
         ((other,),) = queue.query("select id from procrastinate_workers")
         assert other > ours
-    assert {line["event"] for line in lines} <= {"job", "worker", "library"}
+    assert {line["result"] for line in of(lines)} <= {"succeeded", "failed", "handed_back", "taken_back"}
 
 
 def test_a_job_whose_end_was_not_written_down_is_done_again(queue: Database, service_url: str, lines: Lines) -> None:
