@@ -87,6 +87,19 @@ def test_a_comment_states_the_bounds_of_its_field(protos: list[FileDescriptorPro
     assert not unstated, "\n".join(unstated)
 
 
+def test_a_list_of_kinds_can_have_all_of_them(protos: list[FileDescriptorProto]) -> None:
+    counts = {f".{file.package}.{enum.name}": len(enum.value) - 1 for file in protos for enum in file.enum_type}
+    lists = [
+        f"{message.name}.{field.name}"
+        for file in protos
+        for message in file.message_type
+        for field in message.field
+        if field.label == field.LABEL_REPEATED and field.type == field.TYPE_ENUM
+        if field.options.Extensions[validate_pb2.field].repeated.max_items < counts[field.type_name]
+    ]
+    assert not lists, "more values than max_items"
+
+
 @pytest.mark.parametrize("method", UPDATES, ids=str)
 def test_the_comment_of_an_update_names_the_fields_that_it_can_write(comments: dict[str, str], method: Method) -> None:
     comment = comments[f"{method.descriptor.containing_service.name}.{method.name}"]
