@@ -48,10 +48,10 @@ def saved(database: Database) -> int:
 
 
 @contextmanager
-def taken_for_small(superuser: Database, *tables: str) -> Iterator[None]:
-    """Let PostgreSQL take these tables for ones with a single row; then a join begins with them."""
+def taken_for_small(superuser: Database, *tables: str, rows: int = 1) -> Iterator[None]:
+    """Let PostgreSQL take these tables for ones with a row or none; then a join begins with them."""
     for table in tables:
-        superuser.query("update pg_class set reltuples = 1, relpages = 1 where oid = %s::regclass", (table,))
+        superuser.query("update pg_class set reltuples = %s, relpages = 1 where oid = %s::regclass", (rows, table))
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from service.models.templates import View
 from service.operations import maintenance, template_revisions, undelete
 from tests.conftest import REVISIONS as REVISION_TABLES
 from tests.conftest import Database, as_service
+from tests.contract.tables import taken_for_small
 from tests.migrations.conftest import fill
 
 MIGRATIONS = migrate.load()
@@ -163,9 +164,9 @@ def test_revisions_go_with_the_log(filled: Database, emptying: Database) -> None
         "select template_id, count(*) from template_revisions group by 1 order by 1"
     )
     assert kept() == [("p1", 2), ("p2", 2), ("p3", 2)]
-    # One at a time: two revisions, of one text, and what the log has.
-    for _ in range(2 + 1 + old):
-        assert filled.query("select purge_changes(2, 1)") == [(1,)]
+    # One at a time, however PostgreSQL joins: two revisions, of one text, and what the log has.
+    with taken_for_small(emptying, "changes", rows=0):
+        assert [filled.query("select purge_changes(2, 1)") for _ in range(2 + 1 + old)] == [[(1,)]] * (2 + 1 + old)
     assert maintenance.purge_changes(SYSTEM, days=2) == 0
     assert kept() == [("p2", 2), ("p3", 2)]
     owners = "select distinct owner_id from revision_texts where owner_id like 'p%' order by 1"
