@@ -310,7 +310,7 @@ def test_what_an_attempt_has_left_is_looked_for_once_it_is_settled(
     assert held is not None
     assert operations.mark(SYSTEM, held, "attempt")
     left = [make(stand_in, metadata_of(held.epoch, template.id, attempt))["id"] for attempt in ("other", "attempt")]
-    held = held._replace(attempt_id="attempt", attempted_at=time.time() - 1)
+    held = held._replace(attempt_id="attempt", attempt_seconds=1.0, attempted_at=time.time() - 1)
     with time_limit(SECONDS):
         Copier(there, settle_seconds=60).bring_in_step(held)
         assert database.query("select assistant_id, error_code from assistants") == [(None, "OPENAI_OUTCOME_UNKNOWN")]
