@@ -50,8 +50,8 @@ class Backup(NamedTuple):
 
 
 def new_name(now: datetime) -> str:
-    """Return a name that sorts by time: the second, the microseconds in it, and a digit of chance."""
-    return f"{now.astimezone(UTC).strftime(_TIME)}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"
+    """Return a name that sorts by time: the second, the milliseconds in it, and three digits of chance."""
+    return f"{now.astimezone(UTC).strftime(_TIME)}-{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
 
 
 def newest_first(store: Store) -> Iterator[Backup]:

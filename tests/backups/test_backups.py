@@ -1,6 +1,7 @@
 """The database saved and brought back: all of it or nothing, from a backup that is as it was made."""
 
 import base64
+import itertools
 import os
 import random
 import shutil
@@ -44,6 +45,7 @@ from tests.migrations.test_roles import WANTED, rights
 from tests.scale import DAILY_BACKUPS, KILLED_BACKUPS, SAVED_TEMPLATES
 
 NOW = datetime(2026, 6, 20, 3, 0, 0, tzinfo=UTC)
+_numbers = itertools.count()
 DAY = timedelta(days=1)
 SECONDS = 20.0
 
@@ -94,7 +96,9 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "backups")
 
 
-def made(folder: Folder, url: str, now: datetime = NOW, key: Path | None = None) -> Backup:
+def made(folder: Folder, url: str, now: datetime | None = None, key: Path | None = None) -> Backup:
+    # Each has a name of its own.
+    now = now or NOW + timedelta(milliseconds=next(_numbers))
     saved = making.create(folder, url, None if key is None else read_key(key), now)
     return catalog.find(folder, saved.name)
 

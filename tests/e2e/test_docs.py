@@ -57,7 +57,7 @@ def test_the_blocks_for_callers_can_be_pasted(
         "From a template to a response",
         "Run a template on a file",
         "Change one field",
-        "Try it before they get it",
+        "Try a revision before callers get it",
         "Trace an answer",
         "Variables",
         "Models and their end",
@@ -103,7 +103,7 @@ def test_the_blocks_for_callers_can_be_pasted(
 
 def test_a_call_by_tls_can_be_pasted(new_database: Callable[[], str], tmp_path: Path) -> None:
     (certificates,) = blocks("docs/operators.md", "TLS")
-    *_, call = blocks("docs/operators.md", "From nothing")
+    *_, call = blocks("docs/operators.md", "First set-up in production")
     openssl = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", certificates], cwd=tmp_path, capture_output=True, text=True, check=False
     )
