@@ -123,7 +123,7 @@ def record(actor: Actor, usages: Sequence[Usage]) -> Recorded:
         for user_id, organization_id in sorted({(usage.user_id, usage.organization_id) for usage in usages}):
             usage_rights.record_own(actor, user_id, organization_id or None)
         users.hold(actor.user_id or "", mode=quotas.owner_lock(actor))
-        quotas.require_room(actor, "usages", caller, more=len(usages))
+        quotas.require_room(actor, "usages", caller, more=_new(caller, usages))
     _require_times(usages)
     return _insert(caller, usages)
 
@@ -135,6 +135,16 @@ def record_run(actor: Actor, usage: Usage) -> bool:
     Its event is the run and the attempt.
     """
     return bool(_insert(_digest(SYSTEM.name), [usage]).recorded)
+
+
+def _new(caller: bytes, usages: Sequence[Usage]) -> int:
+    """Return how many of the events are not recorded yet: a call that is sent again needs no more room."""
+    (found,) = database.execute_prepared(
+        "select count(*) from (select distinct unnest(%s::text[]) as event_id) sent"
+        " where not exists (select from usage_events e where (e.caller, e.event_id) = (%s::bytea, sent.event_id))",
+        [[usage.event_id for usage in usages], caller],
+    ).fetchone()
+    return int(found)
 
 
 def _insert(caller: bytes, usages: Sequence[Usage]) -> Recorded:

@@ -150,6 +150,16 @@ def test_what_passes_a_quota_is_refused_whole(callers: Callers, database: Databa
     assert left == ({"organization_invitations"} if kind == "members" else set())
 
 
+def test_what_is_recorded_already_needs_no_room(callers: Callers) -> None:
+    usages = [Usage(event_id=f"event-{number}", duration=Duration(seconds=1)) for number in range(LIMIT)]
+    api = Setting(callers).api
+    for duplicates in (0, LIMIT):
+        response = api.usage.RecordUsage(RecordUsageRequest(usages=[*usages, usages[0]]))
+        assert (response.recorded_count, response.duplicate_count) == (LIMIT - duplicates, duplicates + 1)
+    usages.append(Usage(event_id="one-more", duration=Duration(seconds=1)))
+    assert_exceeded(fails(api.usage.RecordUsage, RecordUsageRequest(usages=usages)), "usages")
+
+
 @pytest.mark.parametrize("kind", FILLS)
 def test_calls_at_once_do_not_pass_a_quota(callers: Callers, kind: str) -> None:
     setting = Setting(callers)
