@@ -290,7 +290,10 @@ def test_an_answer_may_have_anything_in_it(output: Any, usage: Any, expected: En
 
 CHANCES = dict.fromkeys(Fault, 0.03) | dict.fromkeys(
     # The same for who asks, or an answer that would be the same the next time.
-    (Fault.DRIPPING, Fault.REDIRECT, Fault.UNAUTHORIZED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.TOO_OLD),
+    (
+        *(Fault.DRIPPING, Fault.REDIRECT),
+        *(Fault.UNAUTHORIZED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.GONE, Fault.TOO_OLD),
+    ),
     0.0,
 )
 
