@@ -1,6 +1,7 @@
 """Turns errors into statuses, and malformed requests into an error."""
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -28,21 +29,28 @@ class Errors(Interceptor):
     @contextmanager
     def opening(self, method: str, context: grpc.ServicerContext, send: Send) -> Iterator[Send]:
         add = logging.adding()
+        # Of two statuses, grpcio waits for ever until the second one is sent, and so does the end of its server.
+        status_of_call = threading.Lock()
 
         def sending(message: Any) -> None:
-            if not isinstance(message, errors.Error):
+            if message is not None and not isinstance(message, errors.Error):
                 send(message)
-                return
-            add(**_fields(message))
-            # Once the method has returned, nothing may be raised any more.
-            status = rpc_status.to_status(statuses.of(message))
-            context.set_trailing_metadata(status.trailing_metadata)
-            context.set_code(status.code)
-            context.set_details(status.details)
-            send(None)
+            elif status_of_call.acquire(blocking=False):
+                if message is not None:
+                    add(**_fields(message))
+                    # Once the method has returned, nothing may be raised any more.
+                    status = rpc_status.to_status(statuses.of(message))
+                    context.set_trailing_metadata(status.trailing_metadata)
+                    context.set_code(status.code)
+                    context.set_details(status.details)
+                send(None)
 
         with self.around(method, context):
-            yield sending
+            try:
+                yield sending
+            except Exception:
+                if status_of_call.acquire(blocking=False):
+                    raise
 
 
 class _Mapping:

@@ -39,12 +39,14 @@ class Servicer:
 
     def __init__(self) -> None:
         self.sends: list[Callable[[Any], None]] = []
+        self.opening: Callable[[], None] = lambda: None
 
     def watch(self, request: GetUserRequest, _: Any, send_response_callback: Any) -> None:
         if request.id == "nobody":
             raise NotFound("USER_NOT_FOUND", "the user does not exist")
         if request.id == "broken":
             raise ValueError("broken")
+        self.opening()
         self.sends.append(send_response_callback)
         send_response_callback(User(id=request.id))
 
@@ -128,7 +130,7 @@ class Running:
         self._channel.close()
         self.streams.stop()
         self.receiving.stop()
-        self.server.stop(0).wait()
+        assert self.server.stop(0).wait(10), "a call does not end"
 
 
 @pytest.fixture
@@ -223,6 +225,22 @@ def test_what_fails_as_a_stream_opens_is_an_error_like_any_other(run: Callable[.
     assert ended(running.watch(GetUserRequest(id="nobody"))).reason == "USER_NOT_FOUND"
     assert ended(running.watch(GetUserRequest(id="broken"))).reason == "INTERNAL"
     assert list(ended(running.watch(GetUserRequest())).violations) == ["key"]
+
+
+@pytest.mark.parametrize("drains_first", [True, False])
+def test_a_stream_that_fails_as_the_server_drains_has_one_end(run: Callable[..., Running], drains_first: bool) -> None:
+    running = run()
+    streams: list[Any] = []
+
+    def fail() -> None:
+        streams.extend(running.streams._all())
+        if drains_first:
+            streams[0].end()
+        raise NotFound("USER_NOT_FOUND", "the user does not exist")
+
+    running.servicer.opening = fail
+    assert ended(running.watch(GetUserRequest(id="u"))).reason == ("STREAM_ENDED" if drains_first else "USER_NOT_FOUND")
+    streams[0].end()
 
 
 def test_methods_of_any_package_ask_who_calls(run: Callable[..., Running]) -> None:
