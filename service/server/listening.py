@@ -12,6 +12,8 @@ MAX_MESSAGE_BYTES = 1536 * 1024
 """More than any request can have; each method has a limit of its own below it."""
 MAX_METADATA_BYTES = 8 * 1024
 
+CANCEL_SECONDS = 2.0
+"""For how long calls that are cancelled at the end of a drain are waited for."""
 _OPTIONS = {
     "grpc.so_reuseport": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -74,7 +76,7 @@ class Listening:
 
     def stop(self) -> None:
         """Accept nothing more, and end when running calls have, or when their time is up."""
-        self.server.stop(self._drain_seconds).wait()
+        self.server.stop(self._drain_seconds).wait(self._drain_seconds + CANCEL_SECONDS)
         for pool in self._pools:
             pool.shutdown(wait=False)
         if self._slots is not None:
