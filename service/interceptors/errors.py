@@ -48,9 +48,12 @@ class Errors(Interceptor):
         with self.around(method, context):
             try:
                 yield sending
-            except Exception:
+            except Exception as fault:
                 if status_of_call.acquire(blocking=False):
                     raise
+                if not isinstance(fault, grpc.RpcError):
+                    # It is logged if it is a fault of the service's. No caller is there to be told.
+                    failure_of(method, fault)
 
 
 class _Mapping:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import StatusCode
+from structlog.testing import capture_logs
 
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
@@ -241,6 +242,19 @@ def test_a_stream_that_fails_as_the_server_drains_has_one_end(run: Callable[...,
     running.servicer.opening = fail
     assert ended(running.watch(GetUserRequest(id="u"))).reason == ("STREAM_ENDED" if drains_first else "USER_NOT_FOUND")
     streams[0].end()
+
+
+def test_a_fault_as_the_server_drains_is_logged(run: Callable[..., Running]) -> None:
+    running = run()
+
+    def fail() -> None:
+        running.streams._all()[0].end()
+        raise LookupError("of a drain")
+
+    running.servicer.opening = fail
+    with capture_logs() as lines:
+        assert ended(running.watch(GetUserRequest(id="u"))).reason == "STREAM_ENDED"
+        eventually(lambda: [line for line in lines if line.get("error") == "LookupError"], within=5)
 
 
 def test_methods_of_any_package_ask_who_calls(run: Callable[..., Running]) -> None:
