@@ -1,7 +1,4 @@
-"""Copies of templates as assistants: what each should be, and what is known of it. Only workers ask for it.
-
-A worker says what it did of a row only as long as the row is its own: `holder` has its name.
-"""
+"""Copies of templates as assistants: what each should be, and is known to be. Only the worker in `holder` writes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
