@@ -40,7 +40,7 @@ def main() -> None:
     server.start()
     print(f"listening {port}", flush=True)
     stop.wait()
-    server.stop(0).wait()
+    server.stop(0).wait(10)
 
 
 if __name__ == "__main__":

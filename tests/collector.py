@@ -62,7 +62,7 @@ class Collector(TraceServiceServicer):
 
     def close(self) -> None:
         self._over.set()
-        self._server.stop(0).wait()
+        self._server.stop(0).wait(10)
 
 
 def _fields(attributes: Any) -> dict[str, Any]:

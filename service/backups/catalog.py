@@ -50,7 +50,7 @@ class Backup(NamedTuple):
 
 
 def new_name(now: datetime) -> str:
-    """Return a name that sorts by time: the second, the milliseconds in it, and three digits of chance."""
+    """Return a name that sorts by time: the second, the milliseconds in it, and three random digits."""
     return f"{now.astimezone(UTC).strftime(_TIME)}-{now.microsecond // 1000:03x}{secrets.token_hex(2)[:3]}"
 
 

@@ -29,7 +29,7 @@ class Errors(Interceptor):
     @contextmanager
     def opening(self, method: str, context: grpc.ServicerContext, send: Send) -> Iterator[Send]:
         add = logging.adding()
-        # Of two statuses, grpcio waits for ever until the second one is sent, and so does the end of its server.
+        # A call gets one status. grpcio would wait for a second one for ever, and its server would never end.
         status_of_call = threading.Lock()
 
         def sending(message: Any) -> None:
@@ -52,7 +52,7 @@ class Errors(Interceptor):
                 if status_of_call.acquire(blocking=False):
                     raise
                 if not isinstance(fault, grpc.RpcError):
-                    # It is logged if it is a fault of the service's. No caller is there to be told.
+                    # The caller has a status already. A fault of the service is still logged.
                     failure_of(method, fault)
 
 

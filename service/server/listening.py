@@ -11,9 +11,9 @@ from service.database.slots import Slots
 MAX_MESSAGE_BYTES = 1536 * 1024
 """More than any request can have; each method has a limit of its own below it."""
 MAX_METADATA_BYTES = 8 * 1024
-
 CANCEL_SECONDS = 2.0
 """For how long calls that are cancelled at the end of a drain are waited for."""
+
 _OPTIONS = {
     "grpc.so_reuseport": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,

@@ -58,4 +58,4 @@ def test_a_channel_with_it_retries_a_read_and_not_a_write() -> None:
             stub.DeleteUser(DeleteUserRequest(id="u1"), timeout=10)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert servicer.calls == 1
-    server.stop(None).wait()
+    server.stop(None).wait(10)

@@ -217,7 +217,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Refusin
     server.start()
     with speaking_http(f"127.0.0.1:{port}", tmp_path_factory.mktemp("envoy")) as envoy:
         yield servicer, Http(envoy, "")
-    server.stop(None).wait()
+    server.stop(None).wait(10)
 
 
 def test_a_read_is_tried_again_and_a_write_is_not(refusing: tuple[Refusing, Http]) -> None:
