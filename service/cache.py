@@ -42,6 +42,11 @@ def saw(tag: str, state: State = None) -> None:
         seen[tag] = state
 
 
+def is_watched() -> bool:
+    """Whether anybody asks what is seen. To name all that a response depends on takes longer than to find that out."""
+    return _seen.get() is not None
+
+
 def keep_none() -> None:
     """Have the response that is being made not kept."""
     saw(_UNKEPT)

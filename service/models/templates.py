@@ -139,13 +139,14 @@ class Template(Versioned):
             data[name] = datetime.fromisoformat(data[name])
         beside = _Beside._make(packed[len(_PACKED) :])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
-        template.label, template.is_latest = beside.label, template.revision == beside.latest
-        template.assistant_state, template.assistant_id = beside.copy_state, beside.copy_id
-        cache.saw(tags.template(template.id), beside.template_xmin)
-        if beside.copy_xmin is not None:
-            cache.saw(tags.copy(template.id), beside.copy_xmin)
-        cache.saw(tags.type(template.template_type_id), beside.type_xmin)
-        cache.saw(tags.model(template.model_id), beside.model_xmin)
+        template.label, template.is_latest = beside.label, data["revision"] == beside.latest
+        template.assistant_state, data["assistant_id"] = beside.copy_state, beside.copy_id
+        if cache.is_watched():
+            cache.saw(tags.template(template.id), beside.template_xmin)
+            if beside.copy_xmin is not None:
+                cache.saw(tags.copy(template.id), beside.copy_xmin)
+            cache.saw(tags.type(template.template_type_id), beside.type_xmin)
+            cache.saw(tags.model(template.model_id), beside.model_xmin)
         if view is View.FULL:
             left = iter(rest)
             author = User.of(next(left) for _ in User.names())
