@@ -8,16 +8,17 @@ from service.positions import Write
 class Call:
     """A call, or a command."""
 
+    request_id: str = ""
+    message: str = ""
+    """Why it writes, as its caller says."""
+    write: Write | None = None
+    """The last transaction of the call that was committed."""
+    repeated: Write | None = None
+    """The one that made the response, if the call is a retry of that."""
+
     def __init__(self, method: str = "") -> None:
         self.method = method
         """Its name alone, such as `UpdateTemplate`."""
-        self.request_id = ""
-        self.message = ""
-        """Why it writes, as its caller says."""
-        self.write: Write | None = None
-        """The last transaction of the call that was committed."""
-        self.repeated: Write | None = None
-        """The one that made the response, if the call is a retry of that."""
         self.trailers: dict[str, str] = {}
         """The trailing metadata of its response."""
 

@@ -54,6 +54,7 @@ _attempt = _Attempt()
 _last: dict[str, int] = {}
 """Which of the hosts of a URL has let this process in last."""
 
+_FOREVER = float("inf")
 _known: WeakSet[Any] = WeakSet()
 _known_lock = threading.Lock()
 
@@ -88,13 +89,13 @@ def _wait(connection: Any) -> None:
     psycopg2 calls this wherever libpq would block, also while it connects. An exception makes psycopg2 close the
     connection, so a database that hangs costs a call its deadline and nothing more.
     """
-    give_up = time.monotonic() + _attempt.seconds if connection.status == extensions.STATUS_SETUP else float("inf")
+    give_up = time.monotonic() + _attempt.seconds if connection.status == extensions.STATUS_SETUP else None
     is_of_several = isinstance(connection, _OfSeveral)
     while (state := connection.poll()) != extensions.POLL_OK:
-        left = min(deadline.remaining() + GRACE_SECONDS, give_up - time.monotonic())
+        of_call = deadline.remaining()
+        left = of_call + GRACE_SECONDS if give_up is None else min(of_call + GRACE_SECONDS, give_up - time.monotonic())
         if left <= 0:
-            is_over = deadline.remaining() <= 0
-            if is_over:
+            if of_call <= 0:
                 raise errors.deadline_exceeded()
             raise psycopg2.OperationalError(f"connection to server at {connection.info.host!r} timed out")
         if is_of_several:
@@ -104,7 +105,7 @@ def _wait(connection: Any) -> None:
         # A new one each time: libpq opens another socket when it tries another address of the host.
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
-        poller.poll(None if left == float("inf") else int(left * 1000) + 1)
+        poller.poll(None if left == _FOREVER else int(left * 1000) + 1)
 
 
 def opened(url: str, **options: Any) -> Any:

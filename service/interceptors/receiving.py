@@ -169,9 +169,13 @@ class Receiving(Interceptor):
         return taking_a_stream(handler, taken)
 
     def _one(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes:
-        message = self._next(requests, context, limit)
+        message = self._wait(requests, context)
         if message is None:
             raise malformed()
+        size = len(message)
+        _require_size(size, limit)
+        if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
+            raise _holds_too_much()
         return message
 
     def _each(self, requests: Iterator[bytes], context: Context, limit: int) -> Iterator[bytes]:
@@ -184,14 +188,6 @@ class Receiving(Interceptor):
                 if size > LARGE_BYTES and not fits:
                     raise _holds_too_much()
                 yield message
-
-    def _next(self, requests: Iterator[bytes], context: Context, limit: int) -> bytes | None:
-        message = self._wait(requests, context)
-        size = 0 if message is None else len(message)
-        _require_size(size, limit)
-        if size > LARGE_BYTES and not self._taken.add(context, _who(context), size):
-            raise _holds_too_much()
-        return message
 
     def _wait(self, requests: Iterator[bytes], context: Context) -> bytes | None:
         self._waiting[context] = _Wait(context)

@@ -86,6 +86,7 @@ class TemplateTypeRevision(pw.Model):
 
 
 @functools.cache
+@functools.cache
 def revised(chosen: str, *, where: str = "true") -> str:
     """Return the templates `t`, each in the revision that the query `chosen` gives for the template `base`.
 

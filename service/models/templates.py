@@ -173,7 +173,7 @@ class Template(Versioned):
 
         `revised` has them in another revision than the latest, as `revised` in service/models/revisions.py makes it.
         """
-        sql = f"select {selected(view, is_revised=revised is not None)} from {joined(view, revised)} {tail}"
+        sql = _query(view, tail, revised, _has_copies(view))
         return [cls.of_view(view, values) for values in database.execute_prepared(sql, parameters).fetchall()]
 
 
@@ -235,13 +235,23 @@ def joined(view: View, revised: str | None = None) -> str:
 
     The type and the model that `revised` templates had then may be gone.
     """
+    return _joined(view, revised, _has_copies(view))
+
+
+def _joined(view: View, revised: str | None, has_copies: bool) -> str:
     join = "join" if revised is None else "left join"
     author = "join users u on u.id = t.user_id" if view is View.FULL else ""
-    copy = "left join assistants copy on copy.template_id = t.id" if _has_copies(view) else ""
+    copy = "left join assistants copy on copy.template_id = t.id" if has_copies else ""
     return (
         f"{revised or 'templates t'} {join} template_types tt on tt.id = t.template_type_id"
         f" {join} openai_models m on m.id = t.model_id {copy} {author}"
     )
+
+
+@functools.cache
+def _query(view: View, tail: str, revised: str | None, has_copies: bool) -> str:
+    columns = _selected(view, "true", revised is not None, has_copies)
+    return f"select {columns} from {_joined(view, revised, has_copies)} {tail}"
 
 
 @functools.cache
