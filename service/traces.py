@@ -1,7 +1,7 @@
 """Traces: what a call of ours is a part of elsewhere, and who is told of what it does. Without a tracer, nobody is."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -66,8 +66,10 @@ def tracer() -> Tracer | None:
     return _tracer
 
 
-def parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> Parent | None:
+def parent_of(metadata: Sequence[tuple[str, str | bytes]]) -> Parent | None:
     """Return the span that the caller names, if it does so once and as it should."""
+    if HEADER not in dict(metadata):
+        return None
     found: Any = None
     state: list[str] = []
     for key, value in metadata:
@@ -77,7 +79,7 @@ def parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> Parent | None:
             found = value
         elif key == STATE and isinstance(value, str):
             state.append(value)
-    match = None if found is None else _FORMAT.fullmatch(found)
+    match = _FORMAT.fullmatch(found)
     if match is None or (match[1] == "00" and match[5] is not None):
         return None
     told = ",".join(state)
