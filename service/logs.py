@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
 from types import TracebackType
@@ -17,6 +17,8 @@ from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
+
+from service.lines import Line, Lines
 
 _MAX_LINE = 16 * 1024
 """Bytes; what is longer is several lines."""
@@ -29,6 +31,9 @@ Format = Literal["auto", "json", "text"]
 _replica = ""
 """The name of this replica, which every line in JSON has."""
 
+_out: TextIO | None = None
+"""Where `configure` has had the process log to."""
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -36,10 +41,10 @@ _second = (0, "")
 """The last second that a line was written in, and how that is spelled."""
 
 
-def _now() -> str:
+def _moment(nanoseconds: int) -> str:
     # What structlog writes. Its own processor would take a third of the time of a line, and so would `datetime`.
     global _second  # noqa: PLW0603 - all lines are written in the same one
-    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    seconds, micros = divmod(nanoseconds // 1000, 1_000_000)
     last, text = _second
     if last != seconds:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
@@ -47,17 +52,25 @@ def _now() -> str:
     return f"{text}.{micros:06d}Z"
 
 
-def _stamp(_logger: object, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _stamp(_logger: object, level: str, line: Line) -> Line:
+    return _stamped(level, line, time.time_ns())
+
+
+def _stamped(level: str, line: Line, nanoseconds: int) -> Line:
     line["level"] = level
-    line["timestamp"] = _now()
+    line["timestamp"] = _moment(nanoseconds)
     if _replica:
         line["replica"] = _replica
     return line
 
 
-def _json(logger: object, level: str, line: MutableMapping[str, Any]) -> str:
+def _json(_logger: object, level: str, line: Line) -> str:
+    return _spelled(level, line, time.time_ns()).decode().rstrip("\n")
+
+
+def _spelled(level: str, line: Line, nanoseconds: int) -> bytes:
     # A line a call: json of the standard library takes four times as long.
-    return orjson.dumps(_stamp(logger, level, line), default=repr).decode()
+    return orjson.dumps(_stamped(level, line, nanoseconds), default=repr, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Stderr:
@@ -82,13 +95,14 @@ _past: Stderr | None = None
 
 def configure(format: Format, level: str, replica: str = "") -> None:
     """Make every line that the process logs one of the format, from the level on; in JSON with the replica's name."""
-    global _replica  # noqa: PLW0603 - a process is part of one
+    global _replica, _out  # noqa: PLW0603 - a process is part of one, and has one log
     as_text = _is_text(format)
     _replica = "" if as_text else replica
+    _out = sys.stderr if _past is None else _past.open()
     structlog.configure(
         processors=[_stamp, structlog.dev.ConsoleRenderer()] if as_text else [_json],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr if _past is None else _past.open()),
+        logger_factory=structlog.WriteLoggerFactory(file=_out),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -99,6 +113,12 @@ def configure(format: Format, level: str, replica: str = "") -> None:
     threading.excepthook = _log_of_thread
     if not as_text:
         sys.excepthook = _log_of_process
+
+
+def lines() -> Lines | None:
+    """Return what writes lines of level info past their threads; None where the process does not log in JSON."""
+    is_json = structlog.get_config()["processors"] == [_json]
+    return Lines(_out.fileno(), _spelled) if is_json and _out is not None else None
 
 
 @contextmanager

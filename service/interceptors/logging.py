@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import grpc
 import structlog
 
-from service import traces
+from service import logs, traces
 from service.actor import NOBODY
 from service.interceptors.interceptor import Interceptor, Send
 
@@ -44,6 +44,15 @@ class Logging(Interceptor):
         self._processors = config["processors"]
         self._out = config["logger_factory"]()
         self._is_on = structlog.get_logger().is_enabled_for(logging.INFO)
+        self._lines = logs.lines()
+
+    def start(self) -> None:
+        if self._lines is not None:
+            self._lines.start()
+
+    def stop(self) -> None:
+        if self._lines is not None:
+            self._lines.stop()
 
     def around(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         return _Call(self, method, context)
@@ -71,6 +80,9 @@ class Logging(Interceptor):
 
     def write(self, line: Any) -> None:
         if not self._is_on:
+            return
+        if self._lines is not None:
+            self._lines.put(line)
             return
         try:
             for process in self._processors:

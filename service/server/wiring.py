@@ -144,7 +144,8 @@ class Server:
         rejecting = ThreadPoolExecutor(1, "rejecting")
         # The first sees the code that callers see, of every call, also of one that is rejected. With the second,
         # whatever those below raise becomes a status.
-        outer = [Logging([] if metrics is None else [metrics.calls]), Errors()]
+        logging = Logging([] if metrics is None else [metrics.calls])
+        outer = [logging, Errors()]
         self._main = Listening(
             [pool, rejecting],
             # Outermost first.
@@ -201,6 +202,7 @@ class Server:
         self._parts = Parts(
             [
                 # What calls use is there before the first of them, and until the last has ended.
+                logging,
                 *tracing.parts(settings),
                 gateway,
                 *([] if keys is None else [keys]),

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from service import lines
 from tests.commands import Command, run
 from tests.conftest import as_service
 
@@ -71,8 +72,11 @@ class Service:
         return sum(int(line.split()[1]) * 1024 for line in lines)
 
     def position(self) -> int:
-        """Answer where the log ends now."""
-        return self._log.stat().st_size
+        """Answer where the log ends, once the lines of calls that have ended are in it."""
+        size = -1
+        while size != (size := self._log.stat().st_size):
+            time.sleep(10 * lines.SECONDS)
+        return size
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from omniflo.templates.v1.model_service_pb2 import GetModelRequest
 from omniflo.templates.v1.template_pb2 import Template
 from omniflo.templates.v1.template_service_pb2 import CreateTemplateRequest, UpdateTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest, ListUsersRequest, ProvisionUserRequest
+from service import lines
 from service.__main__ import main
 from service.config import Settings, variable
 from service.database import embedded, migrate
@@ -369,13 +370,22 @@ def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> Non
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def quiet(serving: Serving) -> int:
+    """Wait until the lines of calls that have ended are in the log, and return how many lines it has."""
+    length = -1
+    while length != (length := len(serving.log)):
+        time.sleep(10 * lines.SECONDS)
+    return length
+
+
 def test_every_call_has_one_line_in_the_log(serving: Serving, api: Api) -> None:
-    before = len(serving.log)
+    before = quiet(serving)
     health(api.channel)
     api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_log", request_id="order-17"))
     fails(api.users.GetUser, GetUserRequest(id="nobody"))
     malformed = f"/{PACKAGE}.UserService/GetUser"
     fails(api.channel.unary_unary(malformed), b"\xff")
+    eventually(lambda: len(serving.log) >= before + 3, "the last line")
     lines = [line for line in serving.log[before:] if line["event"] == "call"]
     for line in lines:
         assert line.pop("timestamp")
@@ -394,6 +404,7 @@ def test_every_call_has_one_line_in_the_log(serving: Serving, api: Api) -> None:
 def test_the_log_never_holds_what_a_request_says(serving: Serving, api: Api) -> None:
     words = "never-to-be-read-by-operators"
     template = api.template(instructions=words, title=words, description=words)
+    before = quiet(serving)
     fails(api.templates.CreateTemplate, CreateTemplateRequest(template=Template(title=words, instructions=words)))
     fails(
         api.templates.UpdateTemplate,
@@ -401,8 +412,9 @@ def test_the_log_never_holds_what_a_request_says(serving: Serving, api: Api) -> 
     )
     fails(api.templates.UpdateTemplate, UpdateTemplateRequest(template=Template(id=words, title=words)))
     fails(api.users.ProvisionUser, ProvisionUserRequest(clerk_id=words * 20))
-    codes = [line["code"] for line in serving.log if line["event"] == "call"]
-    assert codes[-4:] == ["INVALID_ARGUMENT", "ABORTED", "NOT_FOUND", "INVALID_ARGUMENT"]
+    eventually(lambda: len(serving.log) >= before + 4, "the last line")
+    codes = [line["code"] for line in serving.log[before:] if line["event"] == "call"]
+    assert codes == ["INVALID_ARGUMENT", "ABORTED", "NOT_FOUND", "INVALID_ARGUMENT"]
     assert words not in serving.stderr + serving.stdout
 
 

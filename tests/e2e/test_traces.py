@@ -53,7 +53,9 @@ def service(
 
 
 def line_of(service: Service, method: str, span: Received) -> dict[str, object]:
-    (line,) = (call for call in service.calls() if call.get("span_id") == span.span_id)
+    (line,) = eventually(
+        lambda: [call for call in service.calls() if call.get("span_id") == span.span_id], within=SECONDS
+    )
     assert line["method"] == f"/{method}"
     return line
 
@@ -138,10 +140,12 @@ def test_an_endpoint_that_answers_nothing_harms_no_call(service: Service, collec
 
 def test_headers_that_are_wrong_name_no_trace(service: Service) -> None:
     wrong = [f"00-{TRACE}-{SPAN}", f"00-{TRACE.upper()}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-more", "a" * 4000]
+    before = service.position()
     with connected(service.address) as api:
         for header in wrong:
             api.users.ProvisionUser(
                 ProvisionUserRequest(clerk_id="user_wrong"), metadata=(("traceparent", header), ("tracestate", "=,;"))
             )
+    eventually(lambda: len(service.calls(before)) >= len(wrong), within=SECONDS)
     assert TRACE not in {line.get("trace_id") for line in service.calls()}
     assert not service.events("fault")

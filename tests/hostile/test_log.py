@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,32 @@ def test_a_line_names_the_replica_and_the_trace_of_its_caller_also_where_the_ser
     eventually(lambda: len(service.calls()) == len(headers), within=10)
     assert [line.get("trace_id") for line in service.calls()] == [trace, None, None]
     assert {line["replica"] for line in parsed(log) if line["event"] != "stderr"} == {"a-pod"}
+
+
+def test_calls_do_not_wait_for_who_reads_the_log(new_database: Callable[[], str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    # Open for both: the service can open it, and has a reader who reads nothing.
+    pipe = os.open(log, os.O_RDWR)
+    read = bytearray()
+
+    def take() -> None:
+        while not read.endswith(b"\nend"):
+            read.extend(os.read(pipe, 4096))
+
+    reader = threading.Thread(target=take)
+    try:
+        with serving(new_database(), log, workers=1) as service:
+            with connected(service.address) as api:
+                for _ in range(500):
+                    api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_1"), timeout=10)
+            reader.start()
+        os.write(pipe, b"end")
+        reader.join(10)
+        assert not reader.is_alive()
+    finally:
+        os.close(pipe)
+    assert sum(json.loads(line)["event"] == "call" for line in read.splitlines()[:-1]) == 500
 
 
 def test_libraries_write_so_many_lines_a_second_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
