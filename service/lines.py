@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 SECONDS = 0.01
 """How long a line waits for others."""
@@ -14,6 +14,35 @@ MOST = 10_000
 """The most lines that wait; more are dropped, and counted."""
 END_SECONDS = 1.0
 """How long who reads the log may take for the last ones."""
+
+
+class Out:
+    """A text file that the log is written to. Nobody who logs fails for what it does not take, which is counted."""
+
+    def __init__(self, file: TextIO, dropped: Callable[[int], str]) -> None:
+        """`dropped` returns the line that says how many others were lost."""
+        self._file, self._dropped = file, dropped
+        self._count = 0
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError:
+            self._count += 1
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+            if self._count:
+                self._file.write(self._dropped(self._count))
+                self._file.flush()
+                self._count = 0
+        except OSError:
+            self._count += 1
+
 
 Line = MutableMapping[str, Any]
 Spelled = Callable[[str, Line, int], bytes]

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
 
-from service.lines import Line, Lines
+from service.lines import Line, Lines, Out
 
 _MAX_LINE = 16 * 1024
 """Bytes; what is longer is several lines."""
@@ -31,7 +31,7 @@ Format = Literal["auto", "json", "text"]
 _replica = ""
 """The name of this replica, which every line in JSON has."""
 
-_out: TextIO | None = None
+_out: Out | None = None
 """Where `configure` has had the process log to."""
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -73,6 +73,10 @@ def _spelled(level: str, line: Line, nanoseconds: int) -> bytes:
     return orjson.dumps(_stamped(level, line, nanoseconds), default=repr, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def _dropped(count: int) -> str:
+    return f"{_json(None, 'warning', {'event': 'lines', 'dropped': count})}\n"
+
+
 class Stderr:
     """Standard error as it was before `whole`. It reaches a child among the arguments of its process."""
 
@@ -82,8 +86,8 @@ class Stderr:
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (reduction.DupFd(self._number),)
 
-    def open(self) -> TextIO:
-        return os.fdopen(self._number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    def open(self) -> Out:
+        return Out(os.fdopen(self._number, "w", encoding="utf-8", errors="backslashreplace", closefd=False), _dropped)
 
 
 def _received(number: Any) -> Stderr:
@@ -98,11 +102,12 @@ def configure(format: Format, level: str, replica: str = "") -> None:
     global _replica, _out  # noqa: PLW0603 - a process is part of one, and has one log
     as_text = _is_text(format)
     _replica = "" if as_text else replica
-    _out = sys.stderr if _past is None else _past.open()
+    _out = Out(sys.stderr, _dropped) if _past is None else _past.open()
     structlog.configure(
         processors=[_stamp, structlog.dev.ConsoleRenderer()] if as_text else [_json],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=_out),
+        # It has what that needs of a file.
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _out)),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -180,7 +185,7 @@ def _trace(of: TracebackType | None) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(of)]
 
 
-def _wrap(reader: int, out: TextIO, end: bytes) -> None:
+def _wrap(reader: int, out: TextIO | Out, end: bytes) -> None:
     """Put every line that comes into one of the log, until one says that it was the last, or the pipe ends."""
     with os.fdopen(reader, "rb") as lines:
         while (line := lines.readline(_MAX_LINE)) and line != end + b"\n":

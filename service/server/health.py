@@ -158,9 +158,9 @@ class Probe:
             self._is_reachable = found["is_reachable"]
             if found != known:
                 is_ready = found == {"is_reachable": True}
-                _log.log(20 if is_ready else 40, "database", **found)
                 self._health.say(is_serving=is_ready)
                 known = found
+                _log.log(20 if is_ready else 40, "database", **found)
             if self._stopped.wait(PROBE_SECONDS):
                 database.drop()
                 return

@@ -132,7 +132,8 @@ class Pool(Executor):
                 run(*positional, **named)
             except BaseException as fault:  # noqa: BLE001 - the thread goes on with other calls
                 _log.error("pool", name=self._name, **logs.described(fault))
-            del self._began[thread]
-            running.end()
+            finally:
+                del self._began[thread]
+                running.end()
             # Nothing of a call is held while the thread waits for the next one.
             del task, running, run, positional, named

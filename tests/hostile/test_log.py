@@ -3,20 +3,26 @@
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 import structlog
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from omniflo.templates.v1.user_service_pb2 import ProvisionUserRequest
 from service import logs
+from service.database import embedded
 from tests.certificates import Authority
+from tests.conftest import Database
 from tests.e2e.clients import connected
 from tests.e2e.serving import Service, eventually, serving
 from tests.e2e.test_process import children, run
@@ -139,6 +145,47 @@ def test_calls_do_not_wait_for_who_reads_the_log(new_database: Callable[[], str]
     finally:
         os.close(pipe)
     assert sum(json.loads(line)["event"] == "call" for line in read.splitlines()[:-1]) == 500
+
+
+def test_a_log_that_cannot_be_written_for_a_while_stops_no_call_and_no_probe(
+    new_database: Callable[[], str], tmp_path: Path, postgres: embedded.Server
+) -> None:
+    url = new_database()
+    name = url.partition("?")[0].rpartition("/")[2]
+    with serving(url, tmp_path / "log", workers=1, threads=2, cache_mb=0) as service, connected(service.address) as api:
+        processes = [service.pid, service.newest_worker()]
+        admin = Database(postgres.admin_url)
+        health = HealthStub(api.channel)
+        nobodys: Any = api.channel.unary_unary("/a.B/C")
+
+        def call() -> None:
+            api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_1"), timeout=10)
+            with pytest.raises(grpc.RpcError):
+                nobodys(b"", timeout=10)
+
+        def is_serving() -> bool:
+            return bool(health.Check(HealthCheckRequest(), timeout=5).status == HealthCheckResponse.SERVING)
+
+        eventually(is_serving, within=10)
+        # The same error as that of a full disk.
+        _limit_files(processes, 1)
+        for _ in range(20):
+            call()
+        admin.query(f"alter database {name} allow_connections false")
+        admin.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+        eventually(lambda: not is_serving(), within=10)
+        admin.query(f"alter database {name} allow_connections true")
+        eventually(is_serving, within=10)
+        _limit_files(processes, resource.RLIM_INFINITY)
+        for _ in range(20):
+            call()
+        eventually(lambda: [line for line in parsed(tmp_path / "log") if line["event"] == "lines"], within=10)
+        eventually(lambda: len(service.calls()) >= 20, within=10)
+
+
+def _limit_files(processes: Iterable[int], size: int) -> None:
+    for process in processes:
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def test_libraries_write_so_many_lines_a_second_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_a_mask_of_two_million_paths_costs_nobody_anything(running: Running) -> 
 def test_no_caller_writes_a_line_of_the_log(running: Running) -> None:
     with connected(running.service.address) as api:
         api.users.ProvisionUser(ProvisionUserRequest(clerk_id="user_before"))
+        running.service.position()
         lines = len(running.log.read_bytes().splitlines())
         for request in (ProvisionUserRequest(clerk_id=FORGED), ProvisionUserRequest(clerk_id="a", request_id=FORGED)):
             # Whether it is taken or refused, it is logged.

@@ -1,5 +1,6 @@
 """The format and the level of the log."""
 
+import errno
 import json
 import os
 import sys
@@ -110,3 +111,31 @@ def test_a_fault_that_ends_the_process_is_a_line(monkeypatch: pytest.MonkeyPatch
     logs._log_of_process(ValueError, ValueError("what happened"), None)
     (line,) = map(json.loads, out.getvalue().splitlines())
     assert (line["event"], line["error"], line["text"]) == ("ended", "ValueError", "what happened")
+
+
+class Full(StringIO):
+    """A file on a disk that is full for a while."""
+
+    is_full = True
+
+    def flush(self) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def test_a_disk_that_is_full_fails_nobody_and_what_it_did_not_take_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Full()
+    monkeypatch.setattr(sys, "stderr", out)
+    logs.configure("json", "info")
+    log: Any = structlog.get_logger()
+    for _ in range(3):
+        log.error("call")
+    out.is_full = False
+    log.error("last")
+    log.error("none is lost now")
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["event"], line.get("dropped")) for line in told][3:] == [
+        ("last", None),
+        ("lines", 3),
+        ("none is lost now", None),
+    ]
