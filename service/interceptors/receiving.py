@@ -5,13 +5,14 @@ call: the caller is known before its message is asked for, and the wait can be e
 """
 
 import functools
+import ipaddress
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -38,14 +39,23 @@ MAX_UNREAD_SMALL = 4_000
 Context = Any
 
 
+class _Who(NamedTuple):
+    """Whose a call is. A stranger has any number of connections, and fewer hosts: those weigh first."""
+
+    group: str
+    """The caller, or the host of one that is not known."""
+    one: str
+    """The caller, or the connection."""
+
+
 class _Held:
     """The bytes that are held for each caller, until their call is over."""
 
     def __init__(self) -> None:
-        self.of: Counter[str] = Counter()
+        self.of: Counter[_Who] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, context: Context, who: str, size: int) -> bool:
+    def add(self, context: Context, who: _Who, size: int) -> bool:
         """Count the bytes, and return whether all that is held is still within bounds."""
         fits = self._hold(who, size)
         if not context.add_callback(lambda: self._release(who, size)):
@@ -53,19 +63,19 @@ class _Held:
         return fits
 
     @contextmanager
-    def holding(self, who: str, size: int) -> Iterator[bool]:
+    def holding(self, who: _Who, size: int) -> Iterator[bool]:
         """Count the bytes in the block; yield what `add` returns."""
         try:
             yield self._hold(who, size)
         finally:
             self._release(who, size)
 
-    def _hold(self, who: str, size: int) -> bool:
+    def _hold(self, who: _Who, size: int) -> bool:
         with self._lock:
             self.of[who] += size
             return self.of[who] <= MAX_HELD_BYTES_OF_ONE and self.of.total() <= MAX_HELD_BYTES
 
-    def _release(self, who: str, size: int) -> None:
+    def _release(self, who: _Who, size: int) -> None:
         with self._lock:
             self.of[who] -= size
             if not self.of[who]:
@@ -81,9 +91,9 @@ class _Wait:
         self._context = context
 
     @functools.cached_property
-    def who(self) -> str:
+    def who(self) -> _Who:
         """Asked for only under pressure: the connection's name takes as long as all else here."""
-        return _name(self._caller, self._context)
+        return _of(self._caller, self._context)
 
 
 class _Sending:
@@ -235,10 +245,11 @@ class Receiving(Interceptor):
     def _bound_sending(self) -> None:
         self._bound(self._sending, self._most)
 
-    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[str]) -> None:
+    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[_Who]) -> None:
         """End the oldest of these calls of the caller that weighs most."""
+        groups = _grouped(weights)
         # There is none when their calls have just ended.
-        worst = next((who for who, _ in weights.most_common(1)), None)
+        worst = max(weights, key=lambda who: (groups[who.group], weights[who]), default=None)
         for context, wait in calls.copy().items():
             if wait.who == worst:
                 self._cancel(calls, context)
@@ -264,11 +275,17 @@ class Receiving(Interceptor):
         """End the oldest small responses of each caller that has more of them than its part."""
         waits = self._small.copy()
         counts = Counter(wait.who for wait in waits.values())
-        part = MAX_UNREAD_SMALL // max(1, len(counts))
-        for context, wait in waits.items():
-            if counts[wait.who] > part:
-                counts[wait.who] -= 1
-                self._cancel(self._small, context)
+        groups, members = _grouped(counts), Counter(who.group for who in counts)
+        part = max(1, MAX_UNREAD_SMALL // max(1, len(groups)))
+        for is_last in (False, True):
+            for context, wait in waits.items():
+                who = wait.who
+                # Connections of one host share its part. If there are more than that, the oldest ones go.
+                least = 0 if is_last else max(1, part // members[who.group])
+                if groups[who.group] > part and counts[who] > least and context in self._small:
+                    groups[who.group] -= 1
+                    counts[who] -= 1
+                    self._cancel(self._small, context)
 
 
 def _require_size(size: int, limit: int) -> None:
@@ -282,10 +299,29 @@ def _holds_too_much() -> errors.ResourceExhausted:
     return errors.ResourceExhausted("OVERLOADED", "the server holds too many bytes of requests", retry_seconds=1.0)
 
 
-def _who(context: Context) -> str:
-    return _name(actor.current(), context)
+def _grouped(weights: Counter[_Who]) -> Counter[str]:
+    groups: Counter[str] = Counter()
+    for who, weight in weights.items():
+        groups[who.group] += weight
+    return groups
 
 
-def _name(caller: actor.Actor, context: Context) -> str:
-    """Return whose call it is: the caller, or the connection of one that has not been authenticated."""
-    return context.peer() if caller is actor.ANONYMOUS or caller is actor.NOBODY else caller.name
+def _who(context: Context) -> _Who:
+    return _of(actor.current(), context)
+
+
+def _of(caller: actor.Actor, context: Context) -> _Who:
+    """Return whose call it is: the caller's, or the connection's of one that has not been authenticated."""
+    if caller is not actor.ANONYMOUS and caller is not actor.NOBODY:
+        return _Who(caller.name, caller.name)
+    peer = context.peer()
+    return _Who(_host(peer), peer)
+
+
+def _host(peer: str) -> str:
+    """Return the host of `ipv4:192.0.2.1:port`; of `ipv6:%5B2001:db8::1%5D:port` the network, all of it one host's."""
+    host = peer.rpartition(":")[0]
+    if not host.startswith("ipv6:"):
+        return host
+    address = host.removeprefix("ipv6:").removeprefix("%5B").removesuffix("%5D").strip("[]").partition("%")[0]
+    return str(ipaddress.IPv6Network(f"{address}/64", strict=False))

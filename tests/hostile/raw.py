@@ -23,10 +23,10 @@ WATCH = "/grpc.health.v1.Health/Watch"
 class Raw:
     """One connection, without encryption."""
 
-    def __init__(self, address: str, *, window: int | None = None) -> None:
+    def __init__(self, address: str, *, window: int | None = None, source: str | None = None) -> None:
         host, _, port = address.rpartition(":")
         self._address = address
-        self.socket = socket.create_connection((host, int(port)), TIMEOUT)
+        self.socket = socket.create_connection((host, int(port)), TIMEOUT, source and (source, 0))
         self._h2 = H2Connection(H2Configuration(client_side=True))
         self._h2.initiate_connection()
         if window is not None:

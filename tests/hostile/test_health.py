@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.e2e.serving import Service, eventually, serving
-from tests.hostile.raw import WATCH, connections
+from tests.hostile.raw import WATCH, Raw, connections
 
 MEGABYTE = 1024 * 1024
 
@@ -46,6 +46,29 @@ def test_watchers_that_do_not_read_hold_up_nobody(service: Service, health: Heal
         watch = health.Watch(HealthCheckRequest(), timeout=5)
         assert next(watch).status == HealthCheckResponse.SERVING
         watch.cancel()
+
+
+def test_a_host_with_many_connections_ends_no_watch_of_another(new_database: Callable[[], str], tmp_path: Path) -> None:
+    most = 20
+    with (
+        serving(new_database(), tmp_path / "log", workers=1, watches=most) as service,
+        grpc.insecure_channel(service.address) as channel,
+        ExitStack() as stack,
+    ):
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        assert eventually(lambda: next(watch).status, within=10) == HealthCheckResponse.SERVING
+        strangers = [stack.enter_context(closing(Raw(service.address, source="127.0.0.2"))) for _ in range(2 * most)]
+        for stranger in strangers:
+            stranger.send(stranger.open(WATCH), b"")
+
+        def ended() -> int:
+            for stranger in strangers:
+                stranger.read()
+            return sum(bool(stranger.ended) for stranger in strangers)
+
+        # As many as there are too many, or a few more.
+        eventually(lambda: ended() > most, within=20)
+        assert watch.is_active()
 
 
 def test_a_watcher_that_does_not_read_is_ended(service: Service, health: HealthStub) -> None:
