@@ -33,6 +33,8 @@ BACKOFF_SECONDS = 0.25
 MARGIN_SECONDS = 0.2
 """How much of the caller's time is kept for the response."""
 MAX_RETRY_SECONDS = 3600.0
+THREADS = 160
+"""More than a process has runs and uploads at once, 64 of each: questions find one, too. Only those needed are made."""
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -86,7 +88,7 @@ class Gateway:
         """For questions, and for what is sent once."""
         # Questions are asked by threads of their own: nothing in the SDK or below it bounds looking a host up, or an
         # answer that comes in drops.
-        self._threads = ThreadPoolExecutor(32, "openai")
+        self._threads = ThreadPoolExecutor(THREADS, "openai")
         self.odd: Counter[str] = Counter()
         """How many listed models were left out for their id, or lost their shutdown_date."""
 

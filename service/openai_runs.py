@@ -25,6 +25,8 @@ MISSES = 2
 MOST_CHARACTERS = 8 * 2**20
 """Of a text; it is far more than any model writes."""
 MOST_TOKENS = 2**31
+MOST_EVENTS = 2**62
+"""Of a run; the database takes no larger number."""
 
 
 class Pace(NamedTuple):
@@ -102,14 +104,14 @@ class Runs:
         members = {"input": [{"role": "user", "content": content}], "background": True, "store": True, "stream": True}
         # The schemas in the body stay as they are written.
         request = f"{body[:-1]}, {json.dumps(members)[1:]}".encode()
-        silent = self._pace.silent
+        silent, give_up = self._pace.silent, time.monotonic() + self._pace.longest
         reading = read(self._gateway, lambda client: _post(client, request, silent), stopped, silent, self._pace.stop)
         with closing(reading):
             try:
-                created = next((told for told in reading if _type(told) == "response.created"), None)
+                created = next((told for told in reading if _is_created(told) or time.monotonic() >= give_up), None)
             except TimeoutError:
                 created = None
-            if created is None:
+            if not _is_created(created):
                 raise OutcomeUnknownError
             event = Created(_sequence(created, -1), _id(getattr(created, "response", None)))
             yield event
@@ -140,7 +142,7 @@ class Runs:
             if outcome != "refused":
                 reading = reading or self._read_on(response_id, after, stopped)
                 before = after
-                after, outcome = yield from _tell(reading, before)
+                after, outcome = yield from _tell(reading, before, give_up)
                 reading = None
                 if outcome == "over":
                     return
@@ -167,11 +169,13 @@ class Runs:
         return read(self._gateway, lambda client: _get(client, response_id, after, silent), stopped, silent)
 
 
-def _tell(reading: Generator[object], after: int) -> Generator[Event, None, tuple[int, Outcome]]:
-    """Yield the events of one connection; return the number of the last one, and how the connection ended."""
+def _tell(reading: Generator[object], after: int, give_up: float) -> Generator[Event, None, tuple[int, Outcome]]:
+    """Yield the events of one connection until then; return the number of the last one, and how it ended."""
     try:
         with closing(reading):
             for told in reading:
+                if time.monotonic() >= give_up:
+                    break
                 sequence = _sequence(told, after)
                 # Some servers begin anew, whatever they are asked for.
                 if sequence <= after:
@@ -229,9 +233,13 @@ def _type(told: object) -> object:
     return getattr(told, "type", None)
 
 
+def _is_created(told: object) -> bool:
+    return _type(told) == "response.created"
+
+
 def _sequence(told: object, before: int) -> int:
     sequence = getattr(told, "sequence_number", None)
-    return sequence if isinstance(sequence, int) else before + 1
+    return sequence if isinstance(sequence, int) and 0 <= sequence < MOST_EVENTS else before + 1
 
 
 def _id(response: object) -> str:

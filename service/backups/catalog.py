@@ -58,9 +58,9 @@ def newest_first(store: Store) -> Iterator[Backup]:
     """Yield all backups. What was never finished is none of them."""
     contents = store.contents()
     for name in sorted(contents, reverse=True):
-        match = _NAME.fullmatch(name)
-        if match is not None and not _is_leftover(name, contents[name]):
-            yield _described(store, name, _time(match), contents[name])
+        begun = _begun(name)
+        if begun is not None and not _is_leftover(name, contents[name]):
+            yield _described(store, name, begun, contents[name])
 
 
 def find(store: Store, name: str) -> Backup:
@@ -104,15 +104,22 @@ def prune(store: Store, days: int, now: datetime) -> list[str]:
 def _sweep(store: Store, before: datetime) -> None:
     contents = store.contents()
     for name in sorted(contents):
-        match = _NAME.fullmatch(name)
-        if match is not None and _is_leftover(name, contents[name]) and _time(match) < before:
+        begun = _begun(name)
+        if begun is not None and _is_leftover(name, contents[name]) and begun < before:
             store.delete(name)
             _log.info("leftover deleted", name=name)
     store.sweep(before)
 
 
-def _time(name: re.Match[str]) -> datetime:
-    return datetime.strptime(name[1], _TIME).replace(tzinfo=UTC)
+def _begun(name: str) -> datetime | None:
+    """Return when a backup of that name was begun; None for a name that no backup can have."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(match[1], _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _is_leftover(name: str, sizes: Mapping[str, int]) -> bool:

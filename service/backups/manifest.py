@@ -80,7 +80,7 @@ def decode(data: bytes, name: str) -> Manifest:
         if version != FORMAT:
             raise DamagedError(f"it has the format {version}, of a newer release")
         return Manifest.model_validate(body)
-    except (ValueError, LookupError, AttributeError, TypeError, ValidationError):
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError, ValidationError):
         raise DamagedError(f"{FILE} cannot be read") from None
 
 

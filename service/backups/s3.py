@@ -21,6 +21,7 @@ try:
     from boto3.s3.transfer import TransferConfig
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 except ImportError:
     raise BackupError("backups in S3 need boto3: install omniflo-templates[server,s3]") from None
 
@@ -111,7 +112,7 @@ class S3:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+        except (Boto3Error, BotoCoreError, ClientError, ResponseParserError, OSError) as error:
             raise BackupError(f"{self._place}: {error}") from None
 
 

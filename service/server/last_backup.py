@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from service import metrics
+from service import logs, metrics
 from service.backups import catalog, kept
 from service.backups.catalog import Backup
 from service.backups.faults import BackupError
@@ -47,6 +47,8 @@ class LastBackup:
                 self._last = catalog.last_good(kept.store(self._settings))
             except BackupError as error:
                 _log.warning("backups", error=str(error))
+            except Exception as fault:  # noqa: BLE001 - the thread goes on looking
+                _log.error("backups", **logs.described(fault))
             # Also if that failed: without a value, the alert on old backups would never come.
             self._has_looked = True
             self._stopped.wait(READ_SECONDS)

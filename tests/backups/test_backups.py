@@ -549,6 +549,27 @@ def test_age_and_size_of_the_last_good_one_are_told(
         assert told(last)[1] == saved.required().size, "what is known stays known"
 
 
+def test_who_looks_for_backups_goes_on_after_a_fault(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.server.last_backup.READ_SECONDS", 0.05)
+    ours = settings(small, str(tmp_path / "backups"))
+    saved = made(Folder(tmp_path / "backups"), small, datetime.now(UTC))
+    looks: list[object] = []
+    last_good = catalog.last_good
+
+    def fail_first(store: Folder) -> catalog.Backup | None:
+        looks.append(store)
+        if len(looks) == 1:
+            raise LookupError("of what answers in a bucket's place")
+        return last_good(store)
+
+    monkeypatch.setattr(catalog, "last_good", fail_first)
+    with looking(ours) as last:
+        eventually(lambda: [metric.samples[0].value for metric in last.metrics()][1:], within=SECONDS)
+        eventually(lambda: list(last.metrics())[1].samples[0].value == saved.required().size, within=SECONDS)
+
+
 def test_a_folder_is_made_but_not_the_one_that_it_is_in(small: str, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="No such file or directory"):
         made(Folder(tmp_path / "mounted" / "backups"), small, datetime.now(UTC))

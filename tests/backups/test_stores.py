@@ -208,3 +208,18 @@ def test_without_a_place_there_are_none() -> None:
         BackupError, match="OMNIFLO_BACKUP_DIR is not set: set it to a folder, or to s3://bucket/prefix"
     ):
         kept.store(Settings())
+
+
+def test_what_somebody_else_puts_beside_the_backups_is_none_and_hides_none(tmp_path: Path) -> None:
+    store = Folder(tmp_path)
+    name = saved(store)
+    # A month that no year has, and a text that no parser reads to its end.
+    for other, text in (("99991399T000000Z-abcdef", "{}"), ("20260621T030000Z-abcdef", "[" * 5000)):
+        (tmp_path / other).mkdir()
+        (tmp_path / other / FILE).write_text(text)
+    assert [(backup.name, backup.is_good) for backup in catalog.newest_first(store)] == [
+        ("20260621T030000Z-abcdef", False),
+        (name, True),
+    ]
+    assert catalog.find(store, catalog.LATEST).name == name
+    assert catalog.prune(store, 14, NOW + DAY) == []

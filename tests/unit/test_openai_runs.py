@@ -3,8 +3,11 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +18,7 @@ from pydantic import SecretStr
 from service import errors
 from service.openai_files import Files, content_part
 from service.openai_gateway import Gateway, OutcomeUnknownError, Refused
-from service.openai_runs import Created, Delta, Ended, Event, Pace, Runs, Usage, _ended
+from service.openai_runs import Created, Delta, Ended, Event, Pace, Runs, Usage, _ended, _sequence
 from tests.openai_stand_in import KEY, Fault, StandIn
 from tests.scale import FAULTY_RUNS
 
@@ -342,3 +345,54 @@ def test_no_run_is_sent_twice_and_none_that_began_is_lost(gateway: Gateway, stan
                 assert outcome == at_openai[f"of many {number}"]
             case _:
                 assert outcome == "unknown"
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Streams events that say nothing, for as long as somebody reads them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):
+            for number in range(10_000):
+                told = json.dumps({"type": "response.in_progress", "sequence_number": number})
+                self.wfile.write(f"event: response.in_progress\ndata: {told}\n\n".encode())
+                time.sleep(0.02)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing of each request."""
+
+
+@pytest.fixture
+def endless() -> Iterator[Runs]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    server.daemon_threads = True
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    gateway = Gateway(SecretStr(KEY), f"http://127.0.0.1:{server.server_port}/v1")
+    yield Runs(gateway, PACE._replace(longest=0.5))
+    gateway.stop()
+    server.shutdown()
+    server.server_close()
+    serving.join()
+
+
+def test_a_run_that_goes_on_for_ever_is_given_up_while_it_is_streamed(endless: Runs, stopped: threading.Event) -> None:
+    began = time.monotonic()
+    with pytest.raises(errors.Unavailable):
+        list(endless.resume("resp_1", -1, stopped))
+    with pytest.raises(OutcomeUnknownError):
+        list(endless.start(BODY, ASKED, stopped))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, "1", None])
+def test_a_number_of_an_event_that_none_can_have_is_the_next_one(number: object) -> None:
+    assert _sequence(SimpleNamespace(sequence_number=number), 6) == 7
