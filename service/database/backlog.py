@@ -40,7 +40,7 @@ _PAGE = f"""
     select {changes.columns("c")} from changes c
     where c.epoch = %(epoch)s and c.seq > %(after)s
       and (c.transaction_id >= %(end)s::text::xid8 or c.transaction_id = any(%(running)s::text[]::xid8[]))
-      and c.transaction_id <> all(%(huge)s::text[]::xid8[])
+      and {changes.WHOLE.format("c")}
     order by c.seq limit {PAGE}
 """
 
@@ -90,7 +90,7 @@ class Backlog:
         self._earliest = until.time - longest
         """No change of it is older: the time of a token is what its caller says."""
         self._sums: list[Change] | None = None
-        """Of the huge transactions that are not told yet; None until somebody has looked for them."""
+        """Of the huge transactions, those that are not told yet; None until somebody has looked for them."""
 
     def page(self, reader: Reader) -> tuple[Sequence[Change], bool]:
         """Return what follows, and whether it was the last. GapError where it takes too long to find out."""
@@ -112,7 +112,10 @@ class Backlog:
         if oldest is not None and oldest < self._earliest:
             raise GapError
         ((first, huge),) = reader.query(_OUTLINE, self._parameters, LONGEST_SECONDS)
-        self._parameters |= {"after": (first or 1) - 1, "huge": huge}
-        sums = reader.query(f"{changes.SUMS} order by 1", self._parameters, LONGEST_SECONDS) if huge else []
+        self._parameters |= {"after": (first or 1) - 1, "huge": huge, "summed": []}
+        if not huge:
+            return []
+        self._parameters["summed"] = changes.summed(reader.query(changes.KINDS, self._parameters, LONGEST_SECONDS))
+        sums = reader.query(f"{changes.SUMS} order by 1", self._parameters, LONGEST_SECONDS)
         found = map(Change._make, sums)
         return [change for change in found if self.until.snapshot.sees(change.transaction_id)]

@@ -1,7 +1,7 @@
 """The log of changes, which migrations/0024_change_log.up.sql writes: a row for each, and how one reads on and on."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from service.positions import Position, Snapshot
 BATCH = 1_000
 """The most changes that are read at a time."""
 MOST_OF_ONE = 10_000
-"""Of a transaction that changes more than so many things, one change is told for each kind."""
+"""Of a transaction that changes more than so many things of a kind, one change is told for that kind."""
 ANSWER_SECONDS = 2.0
 """How long the server may take for a statement that reads few."""
 LONGEST_SECONDS = 60.0
@@ -115,23 +115,39 @@ _HUGE = f"""
     group by transaction_id having count(*) > {MOST_OF_ONE}
 """
 
-SUMS = """
+KINDS = f"""
+    select transaction_id::text, kind::text from changes
+    where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
+    group by transaction_id, kind having count(*) > {MOST_OF_ONE}
+"""
+"""Of huge transactions, the kinds of which they have changed so much."""
+
+WHOLE = "{0}.transaction_id::text || ' ' || {0}.kind::text <> all(%(summed)s::text[])"
+"""Whether a change is told by itself."""
+
+SUMS = f"""
     select max(seq) as seq, transaction_id::text::bigint, max(time), kind, '*',
       case when min(action) = max(action) then min(action) else 'update' end,
-      null, null, null, 0, array['*'], min(actor), null, min(method), min(request_id), null, null
-    from changes where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
+      null, null, null, 0, case when bool_or(cardinality(tags) > 0) then array['*'] else '{{}}' end,
+      min(actor), null, min(method), min(request_id), null, null
+    from changes c where epoch = %(epoch)s and transaction_id = any(%(huge)s::text[]::xid8[])
+      and not {WHOLE.format("c")}
     group by transaction_id, kind
 """
-"""Of huge transactions, a Change for each kind. Whatever differs between its changes is left out."""
+"""A Change for each of those kinds. Whatever differs between its changes is left out."""
 
 _ALL = f"""
     declare fresh no scroll cursor for
     select * from (
-        select {columns("c")} from {FRESH.format(select="c.*", limit="")} c
-        where c.transaction_id <> all(%(huge)s::text[]::xid8[])
+        select {columns("c")} from {FRESH.format(select="c.*", limit="")} c where {WHOLE.format("c")}
         union all {SUMS}
     ) every order by seq
 """
+
+
+def summed(kinds: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the parameter of WHOLE, of what KINDS has found."""
+    return [f"{transaction} {kind}" for transaction, kind in kinds]
 
 
 def here(connection: Any) -> Reading:
@@ -169,6 +185,8 @@ def _read_all(connection: Any, since: Position, hear: Hear) -> Reading:
             reading = _checked(cursor.fetchone(), since)
             cursor.execute(_HUGE, values)
             values["huge"] = [transaction for (transaction,) in cursor.fetchall()]
+            cursor.execute(KINDS, values)
+            values["summed"] = summed(cursor.fetchall())
             cursor.execute(_ALL, values)
             while True:
                 cursor.execute(f"fetch {BATCH} from fresh")
