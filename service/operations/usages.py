@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from service import errors
 from service.actor import SYSTEM, Actor
 from service.database.handle import database
 from service.database.transactions import transaction
-from service.operations import quotas, usage_rights, users
+from service.operations import quotas, rights, usage_rights, users
 
 MOST_AHEAD = timedelta(minutes=10)
 """How far ahead of the database's clock a usage may be."""
@@ -65,10 +66,10 @@ def days() -> int:
     return _Now.days
 
 
-# Of one text, so that it is planned once. Calls with the same events wait for each other in the order of the events.
+# Of few texts, so that each is planned once. Calls with the same events wait for each other in the order of the events.
 # Whoever is deleted meanwhile waits for the end of this, and is forgotten then.
 _INSERT = """
-    with sent as materialized (
+    with {readable}sent as materialized (
         select distinct on (event_id) *
         from rows from (json_to_recordset(%s::text::json) as (
             event_id text, template_id text, template_revision bigint, user_id text, organization_id text, model text,
@@ -86,7 +87,7 @@ _INSERT = """
     ),
     named as materialized (
         select t.id, o.name from templates t join template_types o on o.id = t.template_type_id
-        where t.id in (select template_id from sent)
+        where t.id in (select template_id from sent){named}
     )
     insert into usage_arrivals (
         time, template_id, template_revision, template_type, model, user_id, organization_id, duration, input_tokens,
@@ -99,7 +100,7 @@ _INSERT = """
             named.name,
             (
                 select says ->> 'template_type' from template_revisions r
-                where r.template_id = sent.template_id and r.revision = greatest(sent.template_revision, 1)
+                where r.template_id = sent.template_id and r.revision = greatest(sent.template_revision, 1){deleted}
             ),
             ''
         ),
@@ -112,6 +113,15 @@ _INSERT = """
     left join known on known.id = sent.user_id
     left join named on named.id = sent.template_id
 """
+_NAMED = " and t.scope in (select scope from readable)"
+# What a deleted template was of, its revisions do not say, and the log does.
+_DELETED = """
+                    and not exists (select from templates t where t.id = sent.template_id)
+                    and (
+                        select coalesce(c.organization_id, '') from changes c
+                        where c.resource_id = sent.template_id and c.kind = 'template' and c.action = 'delete'
+                        order by c.time desc, c.seq desc limit 1
+                    ) in (select scope from readable)"""
 
 
 @transaction
@@ -119,13 +129,15 @@ def record(actor: Actor, usages: Sequence[Usage]) -> Recorded:
     """Record usages whose events the actor has not recorded before. An empty user is the one who calls."""
     usages = [usage if usage.user_id else usage._replace(user_id=actor.user_id or "") for usage in usages]
     caller = _digest(actor.name)
+    scopes = None
     if not usage_rights.records_for_anybody(actor):
         for user_id, organization_id in sorted({(usage.user_id, usage.organization_id) for usage in usages}):
             usage_rights.record_own(actor, user_id, organization_id or None)
         users.hold(actor.user_id or "", mode=quotas.owner_lock(actor))
         quotas.require_room(actor, "usages", caller, more=_new(caller, usages))
+        scopes = rights.scopes(actor)
     _require_times(usages)
-    return _insert(caller, usages)
+    return _insert(caller, usages, scopes)
 
 
 @transaction
@@ -147,10 +159,20 @@ def _new(caller: bytes, usages: Sequence[Usage]) -> int:
     return int(found)
 
 
-def _insert(caller: bytes, usages: Sequence[Usage]) -> Recorded:
+def _insert(caller: bytes, usages: Sequence[Usage], scopes: tuple[str, list[str]] | None = None) -> Recorded:
+    """Insert what is new. Only templates of the scopes, a query and its parameters, tell their types; None is all."""
     sent = orjson.dumps([_columns(usage) for usage in usages]).decode()
-    inserted: int = database.execute_prepared(_INSERT, [sent, caller]).rowcount
+    query, parameters = scopes or (None, [])
+    inserted: int = database.execute_prepared(_insertion(query), [*parameters, sent, caller]).rowcount
     return Recorded(inserted, len(usages) - inserted)
+
+
+@cache
+def _insertion(scopes: str | None) -> str:
+    if scopes is None:
+        return _INSERT.format(readable="", named="", deleted="")
+    readable = f"readable (scope) as materialized ({scopes}),\n    "
+    return _INSERT.format(readable=readable, named=_NAMED, deleted=_DELETED)
 
 
 def _columns(usage: Usage) -> dict[str, object]:

@@ -409,6 +409,49 @@ def test_callers_sum_up_what_they_may_read(
         roll_up(database)
 
 
+def types_told(api: Api, database: Database, *templates: str, **fields: Any) -> set[str]:
+    """Record a use of each of the templates alone, and answer the types that the caller then sees."""
+    told = set()
+    for template in templates:
+        database.query("truncate usage_arrivals")
+        record(api, used(template_id=template, **fields))
+        told |= set(counts(query(api, "TEMPLATE", "TEMPLATE_TYPE"), "template_type"))
+    return told
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["there", "deleted"])
+def test_a_template_that_the_caller_does_not_read_tells_no_type(
+    people: tuple[dict[str, Api], str], callers: Callers, database: Database, is_deleted: bool
+) -> None:
+    apis, house = people
+    platform, admin, member = (apis[name] for name in ("platform", "admin", "member"))
+    users = {
+        name: callers.user(name).users.GetUser(GetUserRequest(clerk_id=name))
+        for name in (PLATFORM_ADMIN, "user_admin", "user_member")
+    }
+    fields: dict[str, Any] = {"template_type": platform.type().name, "model": platform.model().openai_id}
+    kind: str = fields["template_type"]
+    common = platform.template(user_id=users[PLATFORM_ADMIN].id, **fields).id
+    inside = admin.template(user_id=users["user_admin"].id, organization_id=house, **fields).id
+    elsewhere = member.organization(users["user_member"]).id
+    here, there = (
+        callers.bearing(member.key(user_id=users["user_member"].id, organization_id=organization).secret)
+        for organization in (house, elsewhere)
+    )
+    if is_deleted:
+        for owner, template in ((platform, common), (admin, inside)):
+            owner.templates.DeleteTemplate(DeleteTemplateRequest(id=template))
+    assert types_told(apis["stranger"], database, inside, "never") == {""}
+    assert types_told(there, database, inside, organization_id=elsewhere) == {""}
+    assert types_told(apis["stranger"], database, common) == {kind}
+    assert types_told(member, database, inside, common) == {kind}
+    assert types_told(here, database, inside, common, organization_id=house) == {kind}
+    # It records for anybody.
+    record(callers.service(WRITER), used(template_id=inside, model="of a service, again"))
+    told = {row.template_type for row in query(platform, "TEMPLATE_TYPE", model="of a service, again")}
+    assert told == {kind}
+
+
 @pytest.mark.once
 def test_the_example_draws_what_was_used(api: Api, address: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is absent, which `make bench` installs")
