@@ -16,6 +16,8 @@ class Actor:
     """May do everything. Its requests name the user they are about."""
     user_id: str | None = None
     """The user that calls, or that a service calls for."""
+    clerk_id: str | None = None
+    """Of that user: whoever is deleted and comes back has it again, and a new user_id."""
     role: Role | None = None
     """Of a service."""
     is_admin: bool = False
@@ -35,6 +37,13 @@ class Actor:
     def reads(self) -> tuple[bool, bool, str | None, str | None]:
         """Return what decides what it reads: actors in whom this is equal see the same."""
         return self.is_trusted, self.is_service, self.user_id, self.organization_id
+
+    @property
+    def lasting_name(self) -> str:
+        """Return the name that stays when the user is deleted and comes back."""
+        if self.user_id is None or self.clerk_id is None:
+            return self.name
+        return f"{self.name.removesuffix(f'user:{self.user_id}')}clerk:{self.clerk_id}"
 
     @property
     def is_service(self) -> bool:

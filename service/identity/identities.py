@@ -163,7 +163,7 @@ class Identities:
         return _Known(self._actor(user.id, user.clerk_id), float("inf"))
 
     def _actor(self, user_id: str, clerk_id: str) -> Actor:
-        return Actor(f"user:{user_id}", user_id=user_id, is_admin=clerk_id in self._admins)
+        return Actor(f"user:{user_id}", user_id=user_id, clerk_id=clerk_id, is_admin=clerk_id in self._admins)
 
 
 def _known(actor: Actor, ends: float) -> _Known:

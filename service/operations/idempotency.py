@@ -28,6 +28,8 @@ COUNT_EVERY = 1_000
 FULL_SECONDS = 60.0
 """For how long a caller that has as many as it may is refused without counting again."""
 MAX_CALLERS = 10_000
+DELETED = "deleted:"
+"""Begins the caller of a row that names, as its method, a deleted user whose request ids still count."""
 
 _clock = time.monotonic
 
@@ -178,12 +180,42 @@ def _require_room(actor: Actor) -> None:
             _rooms[actor.name] = room._replace(left=room.left - 1)
             return
     limit = quotas.limit("request_ids")
-    count = limit + 1 if _clock() < room.full_until else quotas.count("request_ids", actor.name)
+    count = limit + 1 if _clock() < room.full_until else quotas.count("request_ids", _counted(actor))
     with _rooms_lock:
         full_until = room.full_until if _clock() < room.full_until else _clock() + FULL_SECONDS
         _rooms[actor.name] = _Room(0, full_until) if count > limit else _Room(min(limit - count, COUNT_EVERY), 0.0)
     if count > limit:
         raise quotas.exceeded("request_ids", count)
+
+
+def _counted(actor: Actor) -> list[str]:
+    """Return the callers whose request ids count for the actor: also those of its Clerk id who were deleted."""
+    if actor.user_id is None or actor.clerk_id is None:
+        return [actor.name]
+    deleted = _deleted(actor.clerk_id)
+    # Their rows count as well, so no more of them can matter.
+    found = database.execute_prepared(
+        "select method from idempotency_keys where caller = %s limit %s", [deleted, quotas.limit("request_ids")]
+    ).fetchall()
+    prefix = actor.name.removesuffix(actor.user_id)
+    return [actor.name, deleted, *(f"{prefix}{user_id}" for (user_id,) in found)]
+
+
+def keep_counting(user_id: str, clerk_id: str) -> None:
+    """Have the request ids of a user who is deleted count for whoever comes back with its Clerk id.
+
+    The row that says so is purged when they are. They stay its own: nobody else gets their responses.
+    """
+    database.execute_sql(
+        "insert into idempotency_keys (caller, method, request_id, fingerprint, response) values (%s, %s, '', '', '')"
+        " on conflict do nothing",
+        (_deleted(clerk_id), user_id),
+    )
+
+
+def _deleted(clerk_id: str) -> str:
+    """Return the caller of the rows that name the deleted users of a Clerk id."""
+    return f"{DELETED}{sha256(clerk_id.encode()).hexdigest()}"
 
 
 def forget_room() -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from service.actor import Actor
 from service.database.handle import database
 from service.database.transactions import read, transaction
+from service.operations.idempotency import DELETED
 
 BATCH = 1_000
 USERS = 10
@@ -63,12 +64,17 @@ _LEFT = {
 _OTHERS = (
     Rule(
         "request_ids_of_users",
-        """
+        # Those of users whom a call has deleted still count, until they are purged.
+        f"""
         with removed as (
             delete from idempotency_keys where ctid = any(array(
                 select k.ctid from idempotency_keys k
                 cross join lateral substring(k.caller from '^(?:service:.* for )?user:(.+)$') as caller (user_id)
                 where caller.user_id is not null and not exists (select from users u where u.id = caller.user_id)
+                  and not exists (
+                      select from idempotency_keys d
+                      where starts_with(d.caller, '{DELETED}') and d.method = caller.user_id
+                  )
                 limit %s for update of k skip locked
             ))
             returning 1

@@ -30,11 +30,11 @@ class Limits(NamedTuple):
     members: int = 10_000
     invitations: int = 1_000
     request_ids: int = 50_000
-    """That are kept for a caller who is no service."""
+    """That are kept for a caller who is no service, and for those of its Clerk id who were deleted."""
     revisions: int = 10_000
     """Of a template."""
     usages: int = 100_000
-    """That the user has recorded within 48 hours."""
+    """That the user, or those of its Clerk id who were deleted, have recorded within 48 hours."""
     processing_records: int = 10_000
     """Of a user."""
 
@@ -51,7 +51,7 @@ _COUNTED: dict[Kind, _Counted] = {
     "api_keys": _Counted("api_keys where user_id = %s", "the user"),
     "members": _Counted("organization_members where organization_id = %s", "the organization"),
     "invitations": _Counted("organization_invitations where organization_id = %s", "the organization"),
-    "request_ids": _Counted("idempotency_keys where caller = %s", "the caller"),
+    "request_ids": _Counted("idempotency_keys where caller = any(%s::text[])", "the caller"),
     "revisions": _Counted("template_revisions where template_id = %s", "the template"),
     "usages": _Counted("usage_events where caller = %s", "the user"),
     "processing_records": _Counted("processing_records where user_id = %s", "the user"),
@@ -83,7 +83,7 @@ def limit(kind: Kind) -> int:
     return int(getattr(_Now.limits, kind))
 
 
-def count(kind: Kind, owner: str | bytes) -> int:
+def count(kind: Kind, owner: str | bytes | list[str]) -> int:
     """Return how many the owner has, but no more than one above the limit: what decides is read, and nothing else."""
     sql = f"select count(*) from (select from {_COUNTED[kind].rows} limit %s) found"
     (found,) = database.execute_prepared(sql, [owner, limit(kind) + 1]).fetchone()

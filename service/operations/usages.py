@@ -128,7 +128,8 @@ _DELETED = """
 def record(actor: Actor, usages: Sequence[Usage]) -> Recorded:
     """Record usages whose events the actor has not recorded before. An empty user is the one who calls."""
     usages = [usage if usage.user_id else usage._replace(user_id=actor.user_id or "") for usage in usages]
-    caller = _digest(actor.name)
+    # Nobody gets new room by being deleted and coming back.
+    caller = _digest(actor.lasting_name)
     scopes = None
     if not usage_rights.records_for_anybody(actor):
         for user_id, organization_id in sorted({(usage.user_id, usage.organization_id) for usage in usages}):

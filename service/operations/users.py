@@ -7,7 +7,7 @@ from service.database.transactions import read, refused_by, transaction
 from service.models.row import new_id
 from service.models.templates import Template
 from service.models.users import User
-from service.operations import organizations, rights
+from service.operations import idempotency, organizations, rights
 from service.operations.listing import Key, Page, Source
 
 _SOURCE = Source(
@@ -63,7 +63,7 @@ def delete(actor: Actor, id: str) -> None:
     rights.delete_user(actor, id)
     # A call that adds the user to another organization meanwhile waits for the user's row, or is noticed below.
     locked = organizations.lock_those_of(id)
-    database.execute_sql("select from users where id = %s for update", [id])
+    of_user = database.execute_sql("select clerk_id from users where id = %s for update", [id]).fetchone()
     if organizations.lock_those_of(id) != locked:
         raise errors.Aborted("CONFLICT", "another call changed the user's memberships; nothing was written")
     with refused_by(
@@ -74,8 +74,9 @@ def delete(actor: Actor, id: str) -> None:
             {"templates": str(Template.count_in(rights.countable(actor), "user_id", id))},
         ),
     ):
-        if not User.delete().where(User.id == id).execute():
+        if of_user is None or not User.delete().where(User.id == id).execute():
             raise errors.not_found("USER", id=id)
+    idempotency.keep_counting(id, *of_user)
     organizations.delete_deserted(locked)
 
 

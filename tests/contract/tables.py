@@ -44,7 +44,8 @@ def totals(database: Database) -> Counter[str]:
 
 def saved(database: Database) -> int:
     """Answer how many answers are kept for retries."""
-    return int(database.query("select count(*) from idempotency_keys")[0][0])
+    sql = "select count(*) from idempotency_keys where not starts_with(caller, 'deleted:')"
+    return int(database.query(sql)[0][0])
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def kept(database: Database) -> tuple[int | None, int | None, str | None]:
     """Return how many bytes of the one response are kept, how many of its digest, and the id."""
     ((response, digest, id),) = database.query(
         "select octet_length(response), octet_length(digest), resource_id from idempotency_keys"
+        " where not starts_with(caller, 'deleted:')"
     )
     return response, digest, id
 

@@ -20,12 +20,13 @@ from omniflo.templates.v1.template_service_pb2 import (
     UpdateTemplateRequest,
 )
 from omniflo.templates.v1.usage_pb2 import Usage
-from omniflo.templates.v1.usage_service_pb2 import RecordUsageRequest
+from omniflo.templates.v1.usage_service_pb2 import RecordUsageRequest, RecordUsageResponse
 from omniflo.templates.v1.user_pb2 import User
-from omniflo.templates.v1.user_service_pb2 import GetUserRequest
+from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, GetUserRequest
 from service.actor import SYSTEM
 from service.config import Settings
-from service.operations import maintenance, quotas
+from service.identity.identities import Identities
+from service.operations import maintenance, orphans, quotas
 from tests.conftest import ADMIN, PLATFORM_ADMIN, WRITER, Api, Callers, Database, Failure, fails
 from tests.contract.tables import contents
 
@@ -285,3 +286,71 @@ def test_a_quota_below_what_is_there_takes_nothing_away_and_counts_no_further_th
     quotas.configure(quotas.Limits(templates=LIMIT))
     failure = fails(setting.create_template)
     assert failure.metadata == {"quota": "templates", "limit": str(LIMIT), "count": str(LIMIT + 1)}
+
+
+def come_back(setting: Setting, identities: Identities) -> None:
+    """Delete the user by its own call; the next call of the same session makes a new one."""
+    setting.api.users.DeleteUser(DeleteUserRequest(id=setting.user.id))
+    # As a process does within seconds.
+    identities.forget()
+    before, setting.user = setting.user, setting.api.users.GetUser(GetUserRequest(clerk_id="user_a"))
+    assert setting.user.id != before.id
+
+
+@pytest.mark.parametrize("service", [None, WRITER], ids=["itself", "through a service"])
+def test_who_is_deleted_and_comes_back_has_no_new_room_for_usages(
+    callers: Callers, identities: Identities, service: str | None
+) -> None:
+    setting = Setting(callers)
+    session = setting.api
+    if service is not None:
+        # It may record for anybody, but acts for the user here, who has the quota.
+        session = callers.service(service, user="clerk:user_a")
+
+    def record(number: int) -> None:
+        usage = Usage(event_id=f"event-{number}", duration=Duration(seconds=1))
+        session.usage.RecordUsage(RecordUsageRequest(usages=[usage]))
+
+    for number in range(LIMIT - 1):
+        record(number)
+    come_back(setting, identities)
+    record(LIMIT)
+    assert_exceeded(fails(record, LIMIT + 1), "usages")
+    come_back(setting, identities)
+    assert_exceeded(fails(record, LIMIT + 1), "usages")
+    # What was recorded before is recorded.
+    record(0)
+    # Others have their own room.
+    Setting(callers, "user_b").record(0)
+
+
+@pytest.mark.parametrize("service", [None, WRITER], ids=["itself", "through a service"])
+def test_who_is_deleted_and_comes_back_has_no_new_room_for_request_ids(
+    callers: Callers, identities: Identities, service: str | None
+) -> None:
+    setting = Setting(callers)
+    session = setting.api if service is None else callers.service(service, user="clerk:user_a")
+    usage = Usage(event_id="event", duration=Duration(seconds=1))
+
+    def write(number: int) -> RecordUsageResponse:
+        return session.usage.RecordUsage(RecordUsageRequest(usages=[usage], request_id=f"order-{number}"))
+
+    def is_full(number: int) -> bool:
+        failure = fails(write, number)
+        return (failure.reason, failure.metadata["quota"]) == ("QUOTA_EXCEEDED", "request_ids")
+
+    assert write(0).recorded_count == write(0).recorded_count == 1
+    come_back(setting, identities)
+    # One that was deleted counts as one more.
+    answer = write(0)
+    assert is_full(1)
+    # The new user did not get the response of the one who was deleted.
+    assert answer.duplicate_count == 1
+    come_back(setting, identities)
+    assert is_full(0)
+    assert (
+        orphans.remove(SYSTEM, next(rule for rule in orphans.rules(SYSTEM) if rule.name == "request_ids_of_users")) == 0
+    )
+    assert is_full(0)
+    other = Setting(callers, "user_b").api
+    assert other.usage.RecordUsage(RecordUsageRequest(usages=[usage], request_id="order-0")).recorded_count == 1
