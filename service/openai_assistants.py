@@ -20,6 +20,8 @@ ANSWER_SECONDS = 20.0
 PAGE = 100
 """The most that the API lists at once."""
 MOST_PAGES = 1_000
+MOST_PAGE_BYTES = 64 * 2**20
+"""Of one page, whose assistants may have 256,000 characters of instructions each."""
 
 _HEADERS = {"Content-Type": "application/json", "OpenAI-Beta": "assistants=v2"}
 _ABSENT = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
@@ -60,6 +62,8 @@ class Assistants:
         except Refused:
             self.require_api()
             raise
+        finally:
+            asked.give_up()
         if (made := _listed(told)) is None:
             raise OutcomeUnknownError
         return made.id
@@ -86,7 +90,7 @@ class Assistants:
         for _ in range(MOST_PAGES):
             params = {"limit": PAGE, "order": "desc"} | ({} if after is None else {"after": after})
             try:
-                page = self._gateway.ask(partial(_page, params), _refusal)
+                page = self._gateway.ask(partial(_page, params), _refusal, MOST_PAGE_BYTES)
             except Missing:
                 if after is None:
                     raise GoneError from None

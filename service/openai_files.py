@@ -69,7 +69,7 @@ class Files:
                 raise errors.deadline_exceeded() from None
             raise unavailable() from None
         finally:
-            sent.cancel()
+            sent.give_up()
             body.chunks.close()
 
     def delete(self, file_id: str) -> None:

@@ -7,16 +7,17 @@ import re
 import threading
 import time
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 import structlog
 
 from service import deadline, errors, traces
+from service.openai_wires import MOST_BYTES, Asked, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ MARGIN_SECONDS = 0.2
 MAX_RETRY_SECONDS = 3600.0
 THREADS = 160
 """More than a process has runs and uploads at once, 64 of each: questions find one, too. Only those needed are made."""
+
+MOST_LIST_BYTES = 4 * 2**20
+"""Of the list of all models: OpenAI's has some kilobytes, and that of a proxy with prose for each model has more."""
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -96,7 +100,7 @@ class Gateway:
         """Return all models that OpenAI serves to this key, by openai_id."""
         odd: list[Oddity] = []
         found: dict[str, ListedModel] = {}
-        for entry in self.ask(lambda client, options: list(client.models.list(**options).data)):
+        for entry in self.ask(_list, most=MOST_LIST_BYTES):
             model = _model(entry, odd)
             if model is not None:
                 found.setdefault(model.openai_id, model)
@@ -145,35 +149,38 @@ class Gateway:
             examples = [ascii(value)[:EXAMPLE_LENGTH] for _, value in odd[:EXAMPLES]]
             _log.warning("odd models of OpenAI", count=dict(count), examples=examples)
 
-    def submit(self, work: Callable[[openai.OpenAI], T]) -> Future[T]:
-        """Begin something that is not asked again, on a thread of the gateway's.
+    def submit(self, work: Callable[[openai.OpenAI], T]) -> Asked[T]:
+        """Begin something that is not asked again, on a thread of the gateway's. Who stops to wait gives it up.
 
         It fails with an `errors.Error` if OpenAI has certainly not done it, else with OutcomeUnknownError.
         """
-        return self._threads.submit(traces.carried(_attempt), work, self._open()[1])
+        return self._begin(partial(_attempt, work, self._open()[1]), MOST_BYTES)
 
     def ask(
         self,
         question: Callable[[openai.OpenAI, dict[str, Any]], T],
         refusal: Callable[[openai.APIStatusError], errors.Error] | None = None,
+        most: int = MOST_BYTES,
     ) -> T:
-        """Ask, and again after a jittered pause when OpenAI fails or cannot be reached, and there is time."""
+        """Ask, and again after a jittered pause when OpenAI fails or cannot be reached, and there is time.
+
+        An answer of more than `most` bytes is none.
+        """
         import openai  # noqa: PLC0415 - a second and 40 MB, which a server that is never asked for it does without
 
         client, _ = self._open()
-        most = TRIES * (CONNECT_SECONDS + READ_SECONDS)
-        give_up = time.monotonic() + min(deadline.remaining() - MARGIN_SECONDS, most)
+        longest = TRIES * (CONNECT_SECONDS + READ_SECONDS)
+        give_up = time.monotonic() + min(deadline.remaining() - MARGIN_SECONDS, longest)
         for attempt in range(TRIES):
             least = 0.0
             left = max(0.0, give_up - time.monotonic())
             timeout = openai.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
             try:
-                asked = self._threads.submit(traces.carried(question), client, {"timeout": timeout})
+                asked = self._begin(partial(question, client, {"timeout": timeout}), most)
                 try:
                     return asked.result(left)
                 finally:
-                    # Nobody waits for it any more, if it has not even begun.
-                    asked.cancel()
+                    asked.give_up()
             except openai.APIStatusError as error:
                 failure = (refusal or refusal_of)(error)
                 is_fault = error.status_code >= 500  # noqa: PLR2004 - their faults
@@ -182,7 +189,7 @@ class Gateway:
             except (openai.APIConnectionError, TimeoutError):
                 # No response, or one that is cut short.
                 failure, is_fault = unavailable(), True
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError):
                 # An invalid one, which will be the same the next time.
                 failure, is_fault = unavailable(), False
             pause = BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
@@ -191,6 +198,10 @@ class Gateway:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")
+
+    def _begin(self, work: Callable[[], T], most: int) -> Asked[T]:
+        wire = Wire(most)
+        return Asked(self._threads.submit(wire.run, traces.carried(work)), wire)
 
     def _open(self) -> tuple[openai.OpenAI, openai.OpenAI]:
         key = self.require_key()
@@ -219,22 +230,31 @@ class Gateway:
         )
 
 
+def _list(client: openai.OpenAI, options: dict[str, Any]) -> list[object]:
+    # As JSON: building the SDK's models of two megabytes of `{}` takes 15 seconds and 500 MB.
+    told = client.get("/models", cast_to=object, options=cast("Any", options))
+    entries = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(entries, list):
+        raise TypeError("no list")
+    return entries
+
+
 def _model(entry: object, odd: list[Oddity]) -> ListedModel | None:
-    """Check a model, for the SDK builds one of whatever came; None when it has no id that a template could name.
+    """Check a model, in JSON or as the SDK builds one of whatever came; None when it has no id for a template to name.
 
     What is odd is added to `odd`. A day that cannot be read is as good as none.
     """
-    openai_id = getattr(entry, "id", None)
+    openai_id = _member(entry, "id")
     if not isinstance(openai_id, str) or re.fullmatch(r"[!-~]{1,128}", openai_id) is None:
         odd.append(("id", openai_id))
         return None
-    day = getattr(entry, "shutdown_date", None)
+    day = _member(entry, "shutdown_date")
     try:
         ends = None if day is None else _day(day)
     except ValueError:
         odd.append(("shutdown_date", day))
         ends = None
-    owner = getattr(entry, "owned_by", None)
+    owner = _member(entry, "owned_by")
     # JSON may hold half of a surrogate pair, which no message can.
     text = owner[:256].encode(errors="replace").decode() if isinstance(owner, str) else ""
     return ListedModel(openai_id, text, ends)
@@ -262,7 +282,7 @@ def _attempt(work: Callable[[openai.OpenAI], T], client: openai.OpenAI) -> T:
         if isinstance(error.__cause__, unsent):
             raise unavailable() from None
         raise OutcomeUnknownError from None
-    except (openai.OpenAIError, httpx2.HTTPError, ValueError, TypeError, AttributeError):
+    except (openai.OpenAIError, httpx2.HTTPError, ValueError, TypeError, AttributeError, RecursionError):
         # No valid response, or one that breaks off.
         raise OutcomeUnknownError from None
 
@@ -293,8 +313,12 @@ def refusal_of(error: openai.APIStatusError) -> errors.Error:
 
 def text_of(told: object, name: str, length: int = 512) -> str:
     """Return a text that OpenAI gave, by its name in an object: cut, and valid, which JSON's need not be."""
-    value = told.get(name) if isinstance(told, dict) else getattr(told, name, None)
+    value = _member(told, name)
     return value[:length].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _member(told: object, name: str) -> object:
+    return told.get(name) if isinstance(told, dict) else getattr(told, name, None)
 
 
 def unavailable(metadata: dict[str, str] | None = None, retry_seconds: float | None = None) -> errors.Unavailable:
@@ -321,6 +345,6 @@ def _retry_after(header: str | None) -> float:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(header or "") - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             seconds = 1.0
     return min(max(seconds, 0.0), MAX_RETRY_SECONDS) if seconds == seconds else 1.0  # noqa: PLR0124 - NaN

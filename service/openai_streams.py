@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -33,8 +32,7 @@ def read(
     waits for the connection, and this one for that thread, so nothing below delays it. Errors are those of `submit`.
     """
     told: Handoff[object] = Handoff()
-    streams: list[openai.Stream[Any]] = []
-    reading = gateway.submit(lambda client: _hand_on(open_(client), streams, told, silent_seconds))
+    reading = gateway.submit(lambda client: _hand_on(open_(client), told, silent_seconds))
     reading.add_done_callback(lambda _: told.close())
     try:
         heard = time.monotonic()
@@ -57,23 +55,10 @@ def read(
             raise TimeoutError
     finally:
         told.close()
-        if not reading.done():
-            for stream in streams:
-                _break(stream)
+        reading.give_up()
 
 
-def _hand_on(
-    stream: openai.Stream[Any], streams: list[openai.Stream[Any]], told: Handoff[object], seconds: float
-) -> None:
-    streams.append(stream)
+def _hand_on(stream: openai.Stream[Any], told: Handoff[object], seconds: float) -> None:
     with stream, suppress(GoneError):
         for thing in stream:
             told.put(thing, seconds)
-
-
-def _break(stream: openai.Stream[Any]) -> None:
-    """Wake the thread that waits for more of it."""
-    connection = stream.response.extensions["network_stream"].get_extra_info("socket")
-    with suppress(OSError):
-        # Not the method of a TLS socket, which also takes away what the other thread is using.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)

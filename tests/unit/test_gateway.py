@@ -23,6 +23,7 @@ def test_a_retry_after_may_be_a_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=100)
     assert 90 < _retry_after(format_datetime(soon, usegmt=True)) <= 100
     assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert _retry_after("Mon, 01 Jan 99999999999 00:00:00 GMT") == 1
 
 
 def test_what_is_left_out_of_a_list_is_counted_and_logged_in_one_short_line() -> None:
