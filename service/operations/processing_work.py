@@ -66,14 +66,44 @@ class Leftover(NamedTuple):
 
 @transaction
 def take(actor: Actor, most: int) -> list[Held]:
-    """Take up to so many runs that wait, or that nobody does any more."""
+    """Take up to so many runs that wait, or that nobody does any more, of those users first who have the fewest now."""
+    # Each user with runs is found by a step in the index, and only the oldest runs of each are looked at: one user may
+    # have thousands. Twice as many as are taken, since another worker may be taking the first ones at this moment.
+    # Between users who have as many runs, chance decides: if it were time, a few users with old runs would always win.
+    # What PostgreSQL knows of the table may be from when no run waited. So `held` is in the order of the index that is
+    # to be read for it, and `is true` keeps `waiting` from being found by any index but that of the ids.
     # Materialized: PostgreSQL may execute a subquery once for each row that it is joined with, and each time take
     # another row.
     rows = database.execute_sql(
         """
-        with waiting as materialized (
-            select id from processing_records where try_time <= now()
-            order by try_time limit %s for update skip locked
+        with recursive owners as (
+            (select user_id from processing_records where try_time is not null order by user_id, try_time limit 1)
+            union all
+            select (
+                select r.user_id from processing_records r
+                where r.user_id > o.user_id and r.try_time is not null order by r.user_id, r.try_time limit 1
+            ) from owners o where o.user_id is not null
+        ), held as materialized (
+            -- No worker holds a run for longer; what was put off may be further away, and is not looked at.
+            select user_id from processing_records
+            where try_time > now() and try_time <= now() + make_interval(secs => 2 * %s) and holder is not null
+            order by try_time
+        ), due as materialized (
+            select o.user_id, first.id, first.try_time from owners o cross join lateral (
+                select id, try_time from processing_records r
+                where r.user_id = o.user_id and r.try_time <= now() order by r.try_time limit 2 * %s
+            ) first
+        ), chosen as materialized (
+            select array(
+                select id from due
+                left join (select user_id, count(*) as runs from held group by user_id) held using (user_id)
+                order by coalesce(runs, 0) + row_number() over (partition by user_id order by try_time), random()
+                limit 2 * %s
+            ) as ids
+        ), waiting as materialized (
+            select id from processing_records
+            where id = any((select ids from chosen)::text[]) and (try_time <= now()) is true
+            order by array_position((select ids from chosen), id) limit %s for update skip locked
         )
         update processing_records r set holder = %s || r.id, try_time = clock_timestamp() + make_interval(secs => %s)
         from waiting
@@ -81,7 +111,7 @@ def take(actor: Actor, most: int) -> list[Held]:
         returning r.id, r.holder, r.status::text, r.filename, r.openai_file_id, r.response_id,
           r.sent_time is not null, r.next_event, r.tries
         """,
-        (most, new_id(), HOLD_SECONDS),
+        (HOLD_SECONDS, most, most, most, new_id(), HOLD_SECONDS),
     )
     return [Held(*row) for row in rows.fetchall()]
 

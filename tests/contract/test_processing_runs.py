@@ -2,6 +2,8 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -22,6 +24,7 @@ from omniflo.templates.v1.template_service_pb2 import DeleteTemplateRequest
 from omniflo.templates.v1.user_service_pb2 import DeleteUserRequest, ListUsersRequest
 from service import openai_runs
 from service.actor import SYSTEM
+from service.database import handle
 from service.job_metrics import FileRuns
 from service.jobs.processing import _Run
 from service.metrics import Metrics
@@ -429,3 +432,106 @@ def test_no_more_is_taken_than_asked_for_however_postgresql_joins(api: Api, empt
         taken = [[held.id for held in processing_work.take(SYSTEM, 1)] for _ in runs]
         assert len(processing_work.leftovers(SYSTEM)) == processing_work.LEFTOVERS
     assert sorted(taken) == sorted([id] for id in runs)
+
+
+def runs_of(database: Database, run: ProcessingRecord, count: int, *, age: float = 100) -> None:
+    """Queue as many runs like this one, which have waited for so many seconds."""
+    database.query(
+        "insert into processing_records (id, filename, user_id, status, template_id, runner, openai_file_id, try_time)"
+        " select r.id || '-' || n, r.filename, r.user_id, r.status, r.template_id, r.runner, r.openai_file_id,"
+        " now() - make_interval(secs => %s + %s - n) from processing_records r, generate_series(1, %s) n where id = %s",
+        (age, count, count, run.id),
+    )
+    database.query("delete from processing_records where id = %s", (run.id,))
+
+
+def takers(most: int) -> list[str]:
+    """Take runs, and answer from whose they are made, in order of their names."""
+    return sorted(held.id.partition("-")[0] for held in processing_work.take(SYSTEM, most))
+
+
+def test_a_user_alone_has_every_slot_with_the_oldest_runs(api: Api, database: Database) -> None:
+    run = api.run()
+    runs_of(database, run, 40)
+    assert {held.id for held in processing_work.take(SYSTEM, 4)} == {f"{run.id}-{n}" for n in range(1, 5)}
+    assert {held.id for held in processing_work.take(SYSTEM, 4)} == {f"{run.id}-{n}" for n in range(5, 9)}
+
+
+def test_the_run_of_a_user_who_has_none_comes_before_the_many_of_another(api: Api, database: Database) -> None:
+    many = api.run()
+    runs_of(database, many, 40)
+    assert takers(4) == [many.id] * 4
+    run = api.run()
+    assert takers(1) == [run.id]
+    assert takers(1) == [many.id]
+
+
+def test_what_is_taken_at_once_is_spread_over_users(api: Api, database: Database) -> None:
+    first, second, third = sorted((api.run() for _ in range(3)), key=lambda run: run.id)
+    for run, count in ((first, 40), (second, 40), (third, 1)):
+        runs_of(database, run, count, age=1000 if run is first else 100)
+    assert takers(5) == [first.id] * 2 + [second.id] * 2 + [third.id]
+    database.query("update processing_records set try_time = null, holder = null where id like %s", (f"{second.id}%",))
+    runs_of(database, second := api.run(), 40)
+    assert takers(2) == [second.id] * 2, "the first has two already"
+
+
+def test_users_who_have_as_many_runs_as_others_do_not_always_win_by_their_age(api: Api, database: Database) -> None:
+    many = api.run()
+    runs_of(database, many, 100)
+    run = api.run()
+    for _ in range(100):
+        (held,) = processing_work.take(SYSTEM, 1)
+        if held.id == run.id:
+            return
+        processing_work.end(SYSTEM, held, "failed", reason="x")
+    pytest.fail("the other user's runs came first, all of them")
+
+
+def test_runs_that_nobody_does_any_more_or_that_are_put_off_are_not_held_against_their_user(
+    api: Api, database: Database
+) -> None:
+    unlucky = api.run()
+    runs_of(database, unlucky, 8)
+    for held in processing_work.take(SYSTEM, 4):
+        processing_work.put_off(SYSTEM, held, 10, was_sent=False)
+    assert takers(2) == [unlucky.id] * 2
+    # Their worker dies.
+    database.query("update processing_records set try_time = now() where holder is not null")
+    other = api.run()
+    runs_of(database, other, 8)
+    assert takers(2) == sorted([unlucky.id, other.id])
+
+
+def test_two_workers_that_take_at_once_take_different_runs(api: Api, database: Database, url: str) -> None:
+    many, run = api.run(), api.run()
+    runs_of(database, many, 40)
+    with closing(Database(url)) as another:
+        # It is taking four, and has not committed.
+        another.query("begin")
+        another.query(
+            "select from processing_records where id = any(%s) for update",
+            ([run.id, *(f"{many.id}-{n}" for n in range(1, 4))],),
+        )
+        taken = {held.id for held in processing_work.take(SYSTEM, 4)}
+        another.query("rollback")
+    assert taken == {f"{many.id}-{n}" for n in range(4, 8)}
+    assert takers(1) == [run.id]
+
+
+def test_workers_that_take_at_once_take_each_run_once(api: Api, database: Database) -> None:
+    for _ in range(3):
+        runs_of(database, api.run(), 40)
+    barrier = threading.Barrier(4)
+
+    def take(_: int) -> list[str]:
+        taken: list[str] = []
+        barrier.wait()
+        for _ in range(40):
+            taken += [held.id for held in processing_work.take(SYSTEM, 4)]
+        handle.database.drop()
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [id for ids in pool.map(take, range(4)) for id in ids]
+    assert len(taken) == len(set(taken)) == 120

@@ -16,6 +16,7 @@ from service.database.connections import connect
 from service.models.templates import View
 from service.operations import changes as operations
 from service.operations import (
+    processing_work,
     seed,
     selections,
     template_lists,
@@ -377,3 +378,53 @@ def test_a_feed_reads_what_is_new_by_the_index_also_beside_a_transaction_that_ha
             assert {node.get("Index Name") for node in read} <= {"changes_by_transaction", None}
             assert not [node for node in read if node["Node Type"] == "Seq Scan"]
         holder.query("commit")
+
+
+QUEUED = """
+insert into processing_records (id, filename, user_id, status, template_id, runner, try_time, output_text)
+select
+  'r' || n, 'a.pdf', case when n <= 20000 then 'u1' else 'u' || 2 + n %% 99 end,
+  case when n %% 2 = 0 then 'processing' else 'completed' end::processing_status, 't', 'registry',
+  -- Of the first user, a fourth is due, and a fourth was put off.
+  case when n %% 4 = 0 or n > 20000 and n %% 2 = 0 then now() when n %% 2 = 0 then now() + interval '5 minutes' end,
+  repeat('x', 500)
+from generate_series(%s, %s) n
+"""
+
+
+@pytest.mark.parametrize("known", ["all", "those of the first user", "those that have ended", "nothing"])
+def test_runs_are_taken_without_reading_all_that_a_user_has(
+    new_database: Callable[[], str], url: str, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    execute, plans = handle.database.execute_sql, []
+    this = threading.get_ident()
+
+    def note(sql: str, parameters: Sequence[object] | None = None) -> Any:
+        if threading.get_ident() == this and "skip locked" in sql:
+            # This takes some as well.
+            plans.append(explained(queued, sql, parameters, ", analyze"))
+        return execute(sql, parameters)
+
+    with closing(Database(new_database())) as queued, working_on(queued.url, afterwards=url):
+        migrate.up(migrate.load())
+        queued.query("insert into users (id, clerk_id) select 'u' || n, 'user_' || n from generate_series(1, 100) n")
+        # Otherwise statistics may come in between.
+        queued.query("alter table processing_records set (autovacuum_enabled = off)")
+        if known == "those that have ended":
+            queued.query(f"{QUEUED}; update processing_records set try_time = null, id = 'e' || id", (1, 20000))
+            queued.query("vacuum analyze processing_records")
+        queued.query(QUEUED, (1, 20000))
+        if known == "those of the first user":
+            queued.query("analyze processing_records")
+        queued.query(QUEUED, (20001, 20400))
+        if known == "all":
+            queued.query("analyze processing_records")
+        monkeypatch.setattr(handle.database, "execute_sql", note)
+        assert len(processing_work.take(SYSTEM, 4)) == 4
+    (plan,) = plans
+    read = [node for node in nodes(plan) if node.get("Relation Name") == "processing_records"]
+    assert len(read) >= 5
+    for node in read:
+        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        # Some for each of a hundred users, and none for each run.
+        assert rows * node["Actual Loops"] < 1_000, plan

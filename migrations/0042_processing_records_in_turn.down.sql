@@ -1,0 +1,2 @@
+-- no-transaction
+drop index concurrently processing_records_in_turn;
