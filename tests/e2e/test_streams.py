@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
 import grpc
@@ -29,7 +30,7 @@ from service.interceptors.streams import CHECK_SECONDS, Streams
 from service.server.pool import Pool
 from tests.conftest import Failure
 from tests.e2e.serving import eventually
-from tests.hostile.raw import connections
+from tests.hostile.raw import Raw, connections
 
 SERVICE = "another.v1.StreamService"
 """Of no package of this project: what is not health or reflection passes through the interceptors all the same."""
@@ -316,10 +317,35 @@ def test_of_small_responses_each_caller_has_its_part(
             for stream in streams:
                 stranger.send(stream, GetUserRequest(id="u").SerializeToString())
             few.read(0.2)
-        assert many.wait_until_ended(streams[1], 10)
+        assert many.wait_until_ended(streams[0], 10)
         many.read(0.5)
-        assert many.ended == {streams[0], streams[1]}
+        assert many.ended == {streams[0]}
         assert few.ended == set()
+
+
+def test_a_host_with_many_connections_has_the_part_of_one_caller(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MAX_UNREAD_SMALL", 6)
+    running = run()
+    with ExitStack() as stack:
+        one, *many = [
+            stack.enter_context(closing(Raw(running.address, window=0, source=source)))
+            for source in ("127.0.0.2", *["127.0.0.1"] * 7)
+        ]
+        for stranger in (one, *many):
+            stranger.send(stranger.open(f"/{SERVICE}/Get"), GetUserRequest(id="u").SerializeToString())
+            one.read(0.05)
+
+        def ended() -> int:
+            for stranger in many:
+                stranger.read()
+            return sum(bool(stranger.ended) for stranger in many)
+
+        # Of eight, six may be unread.
+        eventually(lambda: ended() >= 2, within=10)
+        one.read(0.5)
+        assert one.ended == set()
 
 
 def test_the_caller_of_most_callback_streams_loses_the_oldest(run: Callable[..., Running]) -> None:
