@@ -16,11 +16,16 @@ END_SECONDS = 1.0
 """How long who reads the log may take for the last ones."""
 
 
+Line = MutableMapping[str, Any]
+Spelled = Callable[[str, Line, int], bytes]
+"""Returns a line of a level, which was made at so many nanoseconds since 1970, as it is written."""
+
+
 class Out:
     """A text file that the log is written to. Nobody who logs fails for what it does not take, which is counted."""
 
     def __init__(self, file: TextIO, dropped: Callable[[int], str]) -> None:
-        """`dropped` returns the line that says how many others were lost."""
+        """`dropped` returns the line that says how many writes have failed, of which some may still come late."""
         self._file, self._dropped = file, dropped
         self._count = 0
 
@@ -42,11 +47,6 @@ class Out:
                 self._count = 0
         except OSError:
             self._count += 1
-
-
-Line = MutableMapping[str, Any]
-Spelled = Callable[[str, Line, int], bytes]
-"""Returns a line of a level, which was made at so many nanoseconds since 1970, as it is written."""
 
 
 class Lines:

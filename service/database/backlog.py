@@ -90,7 +90,7 @@ class Backlog:
         self._earliest = until.time - longest
         """No change of it is older: the time of a token is what its caller says."""
         self._sums: list[Change] | None = None
-        """Of the huge transactions, those that are not told yet; None until somebody has looked for them."""
+        """What is told of huge transactions in one change each, and is not told yet; None until somebody has looked."""
 
     def page(self, reader: Reader) -> tuple[Sequence[Change], bool]:
         """Return what follows, and whether it was the last. GapError where it takes too long to find out."""

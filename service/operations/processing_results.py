@@ -17,8 +17,10 @@ BACKTRACKING = 100_000
 SECONDS = 5
 """The processor time that a comparison may take. Some schemas of a few bytes take years for some answers."""
 LONGEST_SECONDS = 60.0
-"""The same on a machine that has other things to do."""
+"""How long it may take in all, also where the machine is busy."""
 MEMORY_BYTES = 1024 * 1024 * 1024
+_NO_MEMORY = 3
+"""The exit code of a comparison that has no memory left. One that the system kills has a negative one."""
 
 
 class Results(NamedTuple):
@@ -39,9 +41,14 @@ def of(text: str, response_format: str | None) -> Results:
         done = subprocess.run(  # noqa: S603 - this module
             command, input=asked, capture_output=True, timeout=LONGEST_SECONDS, check=True, start_new_session=True
         )
+    except subprocess.CalledProcessError as ended:
+        if ended.returncode >= 0 and ended.returncode != _NO_MEMORY:
+            raise
+    except subprocess.TimeoutExpired:
+        pass
+    else:
         return Results(*json.loads(done.stdout))
-    except (subprocess.SubprocessError, ValueError):
-        return Results("", "the answer cannot be compared with the response_format in the time and memory there is")
+    return Results("", "the answer cannot be compared with the response_format in the time and memory there is")
 
 
 def compared(text: str, response_format: str) -> Results:
@@ -71,4 +78,7 @@ def _validator(schema: Any) -> Any:
 if __name__ == "__main__":
     for kind, most in zip((resource.RLIMIT_CPU, resource.RLIMIT_AS), map(int, sys.argv[1:]), strict=True):
         resource.setrlimit(kind, (most, most))
-    json.dump(compared(*json.load(sys.stdin)), sys.stdout)
+    try:
+        json.dump(compared(*json.load(sys.stdin)), sys.stdout)
+    except MemoryError:
+        sys.exit(_NO_MEMORY)

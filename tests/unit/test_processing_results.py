@@ -1,6 +1,7 @@
 """What becomes of an answer that should fit a schema."""
 
 import json
+import subprocess
 import threading
 import time
 
@@ -68,3 +69,9 @@ def test_a_comparison_that_would_take_years_or_all_memory_is_given_up_and_holds_
     ticking.join()
     assert found.problem == "the answer cannot be compared with the response_format in the time and memory there is"
     assert len(ticks) >= 3
+
+
+def test_a_comparison_that_fails_by_a_fault_of_ours_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processing_results, "SECONDS", "no number")
+    with pytest.raises(subprocess.CalledProcessError):
+        processing_results.of("{}", SCHEMA)
