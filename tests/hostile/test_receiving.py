@@ -1,5 +1,6 @@
 """What strangers, and callers who may only read, hold of a server: others notice nothing of it."""
 
+import itertools
 import os
 import resource
 import threading
@@ -45,10 +46,12 @@ class World(NamedTuple):
     """The key of somebody who works."""
     reader: str
     """The key of somebody who may only read."""
+    searcher: str
+    """The key of another one: what is ended to make room is a call of the caller who holds most."""
     caller: Connection
     """A process that runs `bystander.main`."""
     pace: float = 0.1
-    """After how many seconds callers open others for the calls that the server has ended."""
+    """After how many seconds a connection opens others for its calls that the server has ended."""
 
     def auth(self, key: str) -> tuple[str, str]:
         return ("authorization", f"Bearer {key}")
@@ -73,7 +76,7 @@ def world(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFact
     with ExitStack() as stack:
         with few_files():
             service = stack.enter_context(serving(url, folder / "log", **settings))
-        owner, reader = key(url, "user_owner", "write"), key(url, "user_reader", "read")
+        keys = key(url, "user_owner", "write"), key(url, "user_reader", "read"), key(url, "user_searcher", "read")
         database = Database(url)
         database.query("insert into template_types (id, name) values ('kind', 'kind')")
         database.query("insert into openai_models (id, openai_id, name) values ('gpt', 'gpt', 'GPT')")
@@ -90,7 +93,12 @@ def world(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFact
         database.close()
         ports = eventually(service.listeners, within=5)
         address, health = f"127.0.0.1:{ports['listen']}", f"127.0.0.1:{ports['health_listen']}"
-        yield World(service, address, health, owner, reader, stack.enter_context(bystander.started()))
+        world = World(service, address, health, *keys, stack.enter_context(bystander.started()))
+        # The first call starts the threads that calls run on.
+        with others(world) as noticed:
+            time.sleep(0.5)
+        assert noticed.failures == []
+        yield world
 
 
 @contextmanager
@@ -116,16 +124,19 @@ def held(service: Service) -> tuple[int, int]:
 
 @contextmanager
 def silent(world: World, address: str, path: str, *metadata: tuple[str, str]) -> Iterator[None]:
-    """Hold 500 calls without a message, and open others for those that the server ends."""
-    with connections(address, 10) as opened, again_and_again(lambda: fill(opened, path, metadata), world.pace):
-        yield
+    """Hold 500 calls without a message, and open others for those that the server ends, on one connection at a time."""
+    with connections(address, 10) as opened:
+        turns = itertools.cycle(opened)
+        for _ in opened:
+            fill(next(turns), path, metadata)
+        with again_and_again(lambda: fill(next(turns), path, metadata), world.pace / len(opened)):
+            yield
 
 
-def fill(opened: list[Raw], path: str, metadata: tuple[tuple[str, str], ...]) -> None:
-    for one in opened:
-        one.read()
-        while not one.is_closed and one.held() < 50:
-            one.open(path, *metadata)
+def fill(one: Raw, path: str, metadata: tuple[tuple[str, str], ...]) -> None:
+    one.read()
+    while not one.is_closed and one.held() < 50:
+        one.open(path, *metadata)
 
 
 @contextmanager
@@ -191,7 +202,7 @@ def searches(world: World) -> Iterator[None]:
             find = TemplateServiceStub(channel).ListTemplates
             while not stopped.is_set():
                 try:
-                    find(request, metadata=(world.auth(world.reader),), timeout=10)
+                    find(request, metadata=(world.auth(world.searcher),), timeout=10)
                     ended.append("OK")
                 except grpc.RpcError as error:
                     ended.append(Failure(error).reason)
@@ -233,6 +244,8 @@ def all_of_them(world: World) -> Iterator[None]:
         with ExitStack() as stack:
             for attack in ATTACKS.values():
                 stack.enter_context(attack(slower))
+                # What is held is the matter here. All of it opened within a second would be a flood.
+                time.sleep(1)
             yield
     finally:
         os.sched_setaffinity(0, cores)
