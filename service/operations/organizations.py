@@ -194,6 +194,17 @@ def lock_those_of(user_id: str) -> list[str]:
     return [organization.id for organization in Organization.lock(Organization.id.in_(memberships))]
 
 
+def of_nobody_else(user_id: str) -> list[str]:
+    """Return the organizations that would be deleted with a user: they have no other member, and no template."""
+    members = Member.select().where(Member.organization == Organization.id)
+    found = Organization.select(Organization.id).where(
+        pw.fn.exists(members.where(Member.user == user_id)),
+        ~pw.fn.exists(members.where(Member.user != user_id)),
+        ~pw.fn.exists(Template.select().where(Template.organization == Organization.id)),
+    )
+    return [organization.id for organization in found]
+
+
 def require_open(id: str) -> None:
     """Raise unless the organization has an ADMIN: what is its own is not written otherwise."""
     if not _has_admin(id):

@@ -1,6 +1,6 @@
 """Records of runs, and what callers report of those that they do themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,9 @@ from service.models.processing_records import USAGE, ProcessingRecord
 from service.models.templates import Template, View
 from service.operations import json_text, organizations, processing_rights, quotas, rights, templates, users
 from service.operations.listing import Key, Page, Source
+
+DELETE_AT_ONCE = 100
+"""Records in a transaction. Each may have a megabyte."""
 
 _SOURCE = Source(
     keys="processing_records t",
@@ -129,6 +132,33 @@ def delete(actor: Actor, id: str, *, etag: str, with_file: bool) -> None:
             raise errors.field_invalid(("delete_file", "is for files that came by UploadFile"))
         leave("file", record.openai_file_id)
     record.delete_instance()
+
+
+def delete_some_of(user_id: str, organization_ids: Sequence[str]) -> int:
+    """Delete some records of a user or of organizations, and have what is theirs at OpenAI deleted; return how many."""
+    ((deleted,),) = database.execute_sql(
+        """
+        with deleted as (
+            delete from processing_records where id = any(array(
+                select id from processing_records where user_id = %s or organization_id = any(%s)
+                limit %s for update
+            ))
+            returning openai_file_id, owns_file, response_id, runner, status
+        ),
+        left_there as (
+            insert into openai_leftovers (kind, id)
+            select distinct 'file'::openai_leftover_kind, openai_file_id from deleted
+            where owns_file and openai_file_id <> ''
+            union all
+            select 'response', response_id from deleted
+            where response_id <> '' and runner = 'registry' and status = 'processing'
+            on conflict do nothing
+        )
+        select count(*) from deleted
+        """,
+        (user_id, list(organization_ids), DELETE_AT_ONCE),
+    ).fetchall()
+    return int(deleted)
 
 
 def lock(actor: Actor, id: str, etag: str, runner: str = "") -> ProcessingRecord:

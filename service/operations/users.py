@@ -2,12 +2,10 @@
 
 from service import errors
 from service.actor import Actor
-from service.database.handle import database
-from service.database.transactions import read, refused_by, transaction
+from service.database.transactions import read, transaction
 from service.models.row import new_id
-from service.models.templates import Template
 from service.models.users import User
-from service.operations import idempotency, organizations, rights
+from service.operations import rights
 from service.operations.listing import Key, Page, Source
 
 _SOURCE = Source(
@@ -52,32 +50,6 @@ def page(actor: Actor, *, after: Key | None, size: int) -> Page[User]:
     if actor.is_trusted or actor.is_service:
         return _SOURCE.page(after=after, size=size)
     return _SOURCE.page(where=["t.id = %s"], parameters=[actor.user_id], after=after, size=size)
-
-
-@transaction
-def delete(actor: Actor, id: str) -> None:
-    """Delete a user and what belongs to it, unless it has templates.
-
-    Where it was the last ADMIN the organization is closed, and deleted if it has neither members nor templates.
-    """
-    rights.delete_user(actor, id)
-    # A call that adds the user to another organization meanwhile waits for the user's row, or is noticed below.
-    locked = organizations.lock_those_of(id)
-    of_user = database.execute_sql("select clerk_id from users where id = %s for update", [id]).fetchone()
-    if organizations.lock_those_of(id) != locked:
-        raise errors.Aborted("CONFLICT", "another call changed the user's memberships; nothing was written")
-    with refused_by(
-        "templates_have_an_author",
-        lambda: errors.FailedPrecondition(
-            "USER_IN_USE",
-            "the user is the author of templates",
-            {"templates": str(Template.count_in(rights.countable(actor), "user_id", id))},
-        ),
-    ):
-        if of_user is None or not User.delete().where(User.id == id).execute():
-            raise errors.not_found("USER", id=id)
-    idempotency.keep_counting(id, *of_user)
-    organizations.delete_deserted(locked)
 
 
 def hold(id: str, *, mode: str = "FOR KEY SHARE") -> User:

@@ -16,9 +16,9 @@ from omniflo.templates.v1.user_service_pb2 import (
 )
 from omniflo.templates.v1.user_service_pb2_grpc import UserServiceServicer
 from service import actor
-from service.operations import users
+from service.operations import user_deletions, users
 from service.servicers import decode, encode, pages
-from service.servicers.writes import write
+from service.servicers.writes import write, write_after
 
 
 class UserServicer(UserServiceServicer):
@@ -33,4 +33,7 @@ class UserServicer(UserServiceServicer):
         return ListUsersResponse(users=map(encode.user, page.rows), next_page_token=pages.token(request, page))
 
     def DeleteUser(self, request: DeleteUserRequest, context: ServicerContext) -> Empty:
-        return write(request, Empty, encode.empty, partial(users.delete, actor.current(), request.id))
+        empty = partial(user_deletions.empty, actor.current(), request.id)
+        return write_after(
+            request, Empty, encode.empty, empty, lambda _: user_deletions.delete(actor.current(), request.id)
+        )

@@ -57,11 +57,12 @@ def write_secret(request: Any, answer: type[M], encode: Callable[[T], M], operat
 def write_after(
     request: Any, answer: type[M], encode: Callable[[T], M], ask: Callable[[], A], operation: Callable[[A], T]
 ) -> M:
-    """As `write`, for an operation on what `ask` returns. `ask` runs outside the transaction.
+    """As `write`, for an operation on what `ask` returns. `ask` runs before its transaction.
 
     A retry does not ask: the kept response is looked up first.
     """
     rights.write(actor.current())
+    call.current().request_id = request.request_id
     if request.request_id:
         saved = idempotency.saved(actor.current(), _key(request, encode))
         if saved is not None:

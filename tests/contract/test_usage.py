@@ -364,6 +364,22 @@ def test_whoever_is_deleted_is_in_no_usage_any_more(api: Api, database: Database
     assert counts(query(api, "USER"), "user_id") == left | {"": left[""] + 1}
 
 
+def test_the_many_sums_of_users_who_are_deleted_become_those_of_nobody(api: Api, database: Database) -> None:
+    users = [api.user().id for _ in range(2)]
+    for user in users:
+        database.query(
+            "insert into usage_totals select 'user', 'day', '2026-01-01', '', 0, '', 'gpt-' || n, %s, '',"
+            " n, n, 0, 0, 0, 0, 0, 0, '{0}', array[n] from generate_series(1, 2500) n",
+            (user,),
+        )
+    forgotten = [database.query("select forget_usage_of(%s, 1000)", (users[0],)) for _ in range(4)]
+    assert forgotten == [[(1000,)], [(1000,)], [(500,)], [(0,)]]
+    database.query("delete from users where id = any(%s)", (users,))
+    sums = "select count(*), sum(count), bool_and(bucket_counts = array[count]) from usage_totals where user_id = ''"
+    assert database.query(sums) == [(2500, 2500 * 2501, True)]
+    assert database.query("select count(*) from usage_totals") == [(2500,)]
+
+
 @pytest.fixture
 def people(callers: Callers) -> tuple[dict[str, Api], str]:
     """An ADMIN and a member of an organization, a stranger and the platform's administrator, with usage; and its id."""
