@@ -37,6 +37,9 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
 }
 _NEVER_AT_ROOT = ("anyOf", "oneOf", "allOf", "enum", "const", "not")
 
+MAX_TOLD = 200
+"""How many characters are told of a place or a text, and are kept of a place: there may be thousands of them."""
+
 # Where schemas stand in a schema.
 _NAMED = ("properties", "$defs", "definitions")
 _IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -123,11 +126,11 @@ def _nodes(schema: Any, path: str, level: int) -> Iterator[tuple[str, Any, int]]
         return
     for name in _NAMED:
         for key, member in _members(schema, name).items():
-            yield from _nodes(member, f"{path}/{name}/{key}", level + 1)
+            yield from _nodes(member, _below(path, name, key), level + 1)
     for index, member in enumerate(schema.get("anyOf", [])):
-        yield from _nodes(member, f"{path}/anyOf/{index}", level + 1)
+        yield from _nodes(member, _below(path, "anyOf", index), level + 1)
     if "items" in schema:
-        yield from _nodes(schema["items"], f"{path}/items", level + 1)
+        yield from _nodes(schema["items"], _below(path, "items"), level + 1)
 
 
 def _reasons_of(node: dict[str, Any], root: Any, not_taken: Collection[str]) -> Iterator[str]:
@@ -253,13 +256,13 @@ def _every_node(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, schema
     for name in (*_NAMED, "patternProperties", "dependentSchemas"):
         for key, member in _members(schema, name).items():
-            yield from _every_node(member, f"{path}/{name}/{key}")
+            yield from _every_node(member, _below(path, name, key))
     for name in (*_IN_LIST, "items"):
         if isinstance(members := schema.get(name), list):
             for index, member in enumerate(members):
-                yield from _every_node(member, f"{path}/{name}/{index}")
-    for name in _ALONE:
-        yield from _every_node(schema.get(name), f"{path}/{name}")
+                yield from _every_node(member, _below(path, name, index))
+    for name in (name for name in _ALONE if name in schema):
+        yield from _every_node(schema.get(name), _below(path, name))
 
 
 def _is_there(root: dict[str, Any], reference: str) -> bool:
@@ -289,6 +292,10 @@ def _members(node: Mapping[str, Any], name: str) -> dict[str, Any]:
     return members if isinstance(members := node.get(name), dict) else {}
 
 
+def _below(path: str, *steps: object) -> str:
+    return "/".join([path, *map(str, steps)])[:MAX_TOLD]
+
+
 def _short(text: str) -> str:
-    """Return the first 200 characters of a text, in such a way that every one can be written as UTF-8."""
-    return text[:200].encode("utf-8", "backslashreplace").decode()
+    """Return the beginning of a text, in such a way that every character can be written as UTF-8."""
+    return text[:MAX_TOLD].encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,7 @@
 """Strict mode as OpenAI has it, and what it refuses of a schema without strict mode too."""
 
 import json
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -266,6 +267,16 @@ def test_a_model_that_was_fine_tuned_takes_less(change: dict[str, Any]) -> None:
     for model in (TUNED, f"openai/{TUNED}"):
         assert why_not_strict(schema, model) == f"/properties/a has {keyword}, which fine-tuned models do not take"
     assert why_not_strict(of(STRING), TUNED) is None
+
+
+def test_a_long_name_is_not_kept_for_each_schema_below_it() -> None:
+    below: dict[str, Any] = {f"p{number}": {} for number in range(3000)}
+    schema = {"type": "object", "properties": {"n" * 32_000: {"type": "object", "properties": below}}}
+    tracemalloc.start()
+    assert refused(schema) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_reason_is_short_and_can_be_written_however_the_names_are() -> None:
