@@ -76,6 +76,7 @@ def configure_driver() -> None:
 def _read_fast() -> None:
     codecs.register(_codec)
     extensions.encodings["UTF8"] = _CODEC
+    extras.register_default_json(globally=True, loads=orjson.loads)
     extras.register_default_jsonb(globally=True, loads=orjson.loads)
 
 

@@ -137,7 +137,7 @@ class Template(Versioned):
         data.update(zip(_TEXTS, texts, strict=True))
         for name in ("create_time", "update_time"):
             data[name] = datetime.fromisoformat(data[name])
-        beside = _Beside._make(packed[len(_PACKED) :])
+        beside = _Beside._make(packed[len(_PACKED) : _PACKED_OF_ALL])
         template.type_name, template.openai_id = beside.type_name, beside.openai_id
         template.label, template.is_latest = beside.label, data["revision"] == beside.latest
         template.assistant_state, data["assistant_id"] = beside.copy_state, beside.copy_id
@@ -155,7 +155,9 @@ class Template(Versioned):
             template.details = Details(author, template_type if template_type.id else None, model if model.id else None)
             cache.saw(tags.user(template.user_id))
         elif view is View.RENDERABLE:
-            tools, shutdown_date, type_revision = rest
+            tools, type_revision = packed[_PACKED_OF_ALL:]
+            # A column of its own: the driver knows a day that is infinite.
+            (shutdown_date,) = rest
             template.renderable = Renderable([Tool(*tool) for tool in tools or ()], shutdown_date, type_revision)
         return template
 
@@ -182,6 +184,8 @@ _TEXTS = ("instructions", "response_format")
 _PACKED = tuple(name for name in Template.fields() if name not in _TEXTS)
 """The fields that are read as one column of JSON, together with what is beside a template. A column takes the client as
 long as several fields in JSON, and JSON takes PostgreSQL no longer than columns."""
+_PACKED_OF_ALL = len(_PACKED) + len(_Beside._fields)
+"""How many there are of every view; those that a rendering needs come after them."""
 
 _LONG = {"instructions": "''", "response_format": "null", "variables": "'[]'::jsonb"}
 """What the SUMMARY view has in place of the columns that may be long."""
@@ -220,13 +224,15 @@ def _selected(view: View, if_: str, is_revised: bool, has_copies: bool) -> str:
         packed += ["coalesce(copy.xmin::text, '')"]
     else:
         packed += ["'none'", "t.assistant_id", "null"]
+    if view is View.RENDERABLE:
+        packed.append(f"case when {if_} then {renderable_tools_of('tt.id')} end")
+        packed.append("coalesce(tt.revision, 0)")
     selected = [*(columns[name] for name in _TEXTS), f"json_build_array({', '.join(packed)})::text"]
     if view is View.FULL:
         tools = f"case when {if_} then {tools_of('tt.id')} end"
         selected += [User.columns("u"), tools, TemplateType.columns("tt"), OpenAIModel.columns("m")]
     elif view is View.RENDERABLE:
-        tools = f"case when {if_} then {renderable_tools_of('tt.id')} end"
-        selected += [tools, "m.shutdown_date", "coalesce(tt.revision, 0)"]
+        selected.append("m.shutdown_date")
     return ", ".join(selected)
 
 

@@ -198,13 +198,16 @@ def test_what_cannot_be_rendered_says_why(api: Api) -> None:
 
 def test_a_model_that_ends_is_warned_about_and_rendered_all_the_same(api: Api, database: Database) -> None:
     template = api.template()
-    for days, kinds in (
-        (31, []),
-        (30, [WarningKind.WARNING_KIND_MODEL_SHUTTING_DOWN]),
-        (0, [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
-        (-400, [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
+    today = "(now() at time zone 'utc')::date"
+    for day, kinds in (
+        ("'infinity'", []),
+        (f"{today} + 31", []),
+        (f"{today} + 30", [WarningKind.WARNING_KIND_MODEL_SHUTTING_DOWN]),
+        (today, [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
+        (f"{today} - 400", [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
+        ("'-infinity'", [WarningKind.WARNING_KIND_MODEL_SHUT_DOWN]),
     ):
-        database.query("update openai_models set shutdown_date = (now() at time zone 'utc')::date + %s", (days,))
+        database.query(f"update openai_models set shutdown_date = {day}")
         # What is written by hand is heard of a moment later.
         strong = (("x-omniflo-consistency", "strong"),)
         rendered = api.templates.RenderTemplate(RenderTemplateRequest(id=template.id), metadata=strong)

@@ -148,3 +148,12 @@ def test_a_model_is_warned_about_from_30_days_before_its_end_and_ever_after(
     shutdown_date: date | None, days: int | None
 ) -> None:
     assert days_left(shutdown_date, date(2026, 11, 23)) == days
+
+
+def test_texts_are_escaped_as_json_escapes_them_without_regard_to_ascii() -> None:
+    text = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    body = render(
+        instructions=text, model="gpt-4.1", temperature=None, reasoning_effort=None, tools=[], metadata={"name": text}
+    ).body
+    said = json.dumps(text, ensure_ascii=False)
+    assert body == f'{{"model": "gpt-4.1", "instructions": {said}, "metadata": {{"name": {said}}}}}'
