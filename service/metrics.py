@@ -34,6 +34,13 @@ OPENAI_OUTCOMES = ("ok", "refused", "rate_limited", "failed", "unreachable")
 TRIES = 4
 TRY_SECONDS = 0.05
 
+FILES = {
+    "counter": 1 << 20,
+    "histogram": 1 << 20,
+    **dict.fromkeys(("gauge_livesum", "gauge_livemin", "gauge_livemax", "gauge_livemostrecent"), 1 << 16),
+}
+"""The files of a process, and how many bytes each has from the start: more than all its values need."""
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
@@ -232,6 +239,10 @@ def join(folder: Path, process: str) -> None:
 
     One that takes the place of another and its name goes on counting where that had come to.
     """
+    # The library makes files with holes. A process is killed if the disk is full when it first writes into one.
+    for kind, size in FILES.items():
+        with (folder / f"{kind}_{process}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
     # The library finds the folder there, and nowhere else.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251 - it is written for the library, not read
     values.ValueClass = values.MultiProcessValue(lambda: process)
