@@ -67,9 +67,11 @@ class _Mapping:
         pass
 
     def __exit__(self, _type: object, fault: BaseException | None, _traceback: object) -> None:
-        # What grpcio raises says that the call is over: its caller has ended it, or the service.
-        if not isinstance(fault, Exception) or isinstance(fault, grpc.RpcError):
+        if not isinstance(fault, Exception):
             return
+        if isinstance(fault, grpc.RpcError):
+            # The call is over: its caller has ended it, or the service. grpcio sends nothing any more.
+            self._context.abort(grpc.StatusCode.CANCELLED, "")
         failure = failure_of(self._method, fault)
         logging.add(**_fields(failure))
         # Raises: that is how grpcio learns that the call is over.

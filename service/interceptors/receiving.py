@@ -210,11 +210,14 @@ class Receiving(Interceptor):
                 if context.add_callback(over.set):
                     over.wait(CHECK_SECONDS)
                 message = next(requests, None)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
             # The call is over: its caller has ended it, or `_cancel` has.
             if context not in self._waiting:
                 logging.add(reason="MESSAGE_LATE")
-            raise
+            # grpcio keeps its error with the call. With a traceback, whose frames have the call, it would keep the call
+            # until the garbage collector comes, and the connection has room for a hundred.
+            error.__traceback__ = None
+            raise grpc.RpcError from None
         else:
             return message
         finally:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
@@ -34,6 +35,8 @@ class Raw:
         self._flush()
         self.ended: set[int] = set()
         """The streams that the server has ended or reset."""
+        self.refused = 0
+        """How many of them it did not take at all, for want of room on the connection."""
         self.answered: set[int] = set()
         """The streams on which the server has sent something."""
         self.is_closed = False
@@ -70,6 +73,13 @@ class Raw:
             self._h2.end_stream(stream)
         self._flush()
 
+    def reset(self, stream: int) -> None:
+        """Cancel a call."""
+        if stream not in self.ended:
+            self._h2.reset_stream(stream, ErrorCodes.CANCEL)
+            self.ended.add(stream)
+        self._flush()
+
     def read(self, seconds: float = 0.0) -> list[Event]:
         """Return what has come, after waiting for something for so long."""
         self.socket.settimeout(max(seconds, 0.001))
@@ -82,6 +92,8 @@ class Raw:
         for event in events:
             if isinstance(event, StreamEnded | StreamReset) and event.stream_id is not None:
                 self.ended.add(event.stream_id)
+            if isinstance(event, StreamReset) and event.error_code == ErrorCodes.REFUSED_STREAM:
+                self.refused += 1
             if isinstance(event, ResponseReceived) and event.stream_id is not None:
                 self.answered.add(event.stream_id)
             self.is_closed = self.is_closed or isinstance(event, ConnectionTerminated)

@@ -131,6 +131,8 @@ def silent(world: World, address: str, path: str, *metadata: tuple[str, str]) ->
             fill(next(turns), path, metadata)
         with again_and_again(lambda: fill(next(turns), path, metadata), world.pace / len(opened)):
             yield
+        # A connection without room takes no calls, and nobody is attacked.
+        assert sum(one.refused for one in opened) == 0
 
 
 def fill(one: Raw, path: str, metadata: tuple[tuple[str, str], ...]) -> None:
@@ -283,6 +285,30 @@ def attacked_without_a_trace(world: World, attack: Attack) -> None:
         return now_threads <= threads + 32 and now_files <= files + 20
 
     eventually(is_back, within=5)
+
+
+@pytest.mark.parametrize("ends", ["server", "caller"])
+@pytest.mark.parametrize("kind", ["silent reader", "silent probe", "silent probe elsewhere", "unfinished upload"])
+def test_a_connection_takes_calls_after_others_were_ended(world: World, kind: str, ends: str) -> None:
+    address = world.health if kind.endswith("elsewhere") else world.address
+    path = CHECK if "probe" in kind else UPDATE if kind == "unfinished upload" else GET
+    request = b"" if "probe" in kind else GetTemplateRequest(id="small").SerializeToString()
+    # As a proxy has one, for all its callers. It has room for a hundred calls at once.
+    with connections(address, 1) as (one,):
+        for _ in range(2):
+            streams = [one.open(path, world.auth(world.reader)) for _ in range(80)]
+            if kind == "unfinished upload":
+                for stream in streams:
+                    one.send(stream, b"\0", size=2)
+            if ends == "caller":
+                one.read(0.5)
+                for stream in streams:
+                    one.reset(stream)
+            assert all(one.wait_until_ended(stream, 2 * RECEIVE_SECONDS) for stream in streams)
+        honest = one.open(CHECK if "probe" in kind else GET, world.auth(world.reader))
+        one.send(honest, request)
+        assert one.wait_until_answered(honest, 5)
+        assert not one.is_closed
 
 
 @pytest.mark.parametrize("probes", [True, False])
