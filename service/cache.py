@@ -20,7 +20,9 @@ AWAY_SECONDS = 0.5
 """How long a caller that accepts the last known response waits for a database that does not respond."""
 
 _OVERHEAD = 600
-"""The bytes that an entry takes beside its key and its response: measured, CPython 3.11."""
+"""The bytes that an entry takes beside its key, its response and its tags: measured, CPython 3.11."""
+_OF_A_TAG = 100
+"""The bytes that a tag takes, for each entry that has it."""
 _MAX_CHANGES = 100_000
 _MAX_STATES = 100_000
 
@@ -224,4 +226,4 @@ class Cache:
 
 
 def _size(entry: _Entry) -> int:
-    return len(entry.answer) + _OVERHEAD
+    return len(entry.answer) + _OVERHEAD + _OF_A_TAG * len(entry.tags)

@@ -9,7 +9,7 @@ import grpc
 from service.database.slots import Slots
 
 MAX_MESSAGE_BYTES = 1536 * 1024
-"""More than any request can have; each method has a limit of its own below it."""
+"""More than honest requests have. A method may have a higher limit; gRPC rejects what is larger than this."""
 MAX_METADATA_BYTES = 8 * 1024
 CANCEL_SECONDS = 2.0
 """For how long calls that are cancelled at the end of a drain are waited for."""

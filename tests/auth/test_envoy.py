@@ -1,7 +1,10 @@
 """A real Envoy in front, as deploy/envoy/mesh.yaml configures it."""
 
 import random
+import ssl
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from string import Template
 
@@ -19,6 +22,7 @@ from tests.certificates import Authority
 from tests.clerk_stand_in import Clerk
 from tests.conftest import ADMIN, DNS_WRITER, READER, WRITER, Api, Callers, fails
 from tests.envoy import CONFIGS, Envoy, free_port, in_front
+from tests.hostile.raw import GET, Raw
 
 XFCC = "x-forwarded-client-cert"
 
@@ -173,6 +177,25 @@ def test_a_service_calls_for_a_user(through: Through) -> None:
         assert who(through(WRITER).sending(("x-omniflo-user", name))) == "user_called_for_by_mesh"
         assert knock(through(READER).sending(("x-omniflo-user", name))) == REFUSED
     assert knock(through(WRITER).sending(("x-omniflo-user", user.id), ("x-omniflo-user", user.id))) == REFUSED
+
+
+@pytest.mark.timed
+def test_calls_that_send_nothing_leave_room_for_those_of_others(running: Envoy, through: Through, mesh: Mesh) -> None:
+    writer = through(WRITER).nobody()
+    shown = mesh.authority.issue("silent", uris=[READER])
+    encryption = ssl.create_default_context(cafile=str(mesh.authority.path))
+    encryption.load_cert_chain(shown.cert, shown.key)
+    encryption.set_alpn_protocols(["h2"])
+    for _ in range(4):
+        with ExitStack() as held:
+            for _ in range(3):
+                one = held.enter_context(closing(Raw(running.address, encryption=encryption)))
+                for _ in range(60):
+                    one.open(GET)
+            time.sleep(1)
+        # A call that has ended counts on its connection for a moment more, on a busy machine.
+        time.sleep(1)
+        writer.users.ListUsers(ListUsersRequest(), timeout=SECONDS)
 
 
 def test_changes_are_watched_through_it(through: Through) -> None:

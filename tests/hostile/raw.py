@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,12 +23,22 @@ WATCH = "/grpc.health.v1.Health/Watch"
 
 
 class Raw:
-    """One connection, without encryption."""
+    """One connection, without encryption unless a context for it is given."""
 
-    def __init__(self, address: str, *, window: int | None = None, source: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        window: int | None = None,
+        source: str | None = None,
+        encryption: ssl.SSLContext | None = None,
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._address = address
+        self._scheme = "http" if encryption is None else "https"
         self.socket = socket.create_connection((host, int(port)), TIMEOUT, source and (source, 0))
+        if encryption is not None:
+            self.socket = encryption.wrap_socket(self.socket, server_hostname="localhost")
         self._h2 = H2Connection(H2Configuration(client_side=True))
         self._h2.initiate_connection()
         if window is not None:
@@ -47,7 +58,7 @@ class Raw:
         stream = self._h2.get_next_available_stream_id()
         headers = [
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", self._scheme),
             (":path", path),
             (":authority", self._address),
             ("content-type", "application/grpc"),
