@@ -239,7 +239,8 @@ def join(folder: Path, process: str) -> None:
 
     One that takes the place of another and its name goes on counting where that had come to.
     """
-    # The library makes files with holes. A process is killed if the disk is full when it first writes into one.
+    # The library makes files without room on the disk. If the disk is full when a process first writes into a part of
+    # one, the process is killed.
     for kind, size in FILES.items():
         with (folder / f"{kind}_{process}.db").open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, size)

@@ -70,7 +70,7 @@ class _Mapping:
         if not isinstance(fault, Exception):
             return
         if isinstance(fault, grpc.RpcError):
-            # The call is over: its caller has ended it, or the service. grpcio sends nothing any more.
+            # The call is over: its caller has ended it, or the service. This raises, and grpcio sends nothing any more.
             self._context.abort(grpc.StatusCode.CANCELLED, "")
         failure = failure_of(self._method, fault)
         logging.add(**_fields(failure))

@@ -214,8 +214,8 @@ class Receiving(Interceptor):
             # The call is over: its caller has ended it, or `_cancel` has.
             if context not in self._waiting:
                 logging.add(reason="MESSAGE_LATE")
-            # grpcio keeps its error with the call. With a traceback, whose frames have the call, it would keep the call
-            # until the garbage collector comes, and the connection has room for a hundred.
+            # The call holds its error, and the frames in the error's traceback hold the call. Without this line, the
+            # call takes one of the connection's hundred places until the garbage collector runs.
             error.__traceback__ = None
             raise grpc.RpcError from None
         else:

@@ -31,7 +31,7 @@ def _empty_some(actor: Actor, id: str) -> bool:
         raise _in_use(actor, id)
     deleted = processing_records.delete_some_of(id, organizations.of_nobody_else(id))
     ((forgotten,),) = database.execute_sql("select forget_usage_of(%s, %s)", [id, FORGET_AT_ONCE]).fetchall()
-    # A user who goes on meanwhile keeps it from ending only by being faster.
+    # Not until nothing is left: the user may go on making records and usage meanwhile.
     return deleted >= processing_records.DELETE_AT_ONCE or forgotten >= FORGET_AT_ONCE
 
 

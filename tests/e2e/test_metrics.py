@@ -553,9 +553,7 @@ def test_a_service_that_was_killed_leaves_no_counts_to_the_next(
         serve_and_kill()
     files = [file.stat() for file in tmp_path.glob("*.metrics/*.db")]
     assert len(files) > 3
-    assert all(file.st_blocks * 512 >= file.st_size >= 1 << 16 for file in files), (
-        "a hole is filled when it is too late"
-    )
+    assert all(file.st_blocks * 512 >= file.st_size >= 1 << 16 for file in files), "it has less room than its size"
     with serving(url, tmp_path / "second", metrics_listen=address) as service:
         measured = Measured(service, tmp_path / "second", url)
         assert measured.handled("ProvisionUser") == 0
