@@ -80,7 +80,8 @@ def test_a_function_that_the_role_may_not_call_is_named(running: Running) -> Non
     running.database.query("revoke execute on function renew_epoch() from omniflo_service")
     # What it lacks is asked once for each connection.
     ours = "datname = current_database() and application_name = 'omniflo-templates'"
-    assert running.database.query(f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}")
+    end = f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}"
+    eventually(lambda: running.database.query(end), within=10)
     eventually(lambda: running.logged(event="database", missing=["EXECUTE on renew_epoch()"]), within=10)
     assert running.health() == NOT_SERVING
     running.database.query("grant execute on function renew_epoch() to omniflo_service")
