@@ -1,6 +1,7 @@
-"""The templates that a caller finds: by filters, and by words."""
+"""The templates that a caller finds: by filters, by tags, and by words."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import date
 
 from service.actor import Actor
@@ -37,20 +38,30 @@ def page(
     if model:
         filters.append(("t.model_id = (select id from openai_models where openai_id = %s)", model))
     if user_id:
-        filters.append(("t.user_id = %s", user_id))
+        # Hidden from PostgreSQL: for an author who is frequent anywhere, it would walk through the scope.
+        filters.append(("t.user_id = (select %s)", user_id))
     if is_default is not None:
         filters.append(("t.is_default = %s", is_default))
     if model_shutting_down_before is not None:
         condition = "t.model_id in (select id from openai_models where shutdown_date < %s)"
         filters.append((condition, model_shutting_down_before))
-    if tags:
-        filters.append(("tag_paths(t.tags) @> %s::text[]", list(tags)))
     if assistant_state is not None:
         filters.append((_in_state(assistant_state), assistant_state))
-    if not query.strip():
-        return _page(actor, organization_id, filters, "", view=view, after=after, size=size)
-    with template_search.bounded(actor):
-        return _found_page(actor, organization_id, filters, query, view=view, after=after, size=size)
+    is_search = bool(query.strip())
+    with template_search.bounded(actor) if is_search else nullcontext():
+        return (_found_page if is_search else _page)(
+            actor,
+            organization_id,
+            filters,
+            query if is_search else "",
+            tags,
+            # There is one default for each type.
+            are_sorted=bool(is_default),
+            are_few=bool(user_id or is_default),
+            view=view,
+            after=after,
+            size=size,
+        )
 
 
 def _in_state(assistant_state: str) -> str:
@@ -68,7 +79,10 @@ def _page(
     organization_id: str | None,
     filters: Sequence[tuple[str, object]],
     query: str,
+    tags: Sequence[str],
     *,
+    are_sorted: bool,
+    are_few: bool,
     view: View,
     after: Key | None,
     size: int,
@@ -77,15 +91,18 @@ def _page(
     if organization_id is not None:
         organizations.get(actor, organization_id)
         parts, part_parameters = "select %s", [organization_id]
-    conditions = list(filters)
-    order = "t.create_time"
-    if query:
-        words = template_search.words_of(query)
-        way = template_search.way(words, parts, part_parameters)
-        conditions.append((way.condition, words))
-        if way is template_search.Way.FIND_AND_SORT:
-            # No index has this order.
-            order += " + interval '0'"
+    # Hidden from PostgreSQL, which would choose by how much others have.
+    parts = f"select scope from ({parts}) readable (scope) offset 0"
+    in_part, order = "t.scope = part.scope", "t.create_time"
+    find, conditions = template_search.conditions(query, tags)
+    if find and not are_few and template_search.are_rare(find, parts, part_parameters):
+        # By the indexes of words and tags alone: those of the filters would be read for all scopes.
+        are_sorted, in_part = True, template_search.IN_PART
+        conditions, filters = find, template_search.unindexed(filters)
+    if are_sorted:
+        # No index has this order.
+        order += " + interval '0'"
+    conditions = [*filters, *conditions]
     return Source(
         keys="templates t",
         id="t.id",
@@ -97,9 +114,9 @@ def _page(
         of=lambda values: Template.of_view(view, values),
         key=lambda template: (template.create_time, template.id),
     ).page(
-        parts=f"select scope from ({parts}) readable (scope)",
+        parts=parts,
         part_parameters=part_parameters,
-        where=["t.scope = part.scope", *(condition for condition, _ in conditions)],
+        where=[in_part, *(condition for condition, _ in conditions)],
         parameters=[value for _, value in conditions],
         after=after,
         size=size,

@@ -1,11 +1,10 @@
-"""Templates by the words of their titles and descriptions, at a bounded price."""
+"""Templates by their tags and the words of their titles and descriptions, at a bounded price."""
 
 import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 
 from service import errors
 from service.actor import Actor
@@ -15,9 +14,7 @@ from service.deadline import remaining, time_limit
 MAX_WORDS = 16
 """The most different words of a query."""
 MAX_RARE = 5_000
-"""The most templates with the words of a query for which they are found first and sorted afterwards."""
-MAX_FEW = 5_000
-"""The most templates that a caller may read for which each is looked at."""
+"""The most templates with the words and tags of a search for which they are found first and sorted afterwards."""
 SEARCH_SECONDS = 2.0
 """The longest that a search may take."""
 MAX_RUNNING = 4
@@ -29,25 +26,11 @@ WAIT_SECONDS = 1.0
 """How many others wait for a place, and how long. They have connections, as those that run: together they leave some of
 the default `OMNIFLO_THREADS` to other calls."""
 
-_HAS_WORDS = "t.words @@ %s::tsquery"
+IN_PART = "t.scope || '' = part.scope"
+"""That a template is in `part.scope`, in a form that no index has."""
 
-
-class Way(Enum):
-    """How the templates with the words of a query are found."""
-
-    LOOK_AT_EACH = "look at each"
-    """Among the few that the caller may read. What other organizations write costs nothing then."""
-    FIND_AND_SORT = "find and sort"
-    """All of them by the index of words; they are sorted afterwards."""
-    WALK = "walk"
-    """From the newest template on, until a page is full."""
-
-    @property
-    def condition(self) -> str:
-        """The condition on the template `t` that it has the words."""
-        # No index has the other form, and PostgreSQL expects it of every second template, however rare the words are.
-        return _HAS_WORDS if self is Way.FIND_AND_SORT else f"case when {_HAS_WORDS} then true end"
-
+Condition = tuple[str, object]
+"""A condition and its parameter."""
 
 _places = threading.Semaphore(MAX_RUNNING)
 _callers: Counter[str] = Counter()
@@ -92,22 +75,52 @@ def words_of(query: str) -> str:
     return " & ".join([*wanted, *map(_phrase, runs)])
 
 
-def way(words: str, scopes: str, parameters: Sequence[object]) -> Way:
-    """Return the way that costs least for these words, among the templates of the scopes that a query returns.
+def conditions(query: str, tags: Sequence[str]) -> tuple[list[Condition], list[Condition]]:
+    """Return conditions on a template `t` of `part.scope` that it has all words and tags, twice: to find and to look.
+
+    The first are found by indexes in which words and tags are kept together with their scope: what other organizations
+    write costs nothing then, and how long a search takes tells nothing of it.
+    """
+    find, look = list[Condition](), list[Condition]()
+    if query:
+        # Of this transaction. PostgreSQL makes the words of rows anew where a bitmap of those with a common word has no
+        # room; this is for 200,000 blocks.
+        database.execute_sql("set local work_mem = '16MB'")
+        words, has_words = words_of(query), "t.words @@ %s::tsquery"
+        find.append(("scoped_words(t.scope, t.words) @@ scoped_query(part.scope, %s::tsquery)", words))
+        if "<->" in words:
+            # The index has no places, so it finds more than there is of a phrase.
+            find.append((has_words, words))
+        look.append((has_words, words))
+    if tags:
+        paths = "tag_paths(t.tags)"
+        find.append((f"scoped_terms(t.scope, {paths}) @> scoped_terms(part.scope, %s::text[])", list(tags)))
+        look.append((f"{paths} @> %s::text[]", list(tags)))
+    return find, unindexed(look)
+
+
+def unindexed(conditions: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions in a form that no index has, and that PostgreSQL expects to be met by every second row."""
+    return [(f"case when {condition} then true end", value) for condition, value in conditions]
+
+
+def are_rare(find: Sequence[Condition], scopes: str, parameters: Sequence[object]) -> bool:
+    """Whether templates that meet conditions `to find` are few, in the scopes that a query returns.
 
     PostgreSQL takes any prefix for a common one and walks from the newest template to the oldest until a page is full.
-    Where the words are common that is quick; where they are not, it reads the whole table.
+    Where the words are common that is quick; where they are not, it reads all templates of the scopes.
     """
-    few = f"select from ({scopes}) readable (scope) join templates t on t.scope = readable.scope limit {MAX_FEW + 1}"
-    if _count(few, parameters) <= MAX_FEW:
-        return Way.LOOK_AT_EACH
-    rare = f"select from templates t where {_HAS_WORDS} limit {MAX_RARE + 1}"
-    return Way.FIND_AND_SORT if _count(rare, [words]) <= MAX_RARE else Way.WALK
-
-
-def _count(sql: str, parameters: Sequence[object]) -> int:
-    ((found,),) = database.execute_sql(f"select count(*) from ({sql}) found", parameters).fetchall()
-    return int(found)
+    most = MAX_RARE + 1
+    wanted = " and ".join([IN_PART, *(condition for condition, _ in find)])
+    of_part = f"select from templates t where {wanted} limit {most}"
+    ((found,),) = database.execute_sql(
+        f"""
+        select count(*)
+        from (select from ({scopes}) part (scope) cross join lateral ({of_part}) of_part limit {most}) found
+        """,
+        [*parameters, *(value for _, value in find)],
+    ).fetchall()
+    return bool(found <= MAX_RARE)
 
 
 def _phrase(run: str) -> str:

@@ -101,15 +101,16 @@ def test_a_query_finds_every_word_as_a_prefix_in_any_case(api: Api, query: str, 
     assert matches(api, query) == titles
 
 
-@pytest.mark.parametrize("way", template_search.Way)
-def test_pages_of_a_query_are_the_same_whichever_way_they_are_found(
-    api: Api, monkeypatch: pytest.MonkeyPatch, way: template_search.Way
+@pytest.mark.parametrize("most", [5, 4], ids=["found", "walked"])
+def test_pages_of_a_search_are_the_same_whichever_way_they_are_found(
+    api: Api, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(template_search, "way", lambda *_: way)
-    made = [api.template(title=f"The report {number}") for number in range(5)]
-    api.template(title="Something else")
-    pages = walk(api.templates.ListTemplates, ListTemplatesRequest(query="report", page_size=2))
-    assert [template for page in pages for template in page.templates] == made[::-1]
+    monkeypatch.setattr(template_search, "MAX_RARE", most)
+    made = [api.template(title=f"The report {number}", tags=["kind", "of/one"]) for number in range(5)]
+    api.template(title="Something else", tags=["kinder"])
+    for filters in ({"query": "report"}, {"tags": ["kind"]}, {"tags": ["of/"]}, {"query": "the", "tags": ["kind"]}):
+        pages = walk(api.templates.ListTemplates, ListTemplatesRequest(page_size=2, **filters))
+        assert [template for page in pages for template in page.templates] == made[::-1]
 
 
 def test_a_query_finds_a_word_in_angle_brackets(api: Api) -> None:

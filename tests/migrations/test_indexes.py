@@ -138,15 +138,15 @@ KEYED = {name: (list_, key, index) for name, (list_, key, index) in LISTS.items(
 FILTERS: dict[str, tuple[Callable[[], object], str]] = {
     "ListTemplates with words": (
         lambda: list_templates(query="rare")(after=None, size=50),
-        "templates_by_words",
+        "templates_by_scoped_words",
     ),
     "ListTemplates with tags": (
         lambda: list_templates(tags=["rare"])(after=None, size=50),
-        "templates_by_tags",
+        "templates_by_scoped_tags",
     ),
     "ListTemplates below a tag": (
         lambda: list_templates(tags=["rare/", "common"])(after=None, size=50),
-        "templates_by_tags",
+        "templates_by_scoped_tags",
     ),
     "ResolveTemplate": (
         lambda: selections.resolve(SYSTEM, user_id="u10", template_type="type-10", view=View.SUMMARY),

@@ -130,6 +130,17 @@ def test_a_restored_database_is_searched_as_before(
     restored.close()
 
 
+@pytest.mark.parametrize("scope", ["", "g1", "it's", "a\\b", "a 'b':* & (\\1", "組織"])
+def test_a_query_finds_the_words_of_its_scope_and_no_others(migrated: Database, scope: str) -> None:
+    words, query = "'invoice' '月度':2 '度报':3", "'inv':* & ('月度' <-> '度报')"
+    ((finds, finds_others),) = migrated.query(
+        "select scoped_words(%s, words) @@ wanted, scoped_words('other', words) @@ wanted"
+        " from cast(%s as tsvector) words, scoped_query(%s, %s) wanted",
+        (scope, words, scope, query),
+    )
+    assert (finds, finds_others) == (True, False)
+
+
 def tool(name: str, *arguments: str) -> None:
     program = embedded.binaries() / name
     subprocess.run([program, *arguments], check=True, timeout=SECONDS, env=os.environ | {"LC_ALL": "C"})

@@ -1,0 +1,2 @@
+-- no-transaction
+drop index concurrently templates_by_scoped_tags;

@@ -1,0 +1,6 @@
+-- no-transaction
+-- compatible-from: 0025
+-- ListTemplates by tags that are rare in the scopes which the caller may read.
+-- Without a list of what was written last, which every search would read, whosever it is.
+create index concurrently templates_by_scoped_tags on templates using gin (scoped_terms(scope, tag_paths(tags)))
+  with (fastupdate = off);
