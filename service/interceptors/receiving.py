@@ -242,25 +242,27 @@ class Receiving(Interceptor):
             calls.pop(context, None)
 
     def _bound(self, calls: dict[Context, _Wait], most: int) -> None:
-        if len(calls) > most:
-            self._make_room(calls, Counter(wait.who for wait in list(calls.values())))
+        """End one of these calls if there are too many."""
+        # Where another thread has just ended the one that this one chose, it chooses again.
+        while len(calls) > most and not self._make_room(calls, Counter(wait.who for wait in list(calls.values()))):
+            pass
 
     def _bound_sending(self) -> None:
         self._bound(self._sending, self._most)
 
-    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[_Who]) -> None:
-        """End the oldest of these calls of the caller that weighs most."""
+    def _make_room(self, calls: dict[Context, _Wait], weights: Counter[_Who]) -> bool:
+        """End the oldest of these calls of the caller that weighs most, and return whether there was one."""
         groups = _grouped(weights)
         # There is none when their calls have just ended.
         worst = max(weights, key=lambda who: (groups[who.group], weights[who]), default=None)
-        for context, wait in calls.copy().items():
-            if wait.who == worst:
-                self._cancel(calls, context)
-                return
+        return any(wait.who == worst and self._cancel(calls, context) for context, wait in calls.copy().items())
 
-    def _cancel(self, calls: dict[Context, _Wait], context: Context) -> None:
-        if calls.pop(context, None) is not None:
+    def _cancel(self, calls: dict[Context, _Wait], context: Context) -> bool:
+        """Cancel the call, unless it is not among these any more."""
+        was_there = calls.pop(context, None) is not None
+        if was_there:
             context.cancel()
+        return was_there
 
     def _run(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):

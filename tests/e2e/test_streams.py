@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from omniflo.templates.v1.user_pb2 import User
 from omniflo.templates.v1.user_service_pb2 import GetUserRequest
-from service.actor import Actor, acting_as
+from service.actor import NOBODY, Actor, acting_as
 from service.errors import NotFound
 from service.identity.identities import Identities
 from service.interceptors import receiving
@@ -304,6 +304,36 @@ def test_calls_that_begin_while_others_are_looked_at_disturb_nobody(run: Callabl
         gc.callbacks.remove(begin)
         calls.clear()
     assert receiving_._thread.is_alive()
+
+
+def test_two_that_make_room_at_the_same_time_end_two(run: Callable[..., Running]) -> None:
+    class Raced(dict[Any, Any]):
+        """Another thread ends the oldest call while this one looks."""
+
+        def copy(self) -> dict[Any, Any]:
+            found = super().copy()
+            self.pop("first", None)
+            return found
+
+    cancelled: list[str] = []
+
+    class Context(str):
+        """A call, with a connection of its own."""
+
+        __slots__ = ()
+
+        def peer(self) -> str:
+            return f"ipv4:192.0.2.1:{self}"
+
+        def cancel(self) -> None:
+            cancelled.append(self)
+
+    contexts = [Context(name) for name in ("first", "second", "third")]
+    with acting_as(NOBODY):
+        calls = Raced((context, receiving._Wait(context)) for context in contexts)
+    run().receiving._bound(calls, 1)
+    assert cancelled == ["second"]
+    assert list(calls) == ["third"]
 
 
 def test_of_small_responses_each_caller_has_its_part(
