@@ -112,7 +112,7 @@ def test_a_call_by_tls_can_be_pasted(new_database: Callable[[], str], tmp_path: 
     files = {"tls_cert": tmp_path / "tls.pem", "tls_key": tmp_path / "tls-key.pem"}
     with serving(url, tmp_path / "log", "--seed", auth="required", health_listen=listen, **files) as service:
         (started,) = service.events("serving")
-        # Health has asked the database.
+        # Until health has asked the database.
         eventually(lambda: service.events("database"), within=10)
         script = call.replace("ca.pem", str(tmp_path / "ca.pem")).replace(
             "127.0.0.1:50051", f"127.0.0.1:{started['listen']}"

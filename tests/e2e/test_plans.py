@@ -170,6 +170,18 @@ def test_rare_tags_are_found_by_their_index_and_common_ones_by_walking(
     assert set(re.findall(r"templates_by_\w+", plan)) == {index}, plan
 
 
+def test_a_plan_is_made_without_knowing_which_organization_is_named(
+    large: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large.query("insert into organizations (id, name) values ('house', 'House') on conflict do nothing")
+    plans = explaining(monkeypatch)
+    template_lists.page(SYSTEM, organization_id="house", tags=["few/1"], view=View.BASIC, after=None, size=50)
+    (plan,) = plans
+    assert "templates_by_scoped_tags" in plan
+    # Of a term that it knows, PostgreSQL looks up how frequent it is among those of all organizations.
+    assert "house few/1" not in plan
+
+
 @pytest.mark.parametrize("labels", [[], ["production"]])
 def test_a_revision_is_found_by_its_number_among_many(
     large: Database, monkeypatch: pytest.MonkeyPatch, labels: list[str]

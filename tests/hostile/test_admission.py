@@ -26,7 +26,7 @@ def test_calls_that_find_no_room_are_rejected_and_probes_are_answered(
     url = new_database()
     with ExitStack() as stack:
         service = stack.enter_context(serving(url, tmp_path / "log", threads=THREADS, queue=QUEUE, cache_mb=0))
-        # Health has asked the database.
+        # Until health has asked the database.
         eventually(lambda: service.events("database"), within=10)
         holder = psycopg2.connect(url)
         stack.callback(holder.close)
